@@ -1,0 +1,290 @@
+// The stub's memory layout and its three protocols (mailbox with the agent, channel with the peer stub, signal
+// records). Shared by the freestanding blob and by the agents; both sides are always of the same build, which `kAbiVersion`
+// asserts. All integers are little-endian, all structs are plain data. Shape of the region: docs/architecture.md section 2.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace tess::stub {
+
+inline constexpr uint32_t kAbiVersion = 1;
+
+// ---- region ----
+inline constexpr uint64_t kRegionSize = uint64_t{2} << 30;
+inline constexpr uint64_t kRegionLowest = 0x2a0000000000;
+inline constexpr uint64_t kRegionHighest = 0x3f0000000000;
+inline constexpr uint64_t kCodeMax = 1 << 20;           // r-x, blob at region base
+inline constexpr uint64_t kControlOffset = kCodeMax;    // rw, ControlBlock
+inline constexpr uint64_t kControlSize = 1 << 16;
+inline constexpr uint64_t kSlotsOffset = 2 << 20;
+inline constexpr uint64_t kSlotSize = 512 << 10;        // aligned to its size: the stub finds its slot from rsp
+inline constexpr uint32_t kSlotCount = 4092;            // as many as fit in the region
+inline constexpr uint64_t kSlotSendOffset = 32 << 10;   // one sealed record
+inline constexpr uint64_t kSlotReceiveOffset = 112 << 10;
+inline constexpr uint64_t kSlotArenaOffset = 192 << 10; // deputy: buffers of the call
+inline constexpr uint64_t kSlotArenaSize = 128 << 10;
+inline constexpr uint64_t kSlotStackOffset = 384 << 10; // grows down from the end of the slot
+inline constexpr uint32_t kRecordPayloadMax = 64 << 10; // plaintext bytes of one record
+
+constexpr uint64_t slot_address(uint64_t region_base, uint32_t slot) {
+  return region_base + kSlotsOffset + uint64_t{slot} * kSlotSize;
+}
+
+// First bytes of the blob. Offsets are from the blob's start.
+struct BlobHeader {
+  char magic[8];  // "TESSTUB1"
+  uint32_t abi_version;
+  uint32_t blob_size;
+  uint32_t entry_park;         // a native thread is sent here: rdi = slot address, rsp = top of the slot's stack
+  uint32_t entry_blank;        // a blank body starts here: the same arguments
+  uint32_t syscall_site;       // address after the one `syscall` instruction (what seccomp sees)
+  uint32_t cp_begin;           // [cp_begin, cp_end]: a kick or signal here aborts the call before it starts
+  uint32_t cp_end;             // address of the cancellable `syscall` instruction itself
+  uint32_t cp_abort;           // where to go on when aborted
+  uint32_t cp_site;            // address after the cancellable `syscall` instruction
+  uint32_t deputy_handler;     // sa_handler of the deputy's signals
+  uint32_t body_sigsys;        // sa_handlers of the body
+  uint32_t body_doorbell;
+  uint32_t body_fault;
+  uint32_t restorer;           // sa_restorer for all of these
+};
+
+// ---- threads ----
+enum SlotState : uint32_t {
+  kSlotFree = 0,
+  kSlotParked = 1,
+  kSlotDeputy = 2,
+  kSlotBody = 3,
+  kSlotStarting = 4,  // allocated for a thread being made
+};
+
+enum Phase : uint32_t {
+  kPhaseParked = 0,
+  kPhaseNative = 1,    // leave the stub: run the application here from slot->thread
+  kPhaseDeputy = 2,    // become deputy threads
+  kPhaseBody = 3,      // become body threads, running from slot->thread
+  kPhaseContinue = 4,  // thaw: go on as before parking
+  kPhaseExit = 5,      // exit_group at once, without any effect of the application's
+};
+
+enum Role : uint32_t { kRoleNone = 0, kRoleDeputy = 1, kRoleBody = 2 };
+
+// Order of the general registers in ThreadContext::gregs: that of sigcontext (linux asm/sigcontext.h).
+enum Greg : uint32_t {
+  kR8, kR9, kR10, kR11, kR12, kR13, kR14, kR15, kRdi, kRsi, kRbp, kRbx, kRdx, kRax, kRcx, kRsp, kRip, kEflags,
+  kCsGsFs, kErr, kTrapno, kOldmask, kCr2, kGregCount
+};
+
+inline constexpr uint32_t kXsaveMax = 12 << 10;
+
+// Everything that the kernel keeps of an application thread and that must be true again where it runs next.
+struct alignas(64) ThreadContext {
+  uint8_t xsave[kXsaveMax];  // signal frame format: XSAVE area, sw_reserved at 464, FP_XSTATE_MAGIC2 at the end
+  uint64_t gregs[kGregCount];
+  uint64_t fs_base;
+  uint64_t gs_base;
+  uint64_t signal_mask;  // the application's
+  uint64_t altstack_sp;
+  uint64_t altstack_size;
+  uint32_t altstack_flags;  // SS_*
+  uint32_t xsave_size;      // bytes used of xsave, magic2 included
+  uint64_t robust_list_head;
+  uint64_t robust_list_size;
+  uint64_t clear_child_tid;
+  uint64_t rseq_address;
+  uint32_t rseq_size;
+  uint32_t rseq_signature;
+  // A call with a relative timeout that was interrupted by a kick and is to be repeated: valid for the next call only,
+  // if it is at the same rip with the same number.
+  uint64_t repeat_rip;
+  uint64_t repeat_deadline_ns;  // CLOCK_MONOTONIC of home
+  int32_t repeat_number;        // -1: none
+  int32_t tid;                  // at home, as the application sees it
+  char comm[16];
+};
+
+struct ChannelKeys {
+  uint8_t send_round_keys[176];  // AES-128 expanded, in the order AES-NI wants
+  uint8_t receive_round_keys[176];
+  uint8_t send_hash_key[16];     // GHASH key H
+  uint8_t receive_hash_key[16];
+  uint64_t send_counter;         // nonce: 4 zero bytes, then this, little-endian; +1 per record
+  uint64_t receive_counter;
+  uint32_t encrypted;            // 0 on a trusted network: records carry no tag
+  uint32_t reserved;
+};
+
+struct Slot {
+  ThreadContext thread;
+  uint64_t region_base;
+  uint32_t index;
+  uint32_t state;           // SlotState
+  int32_t channel_fd;
+  uint32_t pending;         // deputy and body: != 0 aborts cancellable calls; bits below
+  ChannelKeys keys;
+  uint32_t in_application;  // body: 1 while application code runs
+  uint32_t signal_count;    // deputy: queued records
+  uint64_t sequence;        // of the last request
+  uint64_t frame;           // body: address of the ucontext being served
+  uint8_t private_area[12 << 10];  // the stub's own; agents must not touch
+};
+static_assert(sizeof(Slot) <= kSlotSendOffset);
+
+inline constexpr uint32_t kPendingKick = 1;    // the agent wants every thread parked
+inline constexpr uint32_t kPendingSignal = 2;  // deputy: records wait for the body
+
+struct SignalAction {
+  uint64_t handler;  // 0 SIG_DFL, 1 SIG_IGN
+  uint64_t flags;
+  uint64_t restorer;
+  uint64_t mask;
+};
+
+struct ControlBlock {
+  char magic[8];  // "TESSCTL1"
+  uint32_t abi_version;
+  uint32_t role;           // Role
+  uint32_t phase;          // Phase, futex
+  uint32_t freeze;         // 1: threads park at their next safe point
+  uint32_t in_use;         // slots not free; futex-free counter kept by the stub, set by the agent at first
+  uint32_t parked;         // threads parked now
+  int32_t mailbox_fd;
+  int32_t fd_base;         // mailbox at fd_base, channel of slot s at fd_base + 1 + s
+  int32_t pid;             // thread group id as the application sees it
+  uint32_t fault;          // test only: armed fault point
+  uint64_t region_base;
+  uint64_t job;
+  uint32_t mailbox_lock;   // futex
+  uint32_t slots_lock;     // futex
+  uint64_t slot_bitmap[64];
+  SignalAction actions[65];  // deputy: what the application believes is installed
+  uint64_t monotonic_offset_ns;
+  uint64_t host_vdso;      // body: 0, or where the host's own vDSO was parked
+  uint32_t fd_limit_soft;  // RLIMIT_NOFILE at home when deputised
+  uint32_t reserved;
+};
+static_assert(sizeof(ControlBlock) <= kControlSize);
+
+// ---- mailbox (SOCK_SEQPACKET, one per process; agent at the other end) ----
+// Commands are sent by the agent only to a parked process (after ALL_PARKED) and are executed in order by the server thread, which answers
+// each with one MailboxAnswer (kBatch: followed by the requests with results filled in).
+enum class Command : uint32_t {
+  kBatch = 1,         // count SyscallRequests; flag kStopOnError
+  kPlaceFds = 2,      // count int32 targets; the fds come as SCM_RIGHTS in the same message; dup3(.., O_CLOEXEC)
+  kSpawnThreads = 3,  // count uint32 slots (mapped and filled by the agent): one clone each with set_tid = slot->thread.tid; they park
+  kRelease = 4,       // value = Phase. Answered before the server itself leaves
+  kDiscardMemory = 5, // count pairs (address, length): MADV_DONTNEED, skipping what refuses
+};
+inline constexpr uint32_t kStopOnError = 1;
+inline constexpr uint32_t kMailboxMessageMax = 48 << 10;
+inline constexpr uint32_t kBatchMax = 512;
+inline constexpr uint32_t kFdsMax = 250;
+
+struct MailboxCommand {
+  Command kind;
+  uint32_t count;
+  uint32_t value;
+  uint32_t flags;
+};
+
+struct SyscallRequest {
+  int64_t number;
+  uint64_t args[6];
+  int64_t result;  // value or -errno; -ENOSYS-like untouched (kNotRun) if an earlier one stopped the batch
+};
+inline constexpr int64_t kNotRun = -4095;
+
+// Stub to agent. kNeedChannel is answered (by the agent, at any time but while parked) with a MailboxAnswer carrying fds by SCM_RIGHTS.
+enum class Note : uint32_t {
+  kAnswer = 1,       // to a command: result
+  kAllParked = 2,    // value = server's slot
+  kNeedChannel = 3,  // body: wants any free channel; deputy: wants channel `id`. value = 1: also a mailbox for a forked child
+  kUnsupported = 4,  // value = system call number refused with ENOSYS
+  kBodyLost = 5,     // deputy: the channel ended; the process is about to die
+  kExecFailed = 6,   // reserved
+};
+
+struct MailboxNote {
+  Note kind;
+  uint32_t slot;
+  int32_t tid;
+  uint32_t value;
+  int64_t result;
+  uint64_t id;
+};
+
+// Agent to stub, answer to kNeedChannel: fds [channel] or [channel, mailbox], keys for the channel.
+struct ChannelAnswer {
+  int64_t result;  // 0 or -errno
+  uint64_t id;
+  ChannelKeys keys;
+};
+
+// ---- channel (TCP stream of records; strictly request, reply) ----
+// Record: u32 length of what follows (ciphertext + tag), then ciphertext, then 16 bytes of tag if encrypted; the length is the
+// additional data. A message may span records; its parts are read as a byte stream.
+struct Segment {          // one pointer argument or nested buffer of a call
+  uint32_t in_size;       // bytes that follow in the request
+  uint32_t out_size;      // capacity of the buffer at the deputy; bytes returned unless trimmed
+  uint8_t arg;            // argument that points to it; kNoArg if only reached by a fixup
+  uint8_t trim;           // Trim
+  uint16_t trim_unit;     // bytes per counted element for kTrimResult
+  uint32_t reserved;
+};
+inline constexpr uint8_t kNoArg = 0xff;
+enum Trim : uint8_t {
+  kTrimNone = 0,     // always out_size bytes
+  kTrimResult = 1,   // min(out_size, max(result, 0) * trim_unit) bytes
+  kTrimSuccess = 2,  // out_size bytes if result >= 0, else none
+};
+struct Fixup {            // at the deputy: *(u64*)(segment[holder] + offset) = address of segment[target]
+  uint16_t holder;
+  uint16_t target;
+  uint32_t offset;
+};
+inline constexpr uint32_t kSegmentMax = 1100;  // UIO_MAXIOV and a few
+
+struct Request {
+  uint64_t sequence;
+  uint32_t op;             // system call number, or Op
+  uint32_t fd_mask;        // bit i: argument i is a descriptor (the deputy guards its own)
+  uint64_t args[6];
+  uint16_t segment_count;
+  uint16_t fixup_count;
+  uint32_t flags;          // kRequest*
+  uint64_t deadline_ns;    // 0, or for kRequestRepeat: CLOCK_MONOTONIC at which the timeout ends
+  uint64_t payload_size;   // segments, fixups, data of in-segments each padded to 8
+};
+inline constexpr uint32_t kRequestRepeat = 1;
+
+enum Op : uint32_t {
+  kOpFirst = 0x10000,
+  kOpPollSignals = 0x10000,  // after a doorbell
+  kOpClone = 0x10001,        // args: flags, exit_signal, slot, channel id, parent_tid wanted etc. (stub's own)
+  kOpFault = 0x10002,        // segment 0: siginfo of a fault or timer raised at the host
+  kOpSynthetic = 0x10003,    // open a file whose content the body supplies (segment 0); args: flags
+};
+
+struct Reply {
+  uint64_t sequence;
+  int64_t result;          // value, -errno, or one of the two below
+  uint32_t signal_count;   // SignalRecords after the data
+  uint32_t flags;          // kReplyKicked
+  uint64_t payload_size;   // data of out-segments (each u32 size, u32 zero, bytes padded to 8), then SignalRecords
+  uint64_t deadline_ns;    // with kKicked: when the relative timeout of the call ends, 0 if it has none
+};
+inline constexpr int64_t kRestart = -512;  // run the handlers, then the call again
+inline constexpr int64_t kKicked = -513;   // the agents are parking everyone: repeat the call later
+inline constexpr uint32_t kReplyKicked = 1;
+
+struct SignalRecord {
+  uint32_t signal;
+  uint32_t reserved;
+  SignalAction action;     // as it was at delivery
+  uint64_t old_mask;       // goes into the frame: the mask to return to
+  uint64_t new_mask;       // the mask inside the handler
+  uint8_t siginfo[128];
+};
+
+}  // namespace tess::stub
