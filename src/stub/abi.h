@@ -238,10 +238,12 @@ enum Trim : uint8_t {
   kTrimResult = 1,   // min(out_size, max(result, 0) * trim_unit) bytes
   kTrimSuccess = 2,  // out_size bytes if result >= 0, else none
 };
-struct Fixup {            // at the deputy: *(u64*)(segment[holder] + offset) = address of segment[target]
+struct Fixup {            // at the deputy: *(u64*)(segment[holder] + offset) = address of segment[target] + target_offset
   uint16_t holder;
   uint16_t target;
   uint32_t offset;
+  uint32_t target_offset;
+  uint32_t reserved;
 };
 inline constexpr uint32_t kSegmentMax = 1100;  // UIO_MAXIOV and a few
 
@@ -250,9 +252,10 @@ struct Request {
   uint32_t op;             // system call number, or Op
   uint32_t fd_mask;        // bit i: argument i is a descriptor (the deputy guards its own)
   uint64_t args[6];
-  uint16_t segment_count;
-  uint16_t fixup_count;
+  uint32_t segment_count;
+  uint32_t fixup_count;
   uint32_t flags;          // kRequest*
+  uint32_t reserved;
   uint64_t deadline_ns;    // 0, or for kRequestRepeat: CLOCK_MONOTONIC at which the timeout ends
   uint64_t payload_size;   // segments, fixups, data of in-segments each padded to 8
 };
