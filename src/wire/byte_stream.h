@@ -1,8 +1,9 @@
-// ByteStream: an ordered, reliable stream of bytes that is read and written in whole pieces. What frames, images and
-// pages travel on: a TLS connection (net/tls_stream.h), a plain descriptor (FdStream), memory in tests.
-// A timeout is the longest time without any progress, not the time of the whole transfer; kNoTimeout waits for ever.
-// End of file and a broken connection are ErrorKind::kDisconnected, a timeout is kRetry (the stream is then in the
-// middle of something: close it). One thread may read while another writes.
+// ByteStream: an ordered, reliable stream of bytes that is read and written in whole pieces. What
+// frames, images and pages travel on: a TLS connection (net/tls_stream.h), a plain descriptor
+// (FdStream), memory in tests. A timeout is the longest time without any progress, not the time of
+// the whole transfer; kNoTimeout waits for ever. End of file and a broken connection are
+// ErrorKind::kDisconnected, a timeout is kRetry (the stream is then in the middle of something:
+// close it). One thread may read while another writes.
 #pragma once
 
 #include <chrono>

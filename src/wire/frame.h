@@ -1,6 +1,7 @@
-// Frames: a u32 big-endian length, then that many bytes of one serialized protobuf message; at most kFrameMax bytes.
-// write_frame and read_frame block on a ByteStream (worker threads, tests); FrameReader takes bytes as they come and gives
-// whole payloads (event loops). A length beyond the limit or a payload that does not parse is kBadInput: drop the peer.
+// Frames: a u32 big-endian length, then that many bytes of one serialized protobuf message; at most
+// kFrameMax bytes. write_frame and read_frame block on a ByteStream (worker threads, tests);
+// FrameReader takes bytes as they come and gives whole payloads (event loops). A length beyond the
+// limit or a payload that does not parse is kBadInput: drop the peer.
 #pragma once
 
 #include <cstddef>
@@ -27,11 +28,13 @@ Result<> decode_payload(std::span<const std::byte> payload, google::protobuf::Me
 
 Result<> write_frame(ByteStream& stream, const google::protobuf::MessageLite& message,
                      Timeout timeout);
-// Reads one frame and nothing beyond it. kDisconnected at a clean end of file as well as in the middle.
+// Reads one frame and nothing beyond it. kDisconnected at a clean end of file as well as in the
+// middle.
 Result<> read_frame(ByteStream& stream, google::protobuf::MessageLite& message, Timeout timeout,
                     uint32_t max_size = kFrameMax);
 
-// Takes bytes in pieces of any size. Memory grows with what has arrived, never with what a length promises.
+// Takes bytes in pieces of any size. Memory grows with what has arrived, never with what a length
+// promises.
 class FrameReader {
  public:
   explicit FrameReader(uint32_t max_size = kFrameMax) : max_size_(max_size) {}
