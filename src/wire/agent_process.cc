@@ -25,13 +25,21 @@ int hex_value(char c) {
 
 }  // namespace
 
-std::string state_dir() { return from_environment("TESS_STATE_DIR", "/var/lib/tessera"); }
-std::string run_dir() { return from_environment("TESS_RUN_DIR", "/run/tessera"); }
+std::string state_dir() {
+  return from_environment("TESS_STATE_DIR", "/var/lib/tessera");
+}
+std::string run_dir() {
+  return from_environment("TESS_RUN_DIR", "/run/tessera");
+}
 std::string config_path() {
   return from_environment("TESS_CONFIG", "/etc/tessera/tessera.toml");
 }
-std::string control_socket() { return run_dir() + "/control.sock"; }
-std::string agents_socket() { return run_dir() + "/agents.sock"; }
+std::string control_socket() {
+  return run_dir() + "/control.sock";
+}
+std::string agents_socket() {
+  return run_dir() + "/agents.sock";
+}
 
 std::string to_hex(const std::string& bytes) {
   constexpr char kDigits[] = "0123456789abcdef";

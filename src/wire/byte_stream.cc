@@ -24,7 +24,9 @@ Result<bool> wait_ready(int fd, short events, Timeout timeout) {
   }
 }
 
-bool is_gone(int error) { return error == EPIPE || error == ECONNRESET || error == ETIMEDOUT; }
+bool is_gone(int error) {
+  return error == EPIPE || error == ECONNRESET || error == ETIMEDOUT;
+}
 
 }  // namespace
 
@@ -54,7 +56,8 @@ Result<> FdStream::write_all(std::span<const std::byte> from, Timeout timeout) {
     if (!ready) {
       return fail(ErrorKind::kRetry, "nothing could be sent for {} ms", timeout.count());
     }
-    // MSG_DONTWAIT: a blocking socket would otherwise wait for room for everything, beyond the timeout.
+    // MSG_DONTWAIT: a blocking socket would otherwise wait for room for everything, beyond the
+    // timeout.
     ssize_t n = ::send(fd_.get(), from.data(), from.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n < 0 && errno == ENOTSOCK) {
       // A pipe: writable means at least PIPE_BUF bytes fit.

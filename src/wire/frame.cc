@@ -16,7 +16,8 @@ uint32_t decode_length(const char* bytes) {
 }
 
 tl::unexpected<Error> too_long(uint32_t length, uint32_t max_size) {
-  return fail(ErrorKind::kBadInput, "a frame of {} bytes, at most {} are allowed", length, max_size);
+  return fail(ErrorKind::kBadInput, "a frame of {} bytes, at most {} are allowed", length,
+              max_size);
 }
 
 }  // namespace
@@ -62,7 +63,8 @@ Result<> read_frame(ByteStream& stream, google::protobuf::MessageLite& message, 
   while (payload.size() < length) {
     const size_t old_size = payload.size();
     payload.resize(old_size + std::min<size_t>(kReadPiece, length - old_size));
-    TESS_TRY(stream.read_exact(std::as_writable_bytes(std::span(payload).subspan(old_size)), timeout));
+    TESS_TRY(
+        stream.read_exact(std::as_writable_bytes(std::span(payload).subspan(old_size)), timeout));
   }
   return decode_payload(std::as_bytes(std::span(payload)), message);
 }

@@ -145,7 +145,8 @@ TEST(FrameReader, AnySplitGivesTheSameFrames) {
     FrameReader reader;
     std::vector<std::string> payloads;
     for (size_t at = 0; at < stream.size(); at += piece) {
-      reader.feed(std::as_bytes(std::span(stream).subspan(at, std::min(piece, stream.size() - at))));
+      reader.feed(
+          std::as_bytes(std::span(stream).subspan(at, std::min(piece, stream.size() - at))));
       while (true) {
         auto payload = reader.next();
         ASSERT_TRUE(payload);
