@@ -1,0 +1,67 @@
+// A migration stream after its AgentHello, both ends. The order, every message one frame
+// (wire/frame.h):
+//   source: ProcessImage
+//   target: WantFiles (indices into image.vmas, rising; a home target wants none)
+//   source: for each wanted vma PageRuns with the file's clean bytes at the addresses of the vma,
+//   then one PageRun of byte_count 0;
+//           then PageRuns with the pages of the process; then PagesEnd
+//   target: PagesEnd with the bytes it has taken, as receipt; the source then knows that the stream
+//   was read to its end
+// A PageRun is followed by `stored_count` raw bytes that unpack (codec) to `byte_count`.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "memory/address_space.h"
+#include "memory/page_sink.h"
+#include "wire/byte_stream.h"
+
+namespace tess::memory {
+
+inline constexpr uint32_t kRunMax = 1 << 20;
+inline constexpr std::chrono::seconds kStreamTimeout{30};  // without progress
+
+struct StreamStats {
+  uint64_t page_bytes = 0;    // bytes of process memory carried
+  uint64_t file_bytes = 0;    // bytes of clean file content carried
+  uint64_t stored_bytes = 0;  // what these took on the wire
+  uint64_t reused_bytes = 0;  // clean file bytes the target had already
+};
+
+enum class Compression { kNever, kAlways, kAdaptive };
+
+// ---- source ----
+// Fills content_hash of the image's private file mappings (and of shared ones nobody can write)
+// from the files behind /proc/PID/map_files. `cache_dir` keeps hashes by file identity; empty: no
+// cache. A file that cannot be read is left without a hash and its present pages travel with the
+// process. Not needed when the target is home.
+Result<> hash_file_content(pid_t pid, wire::ProcessImage& image, const std::string& cache_dir);
+
+// The whole exchange. The process is parked; `image.vmas` is what read_address_space said, without
+// the stub region.
+Result<StreamStats> send_image(wire::ByteStream& stream, pid_t pid, const wire::ProcessImage& image,
+                               Compression compression = Compression::kAdaptive);
+
+// ---- target ----
+Result<> receive_header(wire::ByteStream& stream, wire::ProcessImage& image);
+Result<> send_want(wire::ByteStream& stream, std::span<const uint32_t> vma_indices);
+// Gives the bytes of each wanted vma in order. Only when something was wanted or not: must be
+// called once in any case.
+using ContentTaker =
+    std::function<Result<>(uint32_t vma_index, uint64_t offset_in_vma, std::span<const std::byte>)>;
+Result<StreamStats> receive_content(wire::ByteStream& stream, const wire::ProcessImage& image,
+                                    std::span<const uint32_t> wanted, const ContentTaker& take);
+// Runs outside the image's vmas are kBadInput. Sends the receipt at the end.
+Result<StreamStats> receive_pages(wire::ByteStream& stream, const wire::ProcessImage& image,
+                                  PageSink& sink);
+
+}  // namespace tess::memory
