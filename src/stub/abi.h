@@ -121,18 +121,19 @@ struct Slot {
   uint32_t index;
   uint32_t state;           // SlotState
   int32_t channel_fd;
-  uint32_t pending;         // deputy and body: != 0 aborts cancellable calls; bits below
+  uint32_t reserved;
+  alignas(8) uint32_t pending;  // deputy: kPendingKick, written only by the agent, cleared by the stub when it parks
+  uint32_t signal_count;        // deputy: queued records; body: the doorbell has rung. Read together with `pending`
   ChannelKeys keys;
   uint32_t in_application;  // body: 1 while application code runs
-  uint32_t signal_count;    // deputy: queued records
+  uint32_t reserved2;
   uint64_t sequence;        // of the last request
   uint64_t frame;           // body: address of the ucontext being served
   uint8_t private_area[12 << 10];  // the stub's own; agents must not touch
 };
 static_assert(sizeof(Slot) <= kSlotSendOffset);
 
-inline constexpr uint32_t kPendingKick = 1;    // the agent wants every thread parked
-inline constexpr uint32_t kPendingSignal = 2;  // deputy: records wait for the body
+inline constexpr uint32_t kPendingKick = 1;  // the agent wants every thread parked
 
 struct SignalAction {
   uint64_t handler;  // 0 SIG_DFL, 1 SIG_IGN
@@ -145,9 +146,9 @@ struct ControlBlock {
   char magic[8];  // "TESSCTL1"
   uint32_t abi_version;
   uint32_t role;           // Role
-  uint32_t phase;          // Phase, futex
+  uint32_t phase;          // Phase of the last release; meaningful when generation has moved
   uint32_t freeze;         // 1: threads park at their next safe point
-  uint32_t in_use;         // slots not free; futex-free counter kept by the stub, set by the agent at first
+  uint32_t in_use;         // threads that must park; kept by the stub, set by the agent at injection (1 for a blank body)
   uint32_t parked;         // threads parked now
   int32_t mailbox_fd;
   int32_t fd_base;         // mailbox at fd_base, channel of slot s at fd_base + 1 + s
@@ -162,6 +163,8 @@ struct ControlBlock {
   uint64_t monotonic_offset_ns;
   uint64_t host_vdso;      // body: 0, or where the host's own vDSO was parked
   uint32_t fd_limit_soft;  // RLIMIT_NOFILE at home when deputised
+  uint32_t generation;     // futex of parked threads: +1 at each release
+  uint32_t server_wanted;  // a thread left while all others were parked: one of them has to serve
   uint32_t reserved;
 };
 static_assert(sizeof(ControlBlock) <= kControlSize);
@@ -225,25 +228,34 @@ struct ChannelAnswer {
 // Record: u32 length of what follows (ciphertext + tag), then ciphertext, then 16 bytes of tag if encrypted; the length is the
 // additional data. A message may span records; its parts are read as a byte stream.
 struct Segment {          // one pointer argument or nested buffer of a call
+  // The deputy's buffer holds max(in_size, out_size) bytes, 8-aligned, the in-data at its start; the rest need not be cleared. An argument
+  // with a segment of size 0 still gets a valid address.
   uint32_t in_size;       // bytes that follow in the request
   uint32_t out_size;      // capacity of the buffer at the deputy; bytes returned unless trimmed
   uint8_t arg;            // argument that points to it; kNoArg if only reached by a fixup
   uint8_t trim;           // Trim
-  uint16_t trim_unit;     // bytes per counted element for kTrimResult
-  uint32_t reserved;
+  uint16_t trim_unit;     // bytes per counted element for kTrimResult; index of the segment for kTrimField
+  uint32_t trim_offset;   // kTrimField
 };
 inline constexpr uint8_t kNoArg = 0xff;
 enum Trim : uint8_t {
   kTrimNone = 0,     // always out_size bytes
   kTrimResult = 1,   // min(out_size, max(result, 0) * trim_unit) bytes
   kTrimSuccess = 2,  // out_size bytes if result >= 0, else none
+  kTrimField = 3,    // if result >= 0: min(out_size, *(u32*)(segment[trim_unit] + trim_offset)) bytes, as it is after the call
+};
+enum FixupKind : uint32_t {
+  kFixupPointer = 0,
+  // segment[target] from target_offset to the end of its in-data is a run of NUL-terminated strings; the address of the k-th goes
+  // to segment[holder] + offset + 8 * k, as far as holder's in-data reaches (argv, envp).
+  kFixupStrings = 1,
 };
 struct Fixup {            // at the deputy: *(u64*)(segment[holder] + offset) = address of segment[target] + target_offset
   uint16_t holder;
   uint16_t target;
   uint32_t offset;
   uint32_t target_offset;
-  uint32_t reserved;
+  uint32_t kind;          // FixupKind
 };
 inline constexpr uint32_t kSegmentMax = 1100;  // UIO_MAXIOV and a few
 
@@ -267,6 +279,8 @@ enum Op : uint32_t {
   kOpClone = 0x10001,        // args: flags, exit_signal, slot, channel id, parent_tid wanted etc. (stub's own)
   kOpFault = 0x10002,        // segment 0: siginfo of a fault or timer raised at the host
   kOpSynthetic = 0x10003,    // open a file whose content the body supplies (segment 0); args: flags
+  kOpMapFile = 0x10004,      // mmap of a file: arguments of mmap with a fixed address. Segment 0 out: FileIdentity, segment 1 out: content
+  kOpReadFile = 0x10005,     // more of a mapped file: args: fd, offset, size. Segment 0 out: content
 };
 
 struct Reply {
@@ -277,6 +291,15 @@ struct Reply {
   uint64_t payload_size;   // data of out-segments (each u32 size, u32 zero, bytes padded to 8), then SignalRecords
   uint64_t deadline_ns;    // with kKicked: when the relative timeout of the call ends, 0 if it has none
 };
+struct FileIdentity {
+  uint32_t dev_major;
+  uint32_t dev_minor;
+  uint64_t inode;
+  uint64_t size;      // bytes in the file now
+  uint32_t mode;      // st_mode
+  uint32_t reserved;
+};
+
 inline constexpr int64_t kRestart = -512;  // run the handlers, then the call again
 inline constexpr int64_t kKicked = -513;   // the agents are parking everyone: repeat the call later
 inline constexpr uint32_t kReplyKicked = 1;
