@@ -1,0 +1,187 @@
+// What the parts of the blob share: raw system calls, access to the application's memory, this thread's slot, the channel, parking.
+// Freestanding: no libc, no static data, no thread-local data (%fs belongs to the application).
+#pragma once
+
+#include <asm/unistd.h>
+#include <linux/sched.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "stub/abi.h"
+
+// The kernel's own layout of a signal frame on x86-64 (arch/x86/include/asm/sigframe.h).
+struct KernelUcontext {
+  uint64_t flags;
+  uint64_t link;
+  uint64_t stack_sp;
+  uint32_t stack_flags;
+  uint32_t stack_pad;
+  uint64_t stack_size;
+  uint64_t gregs[23];
+  uint64_t fpstate;
+  uint64_t reserved[8];
+  uint64_t mask;
+};
+static_assert(sizeof(KernelUcontext) == 304);
+
+struct KernelFrame {
+  uint64_t restorer;
+  KernelUcontext context;
+  uint8_t siginfo[128];
+};
+
+struct KernelSigaction {
+  uint64_t handler;
+  uint64_t flags;
+  uint64_t restorer;
+  uint64_t mask;
+};
+
+struct Timespec {
+  int64_t seconds;
+  int64_t nanoseconds;
+};
+
+extern "C" {
+extern const tess::stub::BlobHeader tess_blob_header;
+long tess_syscall(long number, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5, uint64_t a6);
+long tess_cp_syscall(void* pending, long number, const uint64_t args[7]);
+long tess_clone3(clone_args* args, size_t size, void (*child)(tess::stub::Slot*), tess::stub::Slot* slot);
+[[noreturn]] void tess_leave(tess::stub::Slot* slot, uint64_t frame_sp, void* pending);
+[[noreturn]] void tess_leave_again(tess::stub::Slot* slot, KernelUcontext* context);
+[[noreturn]] void tess_sigreturn(uint64_t frame_sp);
+[[noreturn]] void tess_exit_thread(uint64_t* bitmap_word, uint64_t keep_mask, int status);
+size_t tess_copy(void* to, const void* from, size_t n);
+long tess_string_length(uint64_t address, uint64_t max);
+int tess_probe_read(uint64_t address);
+int tess_probe_write(uint64_t address);
+void* memcpy(void* to, const void* from, size_t n);
+void* memmove(void* to, const void* from, size_t n);
+void* memset(void* to, int byte, size_t n);
+
+extern const uint8_t tess_cp_begin[], tess_cp_end[], tess_cp_abort[], tess_cp_site[];
+extern const uint8_t tess_copy_fault[], tess_copy_fixup[], tess_string_fault[], tess_string_fixup[];
+extern const uint8_t tess_probe_read_fault[], tess_probe_write_fault[], tess_probe_fixup[];
+void tess_restorer();
+}
+
+namespace tess::stub {
+
+inline constexpr long kEintr = -4, kEagain = -11, kEnomem = -12, kEfault = -14, kEinval = -22, kEnosys = -38,
+                      kEperm = -1, kEbadf = -9, kEnodev = -19, kEnotsup = -95, kEio = -5;
+inline constexpr long kAborted = -513;  // what tess_cp_syscall returns when it did not start
+
+template <typename... Args>
+inline long sys(long number, Args... args) {
+  const uint64_t a[6] = {(uint64_t)args...};
+  return tess_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+inline long sys(long number) { return tess_syscall(number, 0, 0, 0, 0, 0, 0); }
+
+// ---- slots ----
+struct QueuedSignals {
+  SignalRecord records[24];
+};
+
+// Lives in Slot::private_area.
+struct SlotPrivate {
+  SignalAction* actions;      // deputy: this process's table (control block's, or own_actions of a vfork child)
+  int32_t mailbox_fd;
+  int32_t pid;                // thread group at home, as the application sees it
+  uint32_t vfork_child;       // shares its parent's region: never parks
+  uint32_t busy;              // deputy: a request is being served (its reply will carry signals)
+  uint32_t rung;              // deputy: the doorbell has been rung for what is queued
+  uint32_t in_recv;
+  uint64_t temporary_mask;    // deputy: mask in force during sigsuspend, ppoll and the like
+  uint32_t has_temporary_mask;
+  uint32_t kicked;            // deputy: the last call was aborted for parking
+  int64_t exit_pending;
+  uint32_t raw_begin, raw_end;      // received bytes not yet unsealed
+  uint32_t plain_begin, plain_end;  // unsealed bytes not yet read
+  uint32_t send_used;               // plaintext bytes in the send buffer
+  uint32_t lost;                    // the channel has failed
+  uint32_t executing;               // body: an execve is under way: end of file means success
+  uint32_t reserved;
+  int64_t deadline_ns;        // deputy: end of the current call's relative timeout, 0 none
+  SignalAction own_actions[65];
+  QueuedSignals queued;
+};
+static_assert(sizeof(SlotPrivate) <= sizeof(Slot::private_area));
+
+inline SlotPrivate& priv(Slot* slot) { return *reinterpret_cast<SlotPrivate*>(slot->private_area); }
+inline Slot* this_slot() {
+  return reinterpret_cast<Slot*>((uint64_t)__builtin_frame_address(0) & ~(kSlotSize - 1));
+}
+inline ControlBlock& control_of(const Slot* slot) {
+  return *reinterpret_cast<ControlBlock*>(slot->region_base + kControlOffset);
+}
+inline Slot* slot_at(const Slot* any, uint32_t index) {
+  return reinterpret_cast<Slot*>(slot_address(any->region_base, index));
+}
+inline bool in_blob(uint64_t region_base, uint64_t rip) { return rip - region_base < kCodeMax; }
+inline bool in_cp_window(uint64_t rip) { return rip >= (uint64_t)tess_cp_begin && rip <= (uint64_t)tess_cp_end; }
+
+// Takes a free slot and maps it; -1 if none is left. Initialised as a copy of nothing: zeroed header, own index.
+int32_t take_slot(Slot* self);
+void free_slot(Slot* self, uint32_t index);
+void lock(uint32_t* word);
+void unlock(uint32_t* word);
+int64_t monotonic_ns();
+
+// ---- application memory (body: faults are caught; see body_fault) ----
+inline bool copy_from_app(void* to, uint64_t from, size_t n) { return tess_copy(to, (const void*)from, n) == 0; }
+inline bool copy_to_app(uint64_t to, const void* from, size_t n) { return tess_copy((void*)to, from, n) == 0; }
+
+// ---- channel ----
+void channel_reset(Slot* slot);
+void send_bytes(Slot* slot, const void* from, size_t n);      // buffered; after a failure `lost` is set and the rest is swallowed
+bool send_bytes_from_app(Slot* slot, uint64_t from, size_t n);  // false: bad address (zeros are sent in its place)
+void send_flush(Slot* slot);
+bool receive_bytes(Slot* slot, void* to, size_t n);           // false: lost
+// Waits for the first byte of a message; kAborted if `mask` of *pending becomes set first, 0 when there is one, -1 when lost.
+long receive_wait(Slot* slot, uint64_t mask);
+bool seal(ChannelKeys& keys, uint8_t* data, size_t n, const uint8_t aad[4], uint8_t tag[16]);
+bool unseal(ChannelKeys& keys, uint8_t* data, size_t n, const uint8_t aad[4], const uint8_t tag[16]);
+
+// ---- mailbox ----
+void note(Slot* slot, Note kind, uint32_t value, int64_t result);
+struct NewChannel {
+  int32_t channel_fd;
+  int32_t mailbox_fd;  // -1 unless asked for
+  uint64_t id;
+  ChannelKeys keys;
+};
+// Asks the agent for a channel (id 0: any). Negative errno on failure. The fds are where the kernel put them.
+long request_channel(Slot* slot, uint64_t id, bool with_mailbox, NewChannel* out);
+long place_fd(Slot* slot, int32_t from, int32_t to);
+
+// ---- parking ----
+// Parks the calling thread, whose application context is in slot->thread, until the agent releases everyone.
+Phase park(Slot* slot);
+bool must_park(Slot* slot);
+// Called by a thread that leaves the process: the parked others may now be complete.
+void thread_gone(Slot* slot);
+// Fills the frame at the top of the slot's stack from slot->thread and returns its ucontext.
+KernelUcontext* build_resume_frame(Slot* slot, uint64_t mask, bool native);
+[[noreturn]] void run_native(Slot* slot);
+void block_all_signals(uint64_t* old_mask);
+void set_signal_mask(uint64_t mask);
+
+// ---- signals ----
+// Pushes an application signal frame for `record` on top of `context`. False: the application's stack is bad.
+bool push_signal_frame(Slot* slot, KernelUcontext* context, const SignalRecord& record);
+void clear_fpstate(KernelUcontext* context);
+
+// ---- roles ----
+void install_deputy_handlers(Slot* slot);
+void restore_application_handlers(Slot* slot);
+[[noreturn]] void deputy_start(Slot* slot);
+[[noreturn]] void deputy_loop(Slot* slot);
+void install_body_handlers(Slot* slot);
+[[noreturn]] void body_start(Slot* slot);
+[[noreturn]] void body_leave(Slot* slot, KernelUcontext* context);
+[[noreturn]] void die_quietly(Slot* slot);
+// A thread's application state moves from the signal frame into slot->thread.
+void save_context(Slot* slot, const KernelUcontext* context);
+
+}  // namespace tess::stub
