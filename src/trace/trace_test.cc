@@ -1,0 +1,361 @@
+// With real children: threads, system calls in them, exec, fork, stops and sudden death.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <functional>
+#include <thread>
+#include <vector>
+
+#include "trace/remote_calls.h"
+#include "trace/tracer.h"
+
+namespace tess::trace {
+namespace {
+
+using std::chrono::milliseconds;
+constexpr milliseconds kTimeout(10'000);
+
+struct Shared {
+  std::atomic<uint64_t> counter;
+  std::atomic<uint32_t> threads;
+  std::atomic<uint32_t> go;
+  std::atomic<uint32_t> handled;
+};
+
+struct Heard : TraceListener {
+  std::vector<std::pair<pid_t, pid_t>> forks;
+  std::vector<pid_t> execs;
+  std::vector<pid_t> stops;
+  std::vector<pid_t> continues;
+  std::vector<std::pair<pid_t, int>> exits;
+  bool hold_at_exec = false;
+
+  void forked(pid_t parent, pid_t child) override { forks.emplace_back(parent, child); }
+  bool executed(pid_t pid) override {
+    execs.push_back(pid);
+    return hold_at_exec;
+  }
+  void group_stopped(pid_t pid, int) override { stops.push_back(pid); }
+  void group_continued(pid_t pid) override { continues.push_back(pid); }
+  void exited(pid_t pid, int status) override { exits.emplace_back(pid, status); }
+};
+
+class TraceTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto hub = WaitHub::create();
+    ASSERT_TRUE(hub) << hub.error().message();
+    hub_ = std::make_unique<WaitHub>(std::move(*hub));
+    tracer_ = std::make_unique<Tracer>(*hub_, heard_);
+    void* const page =
+        ::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    ASSERT_NE(page, MAP_FAILED);
+    shared_ = new (page) Shared();
+  }
+  void TearDown() override {
+    for (const pid_t pid : children_) {
+      ::kill(pid, SIGKILL);
+    }
+    // The hub reaps; waiting ends when there is no child left.
+    while (::waitpid(-1, nullptr, __WALL) > 0 || errno == EINTR) {
+    }
+    ::munmap(shared_, sizeof(Shared));
+  }
+  pid_t child(const std::function<void()>& body) {
+    const pid_t pid = ::fork();
+    if (pid == 0) {
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      sigset_t none;
+      sigemptyset(&none);
+      ::sigprocmask(SIG_SETMASK, &none, nullptr);
+      body();
+      ::_exit(0);
+    }
+    children_.push_back(pid);
+    return pid;
+  }
+  template <typename Condition>
+  ::testing::AssertionResult until(Condition condition) {
+    const Deadline deadline = after(kTimeout);
+    while (!condition()) {
+      if (std::chrono::steady_clock::now() > deadline) {
+        return ::testing::AssertionFailure() << "condition not reached";
+      }
+      tracer_->handle_events();
+      std::this_thread::yield();
+    }
+    return ::testing::AssertionSuccess();
+  }
+  bool counts() {
+    const uint64_t before = shared_->counter;
+    return static_cast<bool>(until([&] { return shared_->counter != before; }));
+  }
+
+  Heard heard_;
+  std::unique_ptr<WaitHub> hub_;
+  std::unique_ptr<Tracer> tracer_;
+  Shared* shared_ = nullptr;
+  std::vector<pid_t> children_;
+};
+
+TEST_F(TraceTest, HoldsAndReleasesManyThreads) {
+  Shared* const shared = shared_;
+  const pid_t pid = child([shared] {
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 7; ++i) {
+      threads.emplace_back([shared] {
+        ++shared->threads;
+        while (true) {
+          ++shared->counter;
+        }
+      });
+    }
+    threads[0].join();
+  });
+  ASSERT_TRUE(until([&] { return shared_->threads == 7; }));
+  ASSERT_TRUE(tracer_->seize(pid));
+  EXPECT_EQ(tracer_->threads(pid).size(), 8u);
+  EXPECT_EQ(tracer_->threads(pid)[0], pid);
+  for (int round = 0; round < 20; ++round) {
+    const auto held = tracer_->hold(pid, kTimeout);
+    ASSERT_TRUE(held) << held.error().message();
+    const uint64_t before = shared_->counter;
+    timespec little{.tv_sec = 0, .tv_nsec = 1'000'000};
+    ::nanosleep(&little, nullptr);
+    EXPECT_EQ(shared_->counter, before) << "a thread ran while held";
+    ASSERT_TRUE(tracer_->release(pid));
+    ASSERT_TRUE(counts());
+  }
+  ASSERT_TRUE(tracer_->detach(pid));
+  EXPECT_FALSE(tracer_->traced(pid));
+  ASSERT_TRUE(counts());
+}
+
+TEST_F(TraceTest, HoldsAProcessThatKeepsMakingThreads) {
+  Shared* const shared = shared_;
+  const pid_t pid = child([shared] {
+    while (true) {
+      std::vector<std::thread> threads;
+      for (int i = 0; i < 4; ++i) {
+        threads.emplace_back([shared] { ++shared->counter; });
+      }
+      for (std::thread& thread : threads) {
+        thread.join();
+      }
+    }
+  });
+  ASSERT_TRUE(counts());
+  ASSERT_TRUE(tracer_->seize(pid));
+  for (int round = 0; round < 30; ++round) {
+    const auto held = tracer_->hold(pid, kTimeout);
+    ASSERT_TRUE(held) << held.error().message();
+    // Threads that have ended may stay listed until their exit is collected; none that lives is
+    // missing.
+    const auto traced = tracer_->threads(pid);
+    for (const pid_t tid : list_threads(pid)) {
+      EXPECT_NE(std::find(traced.begin(), traced.end(), tid), traced.end());
+    }
+    ASSERT_TRUE(tracer_->release(pid));
+    ASSERT_TRUE(counts());
+  }
+  ASSERT_TRUE(tracer_->detach(pid));
+  ASSERT_TRUE(counts());
+}
+
+TEST_F(TraceTest, RemoteCallsLeaveNoTrace) {
+  Shared* const shared = shared_;
+  const pid_t pid = child([shared] {
+    while (true) {
+      ++shared->counter;
+    }
+  });
+  ASSERT_TRUE(counts());
+  ASSERT_TRUE(tracer_->seize(pid));
+  ASSERT_TRUE(tracer_->hold(pid, kTimeout));
+  const auto site = find_syscall_site(pid);
+  ASSERT_TRUE(site);
+  const Tracee tracee = Tracee::attached(pid);
+  const auto before = tracee.registers();
+  {
+    auto calls = RemoteCalls::begin(*hub_, tracee, *site);
+    ASSERT_TRUE(calls);
+    const auto answer = calls->call("getpid", SYS_getpid, {});
+    ASSERT_TRUE(answer) << answer.error().message();
+    EXPECT_EQ(*answer, static_cast<uint64_t>(pid));
+    const auto bad = calls->call("close", SYS_close, {~uint64_t{0}});
+    ASSERT_FALSE(bad);
+    EXPECT_EQ(bad.error().sys_errno(), EBADF);
+    const auto map = calls->call(
+        "mmap", SYS_mmap, {0, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, ~uint64_t{0}, 0});
+    ASSERT_TRUE(map);
+    ASSERT_TRUE(calls->call("munmap", SYS_munmap, {*map, 4096}));
+  }
+  const auto after_calls = tracee.registers();
+  ASSERT_TRUE(before && after_calls);
+  EXPECT_EQ(before->rip, after_calls->rip);
+  EXPECT_EQ(before->rsp, after_calls->rsp);
+  EXPECT_EQ(before->rax, after_calls->rax);
+  EXPECT_EQ(tracee.signal_mask().value(), 0u);
+  ASSERT_TRUE(tracer_->release(pid));
+  ASSERT_TRUE(counts());
+}
+
+TEST_F(TraceTest, AnInterruptedSleepStillTakesItsTime) {
+  Shared* const shared = shared_;
+  const pid_t pid = child([shared] {
+    timespec start{};
+    timespec end{};
+    ::clock_gettime(CLOCK_MONOTONIC, &start);
+    shared->go = 1;
+    timespec time{.tv_sec = 0, .tv_nsec = 300'000'000};
+    const int result = ::nanosleep(&time, nullptr);
+    ::clock_gettime(CLOCK_MONOTONIC, &end);
+    const int64_t ns = (end.tv_sec - start.tv_sec) * 1'000'000'000 + end.tv_nsec - start.tv_nsec;
+    ::_exit(result == 0 && ns >= 300'000'000 && ns < 2'000'000'000 ? 7 : 8);
+  });
+  ASSERT_TRUE(until([&] { return shared_->go == 1; }));
+  ASSERT_TRUE(tracer_->seize(pid));
+  for (int round = 0; round < 5; ++round) {
+    ASSERT_TRUE(tracer_->hold(pid, kTimeout));
+    const auto site = find_syscall_site(pid);
+    ASSERT_TRUE(site);
+    auto calls = RemoteCalls::begin(*hub_, Tracee::attached(pid), *site);
+    ASSERT_TRUE(calls);
+    ASSERT_TRUE(calls->call("getpid", SYS_getpid, {}));
+    ASSERT_TRUE(calls->finish());
+    ASSERT_TRUE(tracer_->release(pid));
+  }
+  ASSERT_TRUE(until([&] { return !heard_.exits.empty(); }));
+  EXPECT_EQ(WEXITSTATUS(heard_.exits[0].second), 7);
+}
+
+TEST_F(TraceTest, SignalsArriveWhileTracedAndWhileHeld) {
+  Shared* const shared = shared_;
+  static Shared* in_handler = nullptr;
+  in_handler = shared;
+  const pid_t pid = child([shared] {
+    ::signal(SIGRTMIN + 1, [](int) { ++in_handler->handled; });
+    shared->go = 1;
+    while (true) {
+      ++shared->counter;
+    }
+  });
+  ASSERT_TRUE(until([&] { return shared_->go == 1; }));
+  ASSERT_TRUE(tracer_->seize(pid));
+  for (uint32_t round = 1; round <= 20; ++round) {
+    ::kill(pid, SIGRTMIN + 1);  // queues, unlike SIGUSR1
+    ASSERT_TRUE(tracer_->hold(pid, kTimeout));
+    const auto site = find_syscall_site(pid);
+    auto calls = RemoteCalls::begin(*hub_, Tracee::attached(pid), *site);
+    ASSERT_TRUE(calls);
+    ::kill(pid, SIGRTMIN + 1);  // while signals are blocked
+    ASSERT_TRUE(calls->call("getpid", SYS_getpid, {}));
+    ASSERT_TRUE(calls->finish());
+    ASSERT_TRUE(tracer_->release(pid));
+    ASSERT_TRUE(until([&] { return shared_->handled >= round * 2; }));
+  }
+}
+
+TEST_F(TraceTest, DeathDuringACallIsANormalResult) {
+  const pid_t pid = child([] { ::pause(); });
+  ASSERT_TRUE(tracer_->seize(pid));
+  ASSERT_TRUE(tracer_->hold(pid, kTimeout));
+  const auto site = find_syscall_site(pid);
+  ASSERT_TRUE(site);
+  auto calls = RemoteCalls::begin(*hub_, Tracee::attached(pid), *site);
+  ASSERT_TRUE(calls);
+  ::kill(pid, SIGKILL);
+  const auto answer = calls->call("getpid", SYS_getpid, {});
+  ASSERT_FALSE(answer);
+  EXPECT_EQ(answer.error().kind(), ErrorKind::kDisconnected);
+  ASSERT_TRUE(until([&] { return !heard_.exits.empty(); }));
+  EXPECT_FALSE(tracer_->traced(pid));
+}
+
+TEST_F(TraceTest, ForksAreTakenInAndExitsReported) {
+  Shared* const shared = shared_;
+  const pid_t pid = child([shared] {
+    while (shared->go == 0) {
+    }
+    for (int i = 0; i < 20; ++i) {
+      const pid_t grandchild = ::fork();
+      if (grandchild == 0) {
+        ::_exit(3);
+      }
+      int status = 0;
+      if (::waitpid(grandchild, &status, 0) != grandchild || WEXITSTATUS(status) != 3) {
+        ::_exit(1);
+      }
+    }
+    ::_exit(5);
+  });
+  ASSERT_TRUE(tracer_->seize(pid));
+  shared_->go = 1;
+  ASSERT_TRUE(until([&] { return !heard_.exits.empty() && heard_.exits.back().first == pid; }));
+  EXPECT_EQ(WEXITSTATUS(heard_.exits.back().second), 5);
+  EXPECT_EQ(heard_.exits.size(), 21u);
+  EXPECT_LE(heard_.forks.size(), 20u);
+  EXPECT_TRUE(tracer_->processes().empty());
+}
+
+TEST_F(TraceTest, GroupStopsAreHonoured) {
+  Shared* const shared = shared_;
+  const pid_t pid = child([shared] {
+    while (true) {
+      ++shared->counter;
+    }
+  });
+  ASSERT_TRUE(counts());
+  ASSERT_TRUE(tracer_->seize(pid));
+  ::kill(pid, SIGSTOP);
+  ASSERT_TRUE(until([&] { return heard_.stops.size() == 1; }));
+  const auto held = tracer_->hold(pid, kTimeout);
+  ASSERT_FALSE(held);
+  EXPECT_EQ(held.error().kind(), ErrorKind::kNotPossible);
+  ::kill(pid, SIGCONT);
+  ASSERT_TRUE(until([&] { return heard_.continues.size() == 1; }));
+  ASSERT_TRUE(counts());
+  ASSERT_TRUE(tracer_->hold(pid, kTimeout));
+  ASSERT_TRUE(tracer_->detach(pid));
+  ASSERT_TRUE(counts());
+}
+
+TEST_F(TraceTest, ExecFromAThreadIsHeldBeforeItsFirstInstruction) {
+  heard_.hold_at_exec = true;
+  const pid_t pid = child([] {
+    ::raise(SIGSTOP);
+    std::thread([] { ::execl("/bin/sh", "sh", "-c", "exit 9", nullptr); }).join();
+  });
+  ASSERT_TRUE(tracer_->seize(pid));
+  ASSERT_TRUE(until([&] { return heard_.stops.size() == 1; }));
+  ::kill(pid, SIGCONT);
+  ASSERT_TRUE(until([&] { return heard_.execs.size() == 1; }));
+  ASSERT_TRUE(tracer_->hold(pid, kTimeout));
+  ASSERT_EQ(tracer_->threads(pid), std::vector<pid_t>{pid});
+  {
+    const auto site = find_syscall_site(pid);
+    ASSERT_TRUE(site);
+    auto calls = RemoteCalls::begin(*hub_, Tracee::attached(pid), *site);
+    ASSERT_TRUE(calls);
+    EXPECT_EQ(calls->call("getpid", SYS_getpid, {}).value(), static_cast<uint64_t>(pid));
+  }
+  ASSERT_TRUE(tracer_->release(pid));
+  ASSERT_TRUE(until([&] { return !heard_.exits.empty(); }));
+  EXPECT_EQ(WEXITSTATUS(heard_.exits.back().second), 9);
+}
+
+TEST_F(TraceTest, SeizingNobodyFails) {
+  const auto result = tracer_->seize(0x3ffffff);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().kind(), ErrorKind::kDisconnected);
+}
+
+}  // namespace
+}  // namespace tess::trace

@@ -1,0 +1,104 @@
+// All traced processes of one agent and what happens to them while nobody looks: signals go on at
+// once, group-stops are honoured, new threads and children are taken in and resumed. A process can
+// be held: all its threads stand in an interrupt stop until released. Tracing thread only; every
+// method is called from it, the listener too. A process that died is kDisconnected.
+#pragma once
+
+#include <map>
+#include <set>
+#include <vector>
+
+#include "trace/remote_calls.h"
+#include "trace/tracee.h"
+#include "trace/wait_hub.h"
+
+namespace tess::trace {
+
+// What the owner of a Tracer hears. Pids are in the agent's pid namespace.
+class TraceListener {
+ public:
+  virtual ~TraceListener() = default;
+  virtual void forked(pid_t parent, pid_t child) = 0;
+  // The process has just executed a new program; true: hold it there (one thread, before its first
+  // instruction).
+  virtual bool executed(pid_t pid) = 0;
+  virtual void group_stopped(pid_t pid, int signal) = 0;
+  virtual void group_continued(pid_t pid) = 0;
+  virtual void exited(pid_t pid, int wait_status) = 0;
+};
+
+class Tracer {
+ public:
+  Tracer(WaitHub& hub, TraceListener& listener) : hub_(hub), listener_(listener) {}
+  Tracer(const Tracer&) = delete;
+  Tracer& operator=(const Tracer&) = delete;
+
+  // Takes hold of a running process, all threads; it goes on running. kNotPossible when the kernel
+  // forbids it.
+  Result<> seize(pid_t pid);
+  // Stops all threads, new ones too, each between two instructions or at an interrupted call that
+  // the kernel would restart. kNotPossible if the process is stopped by a signal, kRetry if a
+  // thread does not stop in time (all run again).
+  Result<> hold(pid_t pid, std::chrono::milliseconds timeout);
+  // Lets all threads run again.
+  Result<> release(pid_t pid);
+  // The threads are no longer held as far as the tracer goes: the caller has resumed them itself.
+  void mark_running(pid_t pid);
+  // Stops tracing (from held or running). The process goes on.
+  Result<> detach(pid_t pid);
+
+  // Stops one thread wherever it is, runs `work` on it and lets it go on. Used to kick deputies.
+  template <typename Work>
+  Result<> with_stopped(pid_t tid, std::chrono::milliseconds timeout, Work work) {
+    TESS_TRY_ASSIGN(const Tracee tracee, stop_thread(tid, timeout));
+    TESS_TRY(work(tracee));
+    return resume_thread(tid);
+  }
+
+  bool traced(pid_t pid) const { return processes_.contains(pid); }
+  bool held(pid_t pid) const;
+  std::vector<pid_t> processes() const;
+  // Leader first.
+  std::vector<pid_t> threads(pid_t pid) const;
+
+  // Handles everything that has happened. Call when hub().fd() is readable.
+  void handle_events();
+  WaitHub& hub() { return hub_; }
+
+ private:
+  enum class State { kRunning, kHeld, kListening };
+  struct Process {
+    std::map<pid_t, State> threads;
+    bool hold = false;
+    bool group_stop = false;
+    int stop_signal = 0;
+  };
+
+  Process* find(pid_t pid);
+  Process* process_of(pid_t tid);
+  pid_t pid_of(pid_t tid) const;
+  void adopt_unknown(const WaitEvent& event);
+  void handle(const WaitEvent& event);
+  void handle_exit(const WaitEvent& event);
+  void handle_event_stop(pid_t pid, Process& process, const WaitEvent& event);
+  void handle_exec(pid_t pid, const WaitEvent& event);
+  void handle_new_task(pid_t pid, const WaitEvent& event);
+  void go_on(Process& process, pid_t tid, int signal);
+  Result<> seize_threads(pid_t pid, Process& process, bool& changed);
+  Result<> wait_all_held(pid_t pid, Deadline deadline);
+  Result<Tracee> stop_thread(pid_t tid, std::chrono::milliseconds timeout);
+  Result<> resume_thread(pid_t tid);
+
+  WaitHub& hub_;
+  TraceListener& listener_;
+  std::map<pid_t, Process> processes_;
+  std::set<pid_t> unannounced_;  // children seen before their parent's event
+  std::set<pid_t> dead_early_;   // and dead before it
+};
+
+// Thread ids in /proc/PID/task, leader first; empty if the process is gone.
+std::vector<pid_t> list_threads(pid_t pid);
+// Thread group of a thread; 0 if it is gone.
+pid_t thread_group(pid_t tid);
+
+}  // namespace tess::trace
