@@ -40,14 +40,17 @@ struct StreamStats {
 enum class Compression { kNever, kAlways, kAdaptive };
 
 // ---- source ----
-// Fills content_hash of the image's private file mappings (and of shared ones nobody can write)
-// from the files behind /proc/PID/map_files. `cache_dir` keeps hashes by file identity; empty: no
-// cache. A file that cannot be read is left without a hash and its present pages travel with the
-// process. Not needed when the target is home.
-Result<> hash_file_content(pid_t pid, wire::ProcessImage& image, const std::string& cache_dir);
+// Fills content_hash of private file mappings, and of shared ones that nobody can write, from the
+// files behind /proc/PID/map_files: their clean pages are then not pages of the process.
+// `cache_dir` keeps hashes by file identity; empty: no cache. A file that cannot be read stays
+// without a hash, and all its pages travel with the process.
+Result<> hash_file_content(pid_t pid, std::span<Mapping> mappings, const std::string& cache_dir);
+// Instead of it when the target is home, which has every file: marks the same mappings without
+// reading them.
+void mark_clean_at_home(std::span<Mapping> mappings);
 
 // The whole exchange. The process is parked; `image.vmas` is what read_address_space said, without
-// the stub region.
+// the stub region, after one of the two calls above.
 Result<StreamStats> send_image(wire::ByteStream& stream, pid_t pid, const wire::ProcessImage& image,
                                Compression compression = Compression::kAdaptive);
 
