@@ -1,5 +1,5 @@
-// Fd: owns one file descriptor. Explicit: get(), release(), no implicit int. Every fd is born CLOEXEC; close never
-// retries (the descriptor is gone either way, close(2)).
+// Fd: owns one file descriptor. Explicit: get(), release(), no implicit int. Every fd is born
+// CLOEXEC; close never retries (the descriptor is gone either way, close(2)).
 #pragma once
 
 #include <cstddef>
@@ -35,8 +35,13 @@ class Fd {
   int fd_ = -1;
 };
 
-// Writes or reads all bytes, resuming after EINTR and short transfers. End of file while reading is kDisconnected.
+// Writes or reads all bytes, resuming after EINTR and short transfers. End of file while reading is
+// kDisconnected.
 Result<> write_all(const Fd& fd, std::span<const std::byte> data);
 Result<> read_all(const Fd& fd, std::span<std::byte> data);
+
+// True when there is something to read (or end of file, or an error to be read); false when the
+// time is up. -1: no limit.
+Result<bool> wait_readable(const Fd& fd, int timeout_milliseconds);
 
 }  // namespace tess::sys
