@@ -1,6 +1,7 @@
-// TCP sockets: listen, accept, connect, each with a deadline and errors a person can act on (refused, unreachable, timed out).
-// Every socket made here is CLOEXEC, non-blocking and tuned: TCP_NODELAY, keepalive, and TCP_USER_TIMEOUT of 15 s, so a silent peer
-// is noticed. An address is a numeric IPv4 or IPv6 address or a host name (connect may then ask the resolver).
+// TCP sockets: listen, accept, connect, each with a deadline and errors a person can act on
+// (refused, unreachable, timed out). Every socket made here is CLOEXEC, non-blocking and tuned:
+// TCP_NODELAY, keepalive, and TCP_USER_TIMEOUT of 15 s, so a silent peer is noticed. An address is
+// a numeric IPv4 or IPv6 address or a host name (connect may then ask the resolver).
 #pragma once
 
 #include <chrono>
@@ -32,7 +33,8 @@ Result<sys::Fd> accept_tcp(const sys::Fd& listener, std::chrono::milliseconds ti
 Result<sys::Fd> connect_tcp(const std::string& address, uint16_t port,
                             std::chrono::milliseconds timeout);
 
-// For event loops: starts a connection to a numeric address; when the socket is writable ask finish_connect.
+// For event loops: starts a connection to a numeric address; when the socket is writable ask
+// finish_connect.
 Result<sys::Fd> start_connect(const Endpoint& to);
 Result<> finish_connect(const sys::Fd& fd, const Endpoint& to);
 

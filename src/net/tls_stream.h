@@ -1,8 +1,10 @@
-// TlsStream: a blocking TLS 1.3 connection between two nodes of one cluster, with mutual certificates. Both ends show a
-// certificate of the cluster's CA; its CN is the node's name. Timeouts as in wire/byte_stream.h.
-// Threads: one may read while another writes; the SSL object is guarded inside and nobody holds it while waiting.
-// Errors: kDisconnected (peer gone), kRetry (timed out; refused or unreachable when connecting), kNotPossible (certificate of a foreign
-// cluster, not our protocol). In an event loop: wait for fd() to be readable unless pending(), then read_some(…, 0) until 0.
+// TlsStream: a blocking TLS 1.3 connection between two nodes of one cluster, with mutual
+// certificates. Both ends show a certificate of the cluster's CA; its CN is the node's name.
+// Timeouts as in wire/byte_stream.h. Threads: one may read while another writes; the SSL object is
+// guarded inside and nobody holds it while waiting. Errors: kDisconnected (peer gone), kRetry
+// (timed out; refused or unreachable when connecting), kNotPossible (certificate of a foreign
+// cluster, not our protocol). In an event loop: wait for fd() to be readable unless pending(), then
+// read_some(…, 0) until 0.
 #pragma once
 
 #include <chrono>
@@ -19,7 +21,8 @@
 
 namespace tess::net {
 
-// Certificates of this node: ca.crt, node.crt, node.key from a state directory. Cheap to copy; immutable.
+// Certificates of this node: ca.crt, node.crt, node.key from a state directory. Cheap to copy;
+// immutable.
 class TlsContext {
  public:
   static Result<TlsContext> load(const std::string& state_dir);
@@ -47,15 +50,18 @@ class TlsStream final : public wire::ByteStream {
   Result<> read_exact(std::span<std::byte> into, wire::Timeout timeout) override;
   Result<> write_all(std::span<const std::byte> from, wire::Timeout timeout) override;
 
-  // What is there, at most into.size(): waits up to `timeout` for the first byte; 0: nothing came in that time.
+  // What is there, at most into.size(): waits up to `timeout` for the first byte; 0: nothing came
+  // in that time.
   Result<size_t> read_some(std::span<std::byte> into, wire::Timeout timeout);
-  // Bytes have been received that read_some can give (or is about to decrypt) without waiting for fd().
+  // Bytes have been received that read_some can give (or is about to decrypt) without waiting for
+  // fd().
   bool pending() const;
 
   const std::string& peer_name() const;
   int fd() const;
 
-  // Says goodbye (close_notify, without waiting) and shuts the socket down: both directions, any thread; calls in progress end.
+  // Says goodbye (close_notify, without waiting) and shuts the socket down: both directions, any
+  // thread; calls in progress end.
   void shutdown();
 
  private:
