@@ -122,7 +122,7 @@ struct Slot {
   uint32_t state;           // SlotState
   int32_t channel_fd;
   uint32_t reserved;
-  alignas(8) uint32_t pending;  // deputy: kPendingKick, written only by the agent, cleared by the stub when it parks
+  alignas(8) uint32_t pending;  // deputy: kPending*, written only by the agent, cleared by the stub when it parks
   uint32_t signal_count;        // deputy: queued records; body: the doorbell has rung. Read together with `pending`
   ChannelKeys keys;
   uint32_t in_application;  // body: 1 while application code runs
@@ -133,7 +133,11 @@ struct Slot {
 };
 static_assert(sizeof(Slot) <= kSlotSendOffset);
 
-inline constexpr uint32_t kPendingKick = 1;  // the agent wants every thread parked
+// Kicking a deputy has two stages, so that no request of a body is left without its reply:
+// 1. pending = kPendingKick: the call in progress and every later one is answered kKicked; the deputy still listens. Then the body can freeze.
+// 2. when the body is frozen: control.freeze = 1, pending = kPendingKick | kPendingPark: the idle deputy parks.
+inline constexpr uint32_t kPendingKick = 1;
+inline constexpr uint32_t kPendingPark = 2;
 
 struct SignalAction {
   uint64_t handler;  // 0 SIG_DFL, 1 SIG_IGN
@@ -165,7 +169,7 @@ struct ControlBlock {
   uint32_t fd_limit_soft;  // RLIMIT_NOFILE at home when deputised
   uint32_t generation;     // futex of parked threads: +1 at each release
   uint32_t server_wanted;  // a thread left while all others were parked: one of them has to serve
-  uint32_t reserved;
+  uint32_t has_server;     // a parked thread is serving the agent
 };
 static_assert(sizeof(ControlBlock) <= kControlSize);
 
@@ -235,12 +239,12 @@ struct Segment {          // one pointer argument or nested buffer of a call
   uint8_t arg;            // argument that points to it; kNoArg if only reached by a fixup
   uint8_t trim;           // Trim
   uint16_t trim_unit;     // bytes per counted element for kTrimResult; index of the segment for kTrimField
-  uint32_t trim_offset;   // kTrimField
+  uint32_t trim_offset;   // kTrimResult, kTrimField; else 0
 };
 inline constexpr uint8_t kNoArg = 0xff;
 enum Trim : uint8_t {
   kTrimNone = 0,     // always out_size bytes
-  kTrimResult = 1,   // min(out_size, max(result, 0) * trim_unit) bytes
+  kTrimResult = 1,   // if result >= 0: min(out_size, result * trim_unit + trim_offset) bytes
   kTrimSuccess = 2,  // out_size bytes if result >= 0, else none
   kTrimField = 3,    // if result >= 0: min(out_size, *(u32*)(segment[trim_unit] + trim_offset)) bytes, as it is after the call
 };
@@ -280,6 +284,7 @@ enum Op : uint32_t {
   kOpFault = 0x10002,        // segment 0: siginfo of a fault or timer raised at the host
   kOpSynthetic = 0x10003,    // open a file whose content the body supplies (segment 0); args: flags
   kOpMapFile = 0x10004,      // mmap of a file: arguments of mmap with a fixed address. Segment 0 out: FileIdentity, segment 1 out: content
+  kOpSetMask = 0x10006,      // sigreturn: args[1] becomes the mask. Never aborted
   kOpReadFile = 0x10005,     // more of a mapped file: args: fd, offset, size. Segment 0 out: content
 };
 

@@ -93,7 +93,8 @@ bool set_xsave(ThreadContext& context, std::span<const std::byte> xstate) {
     uint64_t xfeatures;
     uint32_t xstate_size;
     uint32_t padding[7];
-  } reserved = {kFpXstateMagic1, static_cast<uint32_t>(size + 4), features, static_cast<uint32_t>(size), {}};
+  } reserved = {
+      kFpXstateMagic1, static_cast<uint32_t>(size + 4), features, static_cast<uint32_t>(size), {}};
   static_assert(sizeof(reserved) == 48);
   std::memcpy(context.xsave + kSwReservedOffset, &reserved, sizeof(reserved));
   std::memcpy(context.xsave + size, &kFpXstateMagic2, 4);
@@ -111,7 +112,8 @@ void make_channel_keys(std::span<const uint8_t> key_to_host, std::span<const uin
   at_home.encrypted = encrypted ? 1 : 0;
   std::memcpy(at_host.send_round_keys, at_home.receive_round_keys, sizeof(at_host.send_round_keys));
   std::memcpy(at_host.send_hash_key, at_home.receive_hash_key, sizeof(at_host.send_hash_key));
-  std::memcpy(at_host.receive_round_keys, at_home.send_round_keys, sizeof(at_host.receive_round_keys));
+  std::memcpy(at_host.receive_round_keys, at_home.send_round_keys,
+              sizeof(at_host.receive_round_keys));
   std::memcpy(at_host.receive_hash_key, at_home.send_hash_key, sizeof(at_host.receive_hash_key));
   at_host.encrypted = at_home.encrypted;
 }
@@ -135,7 +137,8 @@ Result<> RemoteMemory::read(uint64_t address, std::span<std::byte> into) const {
       return fail_errno("read {} bytes of remote memory at {:#x}", into.size(), address);
     }
     if (n == 0) {
-      return fail(ErrorKind::kDisconnected, "the process whose memory is read at {:#x} is gone", address);
+      return fail(ErrorKind::kDisconnected, "the process whose memory is read at {:#x} is gone",
+                  address);
     }
     into = into.subspan(static_cast<size_t>(n));
     address += static_cast<uint64_t>(n);
@@ -153,7 +156,8 @@ Result<> RemoteMemory::write(uint64_t address, std::span<const std::byte> from) 
       return fail_errno("write {} bytes of remote memory at {:#x}", from.size(), address);
     }
     if (n == 0) {
-      return fail(ErrorKind::kDisconnected, "the process whose memory is written at {:#x} is gone", address);
+      return fail(ErrorKind::kDisconnected, "the process whose memory is written at {:#x} is gone",
+                  address);
     }
     from = from.subspan(static_cast<size_t>(n));
     address += static_cast<uint64_t>(n);
@@ -244,7 +248,8 @@ Result<MailboxNote> Session::wait_answer(std::span<std::byte> payload_into) {
       continue;
     }
     if (ready <= 0) {
-      return fail(ErrorKind::kFailed, "the stub did not answer within {} ms", kAnswerTimeout.count());
+      return fail(ErrorKind::kFailed, "the stub did not answer within {} ms",
+                  kAnswerTimeout.count());
     }
     std::array<std::byte, kMailboxMessageMax> buffer;
     const ssize_t n = ::recv(mailbox_.get(), buffer.data(), buffer.size(), 0);
@@ -266,7 +271,8 @@ Result<MailboxNote> Session::wait_answer(std::span<std::byte> payload_into) {
       continue;  // a late note of a thread that has parked since; nothing it asks for still matters
     }
     const size_t extra = static_cast<size_t>(n) - sizeof(note);
-    std::memcpy(payload_into.data(), buffer.data() + sizeof(note), std::min(extra, payload_into.size()));
+    std::memcpy(payload_into.data(), buffer.data() + sizeof(note),
+                std::min(extra, payload_into.size()));
     return note;
   }
 }
@@ -289,7 +295,8 @@ Result<> Session::batch(std::span<SyscallRequest> requests, bool stop_on_error) 
                     static_cast<int>(-request.result)));
         }
       }
-      return fail(ErrorKind::kFailed, "a batch of system calls in the process stopped: {}", answer.result);
+      return fail(ErrorKind::kFailed, "a batch of system calls in the process stopped: {}",
+                  answer.result);
     }
     requests = requests.subspan(part.size());
   }
@@ -395,7 +402,8 @@ Result<std::vector<Session::SlotInfo>> Session::slots() const {
       const uint32_t index = word * 64 + static_cast<uint32_t>(std::countr_zero(bits));
       const uint64_t address = slot_address(region_base_, index);
       TESS_TRY_ASSIGN(uint32_t state, memory_.get<uint32_t>(address + offsetof(Slot, state)));
-      TESS_TRY_ASSIGN(int32_t tid, memory_.get<int32_t>(address + offsetof(Slot, thread) + offsetof(ThreadContext, tid)));
+      TESS_TRY_ASSIGN(int32_t tid, memory_.get<int32_t>(address + offsetof(Slot, thread) +
+                                                        offsetof(ThreadContext, tid)));
       found.push_back({index, state, tid});
     }
   }

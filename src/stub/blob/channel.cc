@@ -1,5 +1,6 @@
-// The syscall channel's byte stream: records of up to 64 KiB, each sealed with AES-128-GCM (NIST SP 800-38D) built from BearSSL's AES-NI CTR and
-// PCLMUL GHASH primitives, whose usual wrapper needs tables of pointers that a blob without relocations cannot hold.
+// The syscall channel's byte stream: records of up to 64 KiB, each sealed with AES-128-GCM (NIST SP
+// 800-38D) built from BearSSL's AES-NI CTR and PCLMUL GHASH primitives, whose usual wrapper needs
+// tables of pointers that a blob without relocations cannot hold.
 #include <bearssl.h>
 
 #include "stub/blob/core.h"
@@ -25,8 +26,8 @@ void make_nonce(uint8_t nonce[12], uint64_t counter) {
   memcpy(nonce + 4, &counter, 8);
 }
 
-void gcm_tag(const CtrKeys& keys, const uint8_t hash_key[16], const uint8_t nonce[12], const uint8_t aad[4], const uint8_t* data,
-             size_t n, uint8_t tag[16]) {
+void gcm_tag(const CtrKeys& keys, const uint8_t hash_key[16], const uint8_t nonce[12],
+             const uint8_t aad[4], const uint8_t* data, size_t n, uint8_t tag[16]) {
   uint8_t y[16];
   memset(y, 0, sizeof(y));
   br_ghash_pclmul(y, hash_key, aad, 4);
@@ -41,8 +42,12 @@ void gcm_tag(const CtrKeys& keys, const uint8_t hash_key[16], const uint8_t nonc
   memcpy(tag, y, 16);
 }
 
-uint8_t* send_buffer(Slot* slot) { return reinterpret_cast<uint8_t*>(slot) + kSlotSendOffset; }
-uint8_t* receive_buffer(Slot* slot) { return reinterpret_cast<uint8_t*>(slot) + kSlotReceiveOffset; }
+uint8_t* send_buffer(Slot* slot) {
+  return reinterpret_cast<uint8_t*>(slot) + kSlotSendOffset;
+}
+uint8_t* receive_buffer(Slot* slot) {
+  return reinterpret_cast<uint8_t*>(slot) + kSlotReceiveOffset;
+}
 inline constexpr uint32_t kReceiveCapacity = kSlotArenaOffset - kSlotReceiveOffset;
 
 void send_raw(Slot* slot, const uint8_t* data, size_t n) {
@@ -71,7 +76,8 @@ bool receive_more(Slot* slot) {
     p.raw_begin = 0;
   }
   while (true) {
-    const long n = sys(__NR_recvfrom, slot->channel_fd, buffer + p.raw_end, kReceiveCapacity - p.raw_end, 0, 0, 0);
+    const long n = sys(__NR_recvfrom, slot->channel_fd, buffer + p.raw_end,
+                       kReceiveCapacity - p.raw_end, 0, 0, 0);
     if (n == kEintr) {
       continue;
     }
@@ -158,7 +164,8 @@ bool seal(ChannelKeys& keys, uint8_t* data, size_t n, const uint8_t aad[4], uint
   return true;
 }
 
-bool unseal(ChannelKeys& keys, uint8_t* data, size_t n, const uint8_t aad[4], const uint8_t tag[16]) {
+bool unseal(ChannelKeys& keys, uint8_t* data, size_t n, const uint8_t aad[4],
+            const uint8_t tag[16]) {
   CtrKeys ctr;
   load_keys(ctr, keys.receive_round_keys);
   uint8_t nonce[12];
@@ -219,7 +226,9 @@ bool send_bytes_from_app(Slot* slot, uint64_t from, size_t n) {
   return good;
 }
 
-void send_flush(Slot* slot) { flush_record(slot); }
+void send_flush(Slot* slot) {
+  flush_record(slot);
+}
 
 bool receive_bytes(Slot* slot, void* to, size_t n) {
   SlotPrivate& p = priv(slot);
@@ -250,7 +259,8 @@ long receive_wait(Slot* slot, uint64_t mask) {
     return 0;
   }
   p.raw_begin = p.raw_end = 0;
-  const uint64_t args[7] = {(uint64_t)slot->channel_fd, (uint64_t)receive_buffer(slot), kReceiveCapacity, 0, 0, 0, mask};
+  const uint64_t args[7] = {
+      (uint64_t)slot->channel_fd, (uint64_t)receive_buffer(slot), kReceiveCapacity, 0, 0, 0, mask};
   const long n = tess_cp_syscall(&slot->pending, __NR_recvfrom, args);
   if (n == kAborted || n == kEintr) {
     return kAborted;

@@ -1,5 +1,6 @@
-// What the parts of the blob share: raw system calls, access to the application's memory, this thread's slot, the channel, parking.
-// Freestanding: no libc, no static data, no thread-local data (%fs belongs to the application).
+// What the parts of the blob share: raw system calls, access to the application's memory, this
+// thread's slot, the channel, parking. Freestanding: no libc, no static data, no thread-local data
+// (%fs belongs to the application).
 #pragma once
 
 #include <asm/unistd.h>
@@ -42,11 +43,14 @@ struct Timespec {
   int64_t nanoseconds;
 };
 
+#pragma GCC visibility push(hidden)
 extern "C" {
 extern const tess::stub::BlobHeader tess_blob_header;
-long tess_syscall(long number, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5, uint64_t a6);
+long tess_syscall(long number, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5,
+                  uint64_t a6);
 long tess_cp_syscall(void* pending, long number, const uint64_t args[7]);
-long tess_clone3(clone_args* args, size_t size, void (*child)(tess::stub::Slot*), tess::stub::Slot* slot);
+long tess_clone3(clone_args* args, size_t size, void (*child)(tess::stub::Slot*),
+                 tess::stub::Slot* slot);
 [[noreturn]] void tess_leave(tess::stub::Slot* slot, uint64_t frame_sp, void* pending);
 [[noreturn]] void tess_leave_again(tess::stub::Slot* slot, KernelUcontext* context);
 [[noreturn]] void tess_sigreturn(uint64_t frame_sp);
@@ -64,11 +68,13 @@ extern const uint8_t tess_copy_fault[], tess_copy_fixup[], tess_string_fault[], 
 extern const uint8_t tess_probe_read_fault[], tess_probe_write_fault[], tess_probe_fixup[];
 void tess_restorer();
 }
+#pragma GCC visibility pop
 
 namespace tess::stub {
 
-inline constexpr long kEintr = -4, kEagain = -11, kEnomem = -12, kEfault = -14, kEinval = -22, kEnosys = -38,
-                      kEperm = -1, kEbadf = -9, kEnodev = -19, kEnotsup = -95, kEio = -5;
+inline constexpr long kEintr = -4, kEagain = -11, kEnomem = -12, kEfault = -14, kEinval = -22,
+                      kEnosys = -38, kEperm = -1, kEbadf = -9, kEnodev = -19, kEnotsup = -95,
+                      kEio = -5;
 inline constexpr long kAborted = -513;  // what tess_cp_syscall returns when it did not start
 
 template <typename... Args>
@@ -76,7 +82,9 @@ inline long sys(long number, Args... args) {
   const uint64_t a[6] = {(uint64_t)args...};
   return tess_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
-inline long sys(long number) { return tess_syscall(number, 0, 0, 0, 0, 0, 0); }
+inline long sys(long number) {
+  return tess_syscall(number, 0, 0, 0, 0, 0, 0);
+}
 
 // ---- slots ----
 struct QueuedSignals {
@@ -85,30 +93,35 @@ struct QueuedSignals {
 
 // Lives in Slot::private_area.
 struct SlotPrivate {
-  SignalAction* actions;      // deputy: this process's table (control block's, or own_actions of a vfork child)
+  SignalAction*
+      actions;  // deputy: this process's table (control block's, or own_actions of a vfork child)
   int32_t mailbox_fd;
-  int32_t pid;                // thread group at home, as the application sees it
-  uint32_t vfork_child;       // shares its parent's region: never parks
-  uint32_t busy;              // deputy: a request is being served (its reply will carry signals)
-  uint32_t rung;              // deputy: the doorbell has been rung for what is queued
+  int32_t pid;           // thread group at home, as the application sees it
+  uint32_t vfork_child;  // shares its parent's region: never parks
+  uint32_t busy;         // deputy: a request is being served (its reply will carry signals)
+  uint32_t rung;         // deputy: the doorbell has been rung for what is queued
   uint32_t in_recv;
-  uint64_t temporary_mask;    // deputy: mask in force during sigsuspend, ppoll and the like
+  uint64_t temporary_mask;  // deputy: mask in force during sigsuspend, ppoll and the like
   uint32_t has_temporary_mask;
-  uint32_t kicked;            // deputy: the last call was aborted for parking
+  uint32_t kicked;  // deputy: the last call was aborted for parking
   int64_t exit_pending;
   uint32_t raw_begin, raw_end;      // received bytes not yet unsealed
   uint32_t plain_begin, plain_end;  // unsealed bytes not yet read
   uint32_t send_used;               // plaintext bytes in the send buffer
   uint32_t lost;                    // the channel has failed
   uint32_t executing;               // body: an execve is under way: end of file means success
-  uint32_t reserved;
-  int64_t deadline_ns;        // deputy: end of the current call's relative timeout, 0 none
+  uint32_t own_table;               // a process of its own, with its own descriptor table
+  uint64_t clone_flags;             // of the clone that made this thread
+  uint64_t parent_context;          // body child: unused after its start
+  int64_t deadline_ns;              // deputy: end of the current call's relative timeout, 0 none
   SignalAction own_actions[65];
   QueuedSignals queued;
 };
 static_assert(sizeof(SlotPrivate) <= sizeof(Slot::private_area));
 
-inline SlotPrivate& priv(Slot* slot) { return *reinterpret_cast<SlotPrivate*>(slot->private_area); }
+inline SlotPrivate& priv(Slot* slot) {
+  return *reinterpret_cast<SlotPrivate*>(slot->private_area);
+}
 inline Slot* this_slot() {
   return reinterpret_cast<Slot*>((uint64_t)__builtin_frame_address(0) & ~(kSlotSize - 1));
 }
@@ -118,10 +131,15 @@ inline ControlBlock& control_of(const Slot* slot) {
 inline Slot* slot_at(const Slot* any, uint32_t index) {
   return reinterpret_cast<Slot*>(slot_address(any->region_base, index));
 }
-inline bool in_blob(uint64_t region_base, uint64_t rip) { return rip - region_base < kCodeMax; }
-inline bool in_cp_window(uint64_t rip) { return rip >= (uint64_t)tess_cp_begin && rip <= (uint64_t)tess_cp_end; }
+inline bool in_blob(uint64_t region_base, uint64_t rip) {
+  return rip - region_base < kCodeMax;
+}
+inline bool in_cp_window(uint64_t rip) {
+  return rip >= (uint64_t)tess_cp_begin && rip <= (uint64_t)tess_cp_end;
+}
 
-// Takes a free slot and maps it; -1 if none is left. Initialised as a copy of nothing: zeroed header, own index.
+// Takes a free slot and maps it; -1 if none is left. Initialised as a copy of nothing: zeroed
+// header, own index.
 int32_t take_slot(Slot* self);
 void free_slot(Slot* self, uint32_t index);
 void lock(uint32_t* word);
@@ -129,19 +147,23 @@ void unlock(uint32_t* word);
 int64_t monotonic_ns();
 
 // ---- application memory (body: faults are caught; see body_fault) ----
-inline bool copy_from_app(void* to, uint64_t from, size_t n) { return tess_copy(to, (const void*)from, n) == 0; }
-inline bool copy_to_app(uint64_t to, const void* from, size_t n) { return tess_copy((void*)to, from, n) == 0; }
+bool copy_from_app(void* to, uint64_t from, size_t n);
+bool copy_to_app(uint64_t to, const void* from, size_t n);
 
 // ---- channel ----
 void channel_reset(Slot* slot);
-void send_bytes(Slot* slot, const void* from, size_t n);      // buffered; after a failure `lost` is set and the rest is swallowed
-bool send_bytes_from_app(Slot* slot, uint64_t from, size_t n);  // false: bad address (zeros are sent in its place)
+void send_bytes(Slot* slot, const void* from,
+                size_t n);  // buffered; after a failure `lost` is set and the rest is swallowed
+bool send_bytes_from_app(Slot* slot, uint64_t from,
+                         size_t n);  // false: bad address (zeros are sent in its place)
 void send_flush(Slot* slot);
-bool receive_bytes(Slot* slot, void* to, size_t n);           // false: lost
-// Waits for the first byte of a message; kAborted if `mask` of *pending becomes set first, 0 when there is one, -1 when lost.
+bool receive_bytes(Slot* slot, void* to, size_t n);  // false: lost
+// Waits for the first byte of a message; kAborted if `mask` of *pending becomes set first, 0 when
+// there is one, -1 when lost.
 long receive_wait(Slot* slot, uint64_t mask);
 bool seal(ChannelKeys& keys, uint8_t* data, size_t n, const uint8_t aad[4], uint8_t tag[16]);
-bool unseal(ChannelKeys& keys, uint8_t* data, size_t n, const uint8_t aad[4], const uint8_t tag[16]);
+bool unseal(ChannelKeys& keys, uint8_t* data, size_t n, const uint8_t aad[4],
+            const uint8_t tag[16]);
 
 // ---- mailbox ----
 void note(Slot* slot, Note kind, uint32_t value, int64_t result);
@@ -151,12 +173,14 @@ struct NewChannel {
   uint64_t id;
   ChannelKeys keys;
 };
-// Asks the agent for a channel (id 0: any). Negative errno on failure. The fds are where the kernel put them.
+// Asks the agent for a channel (id 0: any). Negative errno on failure. The fds are where the kernel
+// put them.
 long request_channel(Slot* slot, uint64_t id, bool with_mailbox, NewChannel* out);
 long place_fd(Slot* slot, int32_t from, int32_t to);
 
 // ---- parking ----
-// Parks the calling thread, whose application context is in slot->thread, until the agent releases everyone.
+// Parks the calling thread, whose application context is in slot->thread, until the agent releases
+// everyone.
 Phase park(Slot* slot);
 bool must_park(Slot* slot);
 // Called by a thread that leaves the process: the parked others may now be complete.
@@ -168,7 +192,8 @@ void block_all_signals(uint64_t* old_mask);
 void set_signal_mask(uint64_t mask);
 
 // ---- signals ----
-// Pushes an application signal frame for `record` on top of `context`. False: the application's stack is bad.
+// Pushes an application signal frame for `record` on top of `context`. False: the application's
+// stack is bad.
 bool push_signal_frame(Slot* slot, KernelUcontext* context, const SignalRecord& record);
 void clear_fpstate(KernelUcontext* context);
 

@@ -1,0 +1,234 @@
+// The body: every system call that is not local ends up here by SIGSYS, signals of home by SIGURG,
+// faults by their own signals. The application's registers are those of the signal frame; the real
+// signal mask in application code is always empty.
+#include "stub/blob/body.h"
+
+namespace tess::stub {
+namespace {
+
+inline constexpr int kSigill = 4, kSigtrap = 5, kSigbus = 7, kSigfpe = 8, kSigsegv = 11,
+                     kSigurg = 23, kSigsys = 31;
+inline constexpr uint64_t kSaSiginfo = 4, kSaOnstack = 0x08000000, kSaRestart = 0x10000000,
+                          kSaNodefer = 0x40000000, kSaRestorer = 0x04000000;
+
+uint64_t blob_address(uint32_t offset) {
+  return (uint64_t)&tess_blob_header + offset;
+}
+
+void install(int signal, uint32_t handler, uint64_t flags) {
+  const KernelSigaction action{blob_address(handler), flags | kSaSiginfo | kSaOnstack | kSaRestorer,
+                               blob_address(tess_blob_header.restorer), 0};
+  sys(__NR_rt_sigaction, signal, &action, 0, 8);
+}
+
+// The handler could not be entered: the kernel would force SIGSEGV.
+void force_segv(Slot* slot) {
+  int32_t siginfo[32] = {kSigsegv, 0, 0x80 /* SI_KERNEL */};
+  const uint64_t args[6] = {1, 0, 0, 0, 0, 0};
+  uint64_t mask_none[4] = {0, 0, 0, 0};
+  const uint64_t reset[6] = {kSigsegv, 1, 0, 8, 0, 0};
+  const OwnSegment action{mask_none, sizeof(mask_none), mask_none, sizeof(mask_none)};
+  own_request(slot, __NR_rt_sigaction, reset, &action, 1, 0);
+  const OwnSegment info{siginfo, sizeof(siginfo), nullptr, 0};
+  own_request(slot, kOpFault, args, &info, 1, 0);
+}
+
+void push_received(Slot* slot, KernelUcontext* context) {
+  SlotPrivate& p = priv(slot);
+  const uint32_t count = received_signals(slot);
+  received_signals(slot) = 0;
+  for (uint32_t i = 0; i < count; ++i) {
+    if (!push_signal_frame(slot, context, p.queued.records[i])) {
+      force_segv(slot);
+      return;
+    }
+  }
+}
+
+void park_body(Slot* slot, KernelUcontext* context) {
+  save_context(slot, context);
+  if (park(slot) != kPhaseContinue) {
+    die_quietly(slot);
+  }
+  slot->state = kSlotBody;
+}
+
+}  // namespace
+
+void install_body_handlers(Slot* slot) {
+  (void)slot;
+  install(kSigsys, tess_blob_header.body_sigsys, kSaNodefer);
+  install(kSigurg, tess_blob_header.body_doorbell, kSaRestart);
+  constexpr int kFaults[] = {kSigill, kSigtrap, kSigbus, kSigfpe, kSigsegv};
+  for (int signal : kFaults) {
+    install(signal, tess_blob_header.body_fault, kSaNodefer);
+  }
+}
+
+void body_gone(Slot* slot) {
+  die_quietly(slot);
+}
+
+bool disturbed(Slot* slot) {
+  return slot->signal_count != 0 || must_park(slot);
+}
+
+void fetch_signals(Slot* slot) {
+  slot->signal_count = 0;
+  const uint64_t args[6] = {};
+  own_request(slot, kOpPollSignals, args, nullptr, 0, 0);
+}
+
+// Ends every visit to the stub: rest if the agent wants it, hand over signals, go back.
+void body_leave(Slot* slot, KernelUcontext* context) {
+  push_received(slot, context);
+  while (disturbed(slot)) {
+    if (must_park(slot)) {
+      park_body(slot, context);
+    }
+    if (slot->signal_count != 0) {
+      fetch_signals(slot);
+      push_received(slot, context);
+    }
+  }
+  slot->in_application = 1;
+  tess_leave(slot, (uint64_t)context, &slot->pending);
+}
+
+extern "C" void tess_leave_again(Slot* slot, KernelUcontext* context) {
+  slot->in_application = 0;
+  body_leave(slot, context);
+}
+
+void remember_repeat(Trap& trap, uint64_t deadline_ns) {
+  ThreadContext& t = trap.slot->thread;
+  t.repeat_number = deadline_ns != 0 ? (int32_t)trap.number : -1;
+  t.repeat_rip = trap.rip;
+  t.repeat_deadline_ns = deadline_ns;
+}
+
+namespace {
+
+Answer call(Trap& trap) {
+  const syscalls::SyscallInfo* info = syscalls::syscall_info(trap.number);
+  if (info == nullptr) {
+    return answer(kEnosys);
+  }
+  if (info->where == syscalls::Class::kRefused) {
+    note(trap.slot, Note::kUnsupported, (uint32_t)trap.number, -(int64_t)info->refusal);
+    return answer(-(int64_t)info->refusal);
+  }
+  if (info->special != syscalls::Special::kNone) {
+    return special_call(trap, *info);
+  }
+  return carried_call(trap, *info);
+}
+
+}  // namespace
+
+extern "C" [[noreturn]] void tess_body_sigsys(int, const uint8_t*, KernelUcontext* context) {
+  Slot* slot = this_slot();
+  ThreadContext& t = slot->thread;
+  slot->in_application = 0;
+  slot->frame = (uint64_t)context;
+  Trap trap{};
+  trap.slot = slot;
+  trap.context = context;
+  trap.number = (uint32_t)context->gregs[kRax];
+  trap.args[0] = context->gregs[kRdi];
+  trap.args[1] = context->gregs[kRsi];
+  trap.args[2] = context->gregs[kRdx];
+  trap.args[3] = context->gregs[kR10];
+  trap.args[4] = context->gregs[kR8];
+  trap.args[5] = context->gregs[kR9];
+  trap.rip = context->gregs[kRip] - 2;
+  trap.repeat = t.repeat_number == (int32_t)trap.number && t.repeat_rip == trap.rip;
+  trap.deadline_ns = trap.repeat ? t.repeat_deadline_ns : 0;
+  t.repeat_number = -1;
+  const Answer outcome = call(trap);
+  switch (outcome.outcome) {
+    case Outcome::kResult:
+      context->gregs[kRax] = (uint64_t)outcome.result;
+      break;
+    case Outcome::kAgain:
+      context->gregs[kRip] = trap.rip;
+      context->gregs[kRax] = trap.number;
+      break;
+    case Outcome::kDone:
+      break;
+  }
+  body_leave(slot, context);
+}
+
+// In the stub: note it and let a cancellable call go. In the application: see what home wants.
+extern "C" void tess_body_doorbell(int, const uint8_t*, KernelUcontext* context) {
+  Slot* slot = this_slot();
+  slot->signal_count = 1;
+  const uint64_t rip = context->gregs[kRip];
+  if (in_blob(slot->region_base, rip)) {
+    if (in_cp_window(rip)) {
+      context->gregs[kRip] = (uint64_t)tess_cp_abort;
+    }
+    return;
+  }
+  slot->in_application = 0;
+  slot->frame = (uint64_t)context;
+  body_leave(slot, context);
+}
+
+extern "C" void tess_body_fault(int signal, const uint8_t* siginfo, KernelUcontext* context) {
+  Slot* slot = this_slot();
+  const uint64_t rip = context->gregs[kRip];
+  if (in_blob(slot->region_base, rip)) {
+    uint64_t go_on = 0;
+    if (rip == (uint64_t)tess_copy_fault) {
+      go_on = (uint64_t)tess_copy_fixup;
+    } else if (rip == (uint64_t)tess_string_fault) {
+      go_on = (uint64_t)tess_string_fixup;
+    } else if (rip == (uint64_t)tess_probe_read_fault || rip == (uint64_t)tess_probe_write_fault) {
+      go_on = (uint64_t)tess_probe_fixup;
+    } else {
+      // A bug of ours. Die of it visibly: default action, then the same instruction again.
+      const KernelSigaction action{};
+      sys(__NR_rt_sigaction, signal, &action, 0, 8);
+      return;
+    }
+    context->gregs[kRip] = go_on;
+    return;
+  }
+  slot->in_application = 0;
+  const uint64_t args[6] = {1, 0, 0, 0, 0, 0};
+  const OwnSegment info{siginfo, 128, nullptr, 0};
+  own_request(slot, kOpFault, args, &info, 1, 0);
+  body_leave(slot, context);
+}
+
+void body_start(Slot* slot) {
+  constexpr int kFSetownEx = 15, kArchSetFs = 0x1002, kArchSetGs = 0x1001, kPrSetName = 15;
+  const ThreadContext& t = slot->thread;
+  SlotPrivate& p = priv(slot);
+  channel_reset(slot);
+  received_signals(slot) = 0;
+  slot->signal_count = 0;
+  slot->pending = 0;
+  const int32_t owner[2] = {0 /* F_OWNER_TID */, (int32_t)sys(__NR_gettid)};
+  sys(__NR_fcntl, slot->channel_fd, kFSetownEx, owner);
+  const uint64_t stack[3] = {(uint64_t)slot + kSlotStackOffset, 0, kSlotSize - kSlotStackOffset};
+  sys(__NR_sigaltstack, stack, 0);
+  sys(__NR_prctl, kPrSetName, t.comm, 0, 0, 0);
+  sys(__NR_arch_prctl, kArchSetFs, t.fs_base);
+  sys(__NR_arch_prctl, kArchSetGs, t.gs_base);
+  sys(__NR_set_tid_address, t.clear_child_tid);
+  if (t.robust_list_head != 0) {
+    sys(__NR_set_robust_list, t.robust_list_head, t.robust_list_size);
+  }
+  if (t.rseq_address != 0) {
+    sys(__NR_rseq, t.rseq_address, t.rseq_size, 0, t.rseq_signature);
+  }
+  p.executing = 0;
+  slot->state = kSlotBody;
+  KernelUcontext* context = build_resume_frame(slot, 0, false);
+  body_leave(slot, context);
+}
+
+}  // namespace tess::stub

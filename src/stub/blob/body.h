@@ -1,0 +1,73 @@
+// The body's side of a system call.
+#pragma once
+
+#include "stub/blob/core.h"
+#include "stub/marshal.h"
+#include "syscalls/kinds.h"
+
+namespace tess::stub {
+
+// One trapped call: where its registers are and what it asked.
+struct Trap {
+  Slot* slot;
+  KernelUcontext* context;
+  uint64_t number;
+  uint64_t args[6];
+  uint64_t rip;  // of the system call instruction
+  bool repeat;   // the application repeats a call that parking had aborted
+  uint64_t deadline_ns;
+};
+
+// What becomes of the trapped call.
+enum class Outcome {
+  kResult,  // `result` goes to rax
+  kAgain,   // the call is made again after handlers or parking: rip back, rax = number
+  kDone,    // registers are as they should be already
+};
+struct Answer {
+  Outcome outcome;
+  int64_t result;
+};
+inline Answer answer(int64_t result) {
+  return {Outcome::kResult, result};
+}
+
+Answer special_call(Trap& trap, const syscalls::SyscallInfo& info);
+// Plans, sends, finishes. The reply's signals are pushed on the context by finish_trap, which
+// callers use to end every trap.
+Answer carried_call(Trap& trap, const syscalls::SyscallInfo& info);
+Answer clone_call(Trap& trap);
+Answer map_file_call(Trap& trap);
+Answer sleep_call(Trap& trap);
+Answer futex_call(Trap& trap);
+
+// A request of the stub's own: fixed arguments, up to two segments in stub memory.
+struct OwnSegment {
+  const void* in;
+  uint32_t in_size;
+  void* out;
+  uint32_t out_size;
+  Trim trim = kTrimNone;  // kTrimResult counts bytes
+};
+// Result, or kRestart/kKicked; signals of the reply wait in `pending_signals(slot)`.
+int64_t own_request(Slot* slot, uint32_t op, const uint64_t args[6], const OwnSegment* segments,
+                    uint32_t count, uint32_t fd_mask);
+// Lower level, for a reply whose segments are streamed: send, then read the reply header.
+void send_own_request(Slot* slot, uint32_t op, const uint64_t args[6], const OwnSegment* segments,
+                      uint32_t count, uint32_t fd_mask);
+bool receive_reply(Slot* slot, Reply* reply);
+void receive_signals(Slot* slot, const Reply& reply);
+
+// Records received with a reply and not yet pushed: they live in the queue of SlotPrivate, counted
+// by in_recv.
+inline uint32_t& received_signals(Slot* slot) {
+  return priv(slot).in_recv;
+}
+// Asks home for signals after a doorbell.
+void fetch_signals(Slot* slot);
+// True if a doorbell or a freeze wants the trap to end soon.
+bool disturbed(Slot* slot);
+void remember_repeat(Trap& trap, uint64_t deadline_ns);
+[[noreturn]] void body_gone(Slot* slot);
+
+}  // namespace tess::stub

@@ -1,0 +1,343 @@
+// Calls that the table cannot say: each does its part here, in the body, and asks home for the
+// rest.
+#include "stub/blob/body.h"
+
+namespace tess::stub {
+namespace {
+
+using syscalls::Special;
+using syscalls::SyscallInfo;
+
+inline constexpr int64_t kSecond = 1'000'000'000;
+inline constexpr uint32_t kSsOnstack = 1, kSsDisable = 2, kSsAutodisarm = 0x80000000;
+inline constexpr uint64_t kMinSigStack = 2048;
+
+Answer again() {
+  return {Outcome::kAgain, 0};
+}
+
+Answer sigaction_call(Trap& trap) {
+  if (trap.args[3] != 8) {
+    return answer(kEinval);
+  }
+  SignalAction action{};
+  if (trap.args[1] != 0 && !copy_from_app(&action, trap.args[1], sizeof(action))) {
+    return answer(kEfault);
+  }
+  const OwnSegment segment{&action, sizeof(action), &action, sizeof(action)};
+  const int64_t result = own_request(trap.slot, __NR_rt_sigaction, trap.args, &segment, 1, 0);
+  if (result == 0 && trap.args[2] != 0 && !copy_to_app(trap.args[2], &action, sizeof(action))) {
+    return answer(kEfault);
+  }
+  return answer(result);
+}
+
+uint32_t altstack_state(const ThreadContext& t, uint64_t sp) {
+  if (t.altstack_size == 0) {
+    return kSsDisable;
+  }
+  const bool on = (t.altstack_flags & kSsAutodisarm) == 0 && sp > t.altstack_sp &&
+                  sp - t.altstack_sp <= t.altstack_size;
+  return (on ? kSsOnstack : 0) | (t.altstack_flags & kSsAutodisarm);
+}
+
+struct KernelStack {
+  uint64_t sp;
+  uint32_t flags;
+  uint32_t pad;
+  uint64_t size;
+};
+
+Answer sigaltstack_call(Trap& trap) {
+  ThreadContext& t = trap.slot->thread;
+  const uint64_t sp = trap.context->gregs[kRsp];
+  const KernelStack before{t.altstack_sp, altstack_state(t, sp), 0, t.altstack_size};
+  if (trap.args[0] != 0) {
+    KernelStack wanted;
+    if (!copy_from_app(&wanted, trap.args[0], sizeof(wanted))) {
+      return answer(kEfault);
+    }
+    const uint32_t mode = wanted.flags & ~kSsAutodisarm;
+    if ((before.flags & kSsOnstack) != 0) {
+      return answer(kEperm);
+    }
+    if (mode != 0 && mode != kSsOnstack && mode != kSsDisable) {
+      return answer(kEinval);
+    }
+    if (mode == kSsDisable) {
+      wanted.sp = 0;
+      wanted.size = 0;
+    } else if (wanted.size < kMinSigStack) {
+      return answer(kEnomem);
+    }
+    t.altstack_sp = wanted.sp;
+    t.altstack_size = wanted.size;
+    t.altstack_flags = wanted.flags & ~kSsOnstack;
+  }
+  if (trap.args[1] != 0 && !copy_to_app(trap.args[1], &before, sizeof(before))) {
+    return answer(kEfault);
+  }
+  return answer(0);
+}
+
+// The application returns from its own handler: its frame says how to go on. The mask goes home
+// first, since that may bring more signals.
+Answer sigreturn_call(Trap& trap) {
+  KernelUcontext* context = trap.context;
+  ThreadContext& t = trap.slot->thread;
+  KernelUcontext app;
+  if (!copy_from_app(&app, context->gregs[kRsp], sizeof(app))) {
+    die_quietly(trap.slot);
+  }
+  const uint64_t args[6] = {0, app.mask, 0, 0, 0, 0};
+  own_request(trap.slot, kOpSetMask, args, nullptr, 0, 0);
+  const uint64_t segments = context->gregs[kCsGsFs];
+  memcpy(context->gregs, app.gregs, sizeof(context->gregs));
+  context->gregs[kCsGsFs] = segments;
+  if (app.fpstate == 0) {
+    clear_fpstate(context);
+  } else if (context->fpstate != 0) {
+    uint32_t ours[2], theirs[2];
+    memcpy(ours, (const void*)(context->fpstate + 464), 8);
+    if (copy_from_app(theirs, app.fpstate + 464, 8) && theirs[0] == ours[0] &&
+        theirs[1] == ours[1]) {
+      copy_from_app((void*)context->fpstate, app.fpstate, ours[1]);
+    } else {
+      const uint64_t legacy = 3;  // x87 and SSE only
+      copy_from_app((void*)context->fpstate, app.fpstate, 464);
+      memcpy((void*)(context->fpstate + 512), &legacy, 8);
+    }
+  }
+  if ((app.stack_flags & kSsDisable) != 0) {
+    t.altstack_sp = t.altstack_size = 0;
+    t.altstack_flags = kSsDisable;
+  } else if (app.stack_size >= kMinSigStack &&
+             (altstack_state(t, app.gregs[kRsp]) & kSsOnstack) == 0) {
+    t.altstack_sp = app.stack_sp;
+    t.altstack_size = app.stack_size;
+    t.altstack_flags = app.stack_flags & kSsAutodisarm;
+  }
+  return {Outcome::kDone, 0};
+}
+
+Answer rseq_call(Trap& trap) {
+  ThreadContext& t = trap.slot->thread;
+  const int64_t result = sys(__NR_rseq, trap.args[0], trap.args[1], trap.args[2], trap.args[3]);
+  if (result == 0) {
+    const bool off = (trap.args[2] & 1) != 0;
+    t.rseq_address = off ? 0 : trap.args[0];
+    t.rseq_size = (uint32_t)trap.args[1];
+    t.rseq_signature = (uint32_t)trap.args[3];
+  }
+  return answer(result);
+}
+
+Answer robust_list_call(Trap& trap) {
+  const int64_t result = sys(__NR_set_robust_list, trap.args[0], trap.args[1]);
+  if (result == 0) {
+    trap.slot->thread.robust_list_head = trap.args[0];
+    trap.slot->thread.robust_list_size = trap.args[1];
+  }
+  return answer(result);
+}
+
+Answer tid_address_call(Trap& trap) {
+  trap.slot->thread.clear_child_tid = trap.args[0];
+  return answer(sys(__NR_set_tid_address, trap.args[0]));
+}
+
+Answer prctl_call(Trap& trap, const SyscallInfo& info) {
+  constexpr int kPrSetName = 15;
+  const Answer home = carried_call(trap, info);
+  if (home.outcome == Outcome::kResult && home.result == 0 && (int)trap.args[0] == kPrSetName) {
+    char name[16] = {};
+    if (string_length_app(trap.args[1], sizeof(name)) >= 0) {
+      const int64_t n = string_length_app(trap.args[1], sizeof(name) - 1);
+      copy_from_app(name, trap.args[1], n > 0 ? (size_t)n : 0);
+      memcpy(trap.slot->thread.comm, name, sizeof(name));
+      sys(__NR_prctl, kPrSetName, name, 0, 0, 0);
+    }
+  }
+  return home;
+}
+
+[[noreturn]] void exit_thread(Trap& trap) {
+  Slot* slot = trap.slot;
+  send_own_request(slot, __NR_exit, trap.args, nullptr, 0, 0);
+  uint8_t none;
+  receive_bytes(slot, &none, 1);  // end of file: the deputy thread has gone
+  sys(__NR_close, slot->channel_fd);
+  uint64_t ignored;
+  block_all_signals(&ignored);
+  if (priv(slot).vfork_child == 0) {
+    thread_gone(slot);
+  }
+  tess_exit_thread(&control_of(slot).slot_bitmap[slot->index / 64],
+                   ~(uint64_t{1} << (slot->index % 64)), (int)trap.args[0]);
+}
+
+[[noreturn]] void exit_process(Trap& trap) {
+  send_own_request(trap.slot, __NR_exit_group, trap.args, nullptr, 0, 0);
+  uint8_t none;
+  receive_bytes(trap.slot, &none, 1);
+  die_quietly(trap.slot);
+}
+
+Answer exec_call(Trap& trap, const SyscallInfo& info) {
+  priv(trap.slot).executing = 1;
+  const Answer failed = carried_call(trap, info);  // success ends in body_gone
+  priv(trap.slot).executing = 0;
+  return failed;
+}
+
+Answer open_call(Trap& trap, const SyscallInfo& info) {
+  return carried_call(trap, info);
+}
+
+Answer membarrier_call(Trap& trap) {
+  return answer(sys(__NR_membarrier, trap.args[0], trap.args[1], trap.args[2]));
+}
+
+}  // namespace
+
+Answer sleep_call(Trap& trap) {
+  const bool plain = trap.number == __NR_nanosleep;
+  const int clock = plain ? 1 : (int)trap.args[0];
+  const bool absolute = !plain && (trap.args[1] & 1) != 0;
+  const uint64_t request_at = plain ? trap.args[0] : trap.args[2];
+  const uint64_t rest_at = plain ? trap.args[1] : trap.args[3];
+  if (clock != 0 && clock != 1 && clock != 7 && clock != 8 && clock != 9 && clock != 11) {
+    return answer(kEinval);
+  }
+  Timespec wanted;
+  if (!copy_from_app(&wanted, request_at, sizeof(wanted))) {
+    return answer(kEfault);
+  }
+  if (wanted.seconds < 0 || wanted.nanoseconds < 0 || wanted.nanoseconds >= kSecond) {
+    return answer(kEinval);
+  }
+  constexpr int64_t kForever = int64_t{9'000'000'000};  // seconds: keeps the sum within 63 bits
+  int64_t deadline = 0;
+  Timespec until = wanted;
+  if (!absolute) {
+    const int64_t seconds = wanted.seconds < kForever ? wanted.seconds : kForever;
+    deadline = trap.repeat ? (int64_t)trap.deadline_ns
+                           : monotonic_ns() + seconds * kSecond + wanted.nanoseconds;
+    until = {deadline / kSecond, deadline % kSecond};
+  }
+  const int on_clock = absolute ? clock : 1;
+  while (true) {
+    const uint64_t args[7] = {(uint64_t)on_clock, 1, (uint64_t)&until, 0, 0, 0, ~uint64_t{0}};
+    const long result = tess_cp_syscall(&trap.slot->pending, __NR_clock_nanosleep, args);
+    if (result != kAborted && result != kEintr) {
+      return answer(result);
+    }
+    if (must_park(trap.slot)) {
+      remember_repeat(trap, (uint64_t)deadline);
+      return again();
+    }
+    if (trap.slot->signal_count != 0) {
+      fetch_signals(trap.slot);
+    }
+    if (received_signals(trap.slot) != 0) {
+      if (!absolute && rest_at != 0) {
+        const int64_t left = deadline - monotonic_ns();
+        const Timespec rest = left > 0 ? Timespec{left / kSecond, left % kSecond} : Timespec{0, 0};
+        if (!copy_to_app(rest_at, &rest, sizeof(rest))) {
+          return answer(kEfault);
+        }
+      }
+      return answer(kEintr);
+    }
+  }
+}
+
+// Only waiting operations with a timeout come here; the others run natively.
+Answer futex_call(Trap& trap) {
+  constexpr int kWait = 0, kWaitBitset = 9, kClockRealtime = 256;
+  const int op = (int)trap.args[1] & 0x7f;
+  uint64_t args[7] = {trap.args[0], trap.args[1], trap.args[2], trap.args[3],
+                      trap.args[4], trap.args[5], ~uint64_t{0}};
+  Timespec until;
+  int64_t deadline = 0;
+  if (!copy_from_app(&until, trap.args[3], sizeof(until))) {
+    return answer(kEfault);
+  }
+  if (op == kWait) {
+    if (until.seconds < 0 || until.nanoseconds < 0 || until.nanoseconds >= kSecond) {
+      return answer(kEinval);
+    }
+    constexpr int64_t kForever = int64_t{9'000'000'000};
+    const int64_t seconds = until.seconds < kForever ? until.seconds : kForever;
+    deadline = trap.repeat ? (int64_t)trap.deadline_ns
+                           : monotonic_ns() + seconds * kSecond + until.nanoseconds;
+    until = {deadline / kSecond, deadline % kSecond};
+    args[1] = (trap.args[1] & ~uint64_t{0x7f} & ~uint64_t{kClockRealtime}) | kWaitBitset;
+    args[5] = 0xffffffff;
+  }
+  args[3] = (uint64_t)&until;
+  while (true) {
+    const long result = tess_cp_syscall(&trap.slot->pending, __NR_futex, args);
+    if (result != kAborted && result != kEintr) {
+      return answer(result);
+    }
+    if (must_park(trap.slot)) {
+      remember_repeat(trap, (uint64_t)deadline);
+      return again();
+    }
+    if (trap.slot->signal_count != 0) {
+      fetch_signals(trap.slot);
+    }
+    if (received_signals(trap.slot) != 0) {
+      return answer(kEintr);
+    }
+  }
+}
+
+Answer special_call(Trap& trap, const SyscallInfo& info) {
+  switch (info.special) {
+    case Special::kClone:
+    case Special::kClone3:
+    case Special::kFork:
+    case Special::kVfork:
+      return clone_call(trap);
+    case Special::kExec:
+      return exec_call(trap, info);
+    case Special::kExit:
+      exit_thread(trap);
+    case Special::kExitGroup:
+      exit_process(trap);
+    case Special::kSigreturn:
+      return sigreturn_call(trap);
+    case Special::kSigaction:
+      return sigaction_call(trap);
+    case Special::kSigaltstack:
+      return sigaltstack_call(trap);
+    case Special::kRestart:
+      return answer(kEintr);
+    case Special::kMmap:
+      return map_file_call(trap);
+    case Special::kFutex:
+      return futex_call(trap);
+    case Special::kNanosleep:
+    case Special::kClockNanosleep:
+      return sleep_call(trap);
+    case Special::kMembarrier:
+      return membarrier_call(trap);
+    case Special::kSetTidAddress:
+      return tid_address_call(trap);
+    case Special::kSetRobustList:
+      return robust_list_call(trap);
+    case Special::kRseq:
+      return rseq_call(trap);
+    case Special::kPrctl:
+      return prctl_call(trap, info);
+    case Special::kOpen:
+    case Special::kReadlink:
+      return open_call(trap, info);
+    default:
+      return carried_call(trap, info);
+  }
+}
+
+}  // namespace tess::stub

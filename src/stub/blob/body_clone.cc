@@ -1,0 +1,232 @@
+// fork, vfork, clone and threads in the body: home makes the real child first, then the body clones
+// locally with the same tid.
+#include "stub/blob/body.h"
+
+namespace tess::stub {
+namespace {
+
+struct CloneWish {
+  uint64_t flags;  // without the exit signal
+  uint64_t exit_signal;
+  uint64_t stack;  // the child's stack pointer, 0: the parent's
+  uint64_t tls;
+  uint64_t parent_tid;
+  uint64_t child_tid;
+  uint64_t pidfd;
+};
+
+inline constexpr uint64_t kSignalMask = 0xff;
+// Local clones share what the application's threads share; everything else of a child lives at
+// home.
+inline constexpr uint64_t kLocalFlags =
+    CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_VFORK;
+
+int64_t read_wish(const Trap& trap, CloneWish& wish) {
+  wish = {};
+  switch (trap.number) {
+    case __NR_fork:
+      wish.exit_signal = 17;
+      return 0;
+    case __NR_vfork:
+      wish.flags = CLONE_VFORK | CLONE_VM;
+      wish.exit_signal = 17;
+      return 0;
+    case __NR_clone:
+      wish.flags = trap.args[0] & ~kSignalMask & 0xffffffff;
+      wish.exit_signal = trap.args[0] & kSignalMask;
+      wish.stack = trap.args[1];
+      wish.parent_tid = trap.args[2];
+      wish.child_tid = trap.args[3];
+      wish.tls = trap.args[4];
+      wish.pidfd = trap.args[2];
+      return 0;
+    default:
+      break;
+  }
+  clone_args args{};
+  if (trap.args[1] < 64) {
+    return kEinval;
+  }
+  const uint64_t size = trap.args[1] < sizeof(args) ? trap.args[1] : sizeof(args);
+  if (trap.args[1] > 4096) {
+    return -7;  // E2BIG
+  }
+  if (!copy_from_app(&args, trap.args[0], size)) {
+    return kEfault;
+  }
+  if (args.set_tid_size != 0 || (args.flags & kSignalMask) != 0 ||
+      (args.stack == 0) != (args.stack_size == 0) || (args.exit_signal & ~kSignalMask) != 0) {
+    return kEinval;
+  }
+  wish.flags = args.flags;
+  wish.exit_signal = args.exit_signal;
+  wish.stack = args.stack == 0 ? 0 : args.stack + args.stack_size;
+  wish.tls = args.tls;
+  wish.parent_tid = args.parent_tid;
+  wish.child_tid = args.child_tid;
+  wish.pidfd = args.pidfd;
+  return 0;
+}
+
+void close_others(Slot* slot) {
+  const ControlBlock& control = control_of(slot);
+  for (uint32_t word = 0; word < 64; ++word) {
+    for (uint64_t bits = control.slot_bitmap[word]; bits != 0; bits &= bits - 1) {
+      const uint32_t index = word * 64 + (uint32_t)__builtin_ctzll(bits);
+      if (index != slot->index) {
+        sys(__NR_close, control.fd_base + 1 + index);
+      }
+    }
+  }
+}
+
+void body_child(Slot* slot) {
+  SlotPrivate& p = priv(slot);
+  ThreadContext& t = slot->thread;
+  if ((p.clone_flags & CLONE_THREAD) == 0) {
+    ControlBlock& control = control_of(slot);
+    close_others(slot);
+    place_fd(slot, p.mailbox_fd, control.fd_base);
+    p.mailbox_fd = control.fd_base;
+    p.pid = t.tid;
+    if ((p.clone_flags & CLONE_VM) == 0) {
+      memset(control.slot_bitmap, 0, sizeof(control.slot_bitmap));
+      control.slot_bitmap[slot->index / 64] = uint64_t{1} << (slot->index % 64);
+      control.in_use = 1;
+      control.parked = 0;
+      control.freeze = 0;
+      control.has_server = 0;
+      control.server_wanted = 0;
+      control.mailbox_lock = 0;
+      control.slots_lock = 0;
+      control.pid = t.tid;
+    }
+  }
+  if ((p.clone_flags & CLONE_CHILD_SETTID) != 0) {
+    copy_to_app(p.parent_context, &t.tid, 4);
+  }
+  body_start(slot);
+}
+
+void prepare_child(const Trap& trap, Slot* child, const CloneWish& wish,
+                   const NewChannel& channel) {
+  constexpr int kArchGetGs = 0x1004;
+  Slot* slot = trap.slot;
+  SlotPrivate& p = priv(slot);
+  SlotPrivate& c = priv(child);
+  save_context(slot, trap.context);
+  child->thread = slot->thread;
+  ThreadContext& t = child->thread;
+  t.gregs[kRax] = 0;
+  if (wish.stack != 0) {
+    t.gregs[kRsp] = wish.stack;
+  }
+  if ((wish.flags & CLONE_SETTLS) != 0) {
+    t.fs_base = wish.tls;
+  }
+  sys(__NR_arch_prctl, kArchGetGs, &t.gs_base);
+  t.repeat_number = -1;
+  t.robust_list_head = t.robust_list_size = 0;
+  t.clear_child_tid = (wish.flags & CLONE_CHILD_CLEARTID) != 0 ? wish.child_tid : 0;
+  if ((wish.flags & CLONE_VM) != 0) {
+    t.rseq_address = 0;  // kernel/rseq: a new address space user registers itself; fork inherits
+                         // the registration
+    if ((wish.flags & CLONE_VFORK) == 0) {
+      t.altstack_sp = t.altstack_size = 0;
+      t.altstack_flags = 2;
+    }
+  }
+  child->keys = channel.keys;
+  c.clone_flags = wish.flags;
+  c.parent_context = wish.child_tid;
+  c.mailbox_fd = (wish.flags & CLONE_THREAD) != 0 ? p.mailbox_fd : channel.mailbox_fd;
+  c.pid = p.pid;
+  c.vfork_child =
+      (wish.flags & CLONE_VM) != 0 && ((wish.flags & CLONE_THREAD) == 0 || p.vfork_child != 0);
+}
+
+int64_t clone_locally(Slot* slot, Slot* child, const CloneWish& wish, int32_t tid) {
+  clone_args args{};
+  args.flags = wish.flags & kLocalFlags;
+  if ((wish.flags & CLONE_THREAD) == 0) {
+    args.flags = (args.flags & ~uint64_t{CLONE_FILES | CLONE_FS | CLONE_SYSVSEM}) |
+                 CLONE_PARENT;  // init of the sandbox reaps it
+  }
+  args.stack = (uint64_t)child + kSlotStackOffset;
+  args.stack_size = kSlotSize - kSlotStackOffset;
+  args.set_tid = (uint64_t)&tid;
+  args.set_tid_size = 1;
+  (void)slot;
+  return tess_clone3(&args, sizeof(args), body_child, child);
+}
+
+void drop_child(Slot* slot, Slot* child, const NewChannel& channel) {
+  sys(__NR_close, child->channel_fd);
+  if (channel.mailbox_fd >= 0) {
+    sys(__NR_close, channel.mailbox_fd);
+  }
+  free_slot(slot, child->index);
+}
+
+}  // namespace
+
+Answer clone_call(Trap& trap) {
+  Slot* slot = trap.slot;
+  ControlBlock& control = control_of(slot);
+  CloneWish wish;
+  const int64_t bad = read_wish(trap, wish);
+  if (bad != 0) {
+    return answer(bad);
+  }
+  if (((wish.flags & CLONE_THREAD) != 0 && (wish.flags & CLONE_SIGHAND) == 0) ||
+      ((wish.flags & CLONE_SIGHAND) != 0 && (wish.flags & CLONE_VM) == 0)) {
+    return answer(kEinval);
+  }
+  const bool thread = (wish.flags & CLONE_THREAD) != 0;
+  const int32_t index = take_slot(slot);
+  if (index < 0) {
+    return answer(kEagain);
+  }
+  Slot* child = slot_at(slot, (uint32_t)index);
+  NewChannel channel;
+  long result = request_channel(slot, 0, !thread, &channel);
+  if (result < 0) {
+    free_slot(slot, (uint32_t)index);
+    return answer(result);
+  }
+  place_fd(slot, channel.channel_fd, child->channel_fd);
+  prepare_child(trap, child, wish, channel);
+  const uint64_t args[6] = {wish.flags, wish.exit_signal, (uint64_t)index, channel.id, 0, 0};
+  int32_t pidfd = -1;
+  const bool wants_pidfd = (wish.flags & CLONE_PIDFD) != 0;
+  const OwnSegment out{nullptr, 0, &pidfd, 4};
+  if (thread) {
+    __atomic_add_fetch(&control.in_use, 1, __ATOMIC_SEQ_CST);
+  }
+  const int64_t tid = own_request(slot, kOpClone, args, &out, wants_pidfd ? 1 : 0, 0);
+  if (tid <= 0) {
+    if (thread) {
+      thread_gone(slot);
+    }
+    drop_child(slot, child, channel);
+    return tid == kRestart || tid == kKicked ? Answer{Outcome::kAgain, 0} : answer(tid);
+  }
+  child->thread.tid = (int32_t)tid;
+  const auto tid32 = (int32_t)tid;
+  if ((wish.flags & CLONE_PARENT_SETTID) != 0) {
+    copy_to_app(wish.parent_tid, &tid32, 4);
+  }
+  if (wants_pidfd) {
+    copy_to_app(wish.pidfd, &pidfd, 4);
+  }
+  result = clone_locally(slot, child, wish, tid32);
+  if (!thread || result < 0) {
+    if (thread) {
+      thread_gone(slot);
+    }
+    drop_child(slot, child, channel);  // a failed one: end of file tells its deputy
+  }
+  return answer(result < 0 ? kEagain : tid);
+}
+
+}  // namespace tess::stub

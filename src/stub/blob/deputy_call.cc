@@ -1,0 +1,555 @@
+#include "stub/blob/deputy_call.h"
+
+#include "syscalls/kinds.h"
+
+namespace tess::stub {
+namespace {
+
+inline constexpr uint32_t kSegments = 256;
+inline constexpr uint32_t kFixups = 320;
+inline constexpr uint64_t kArenaLimit = uint64_t{300} << 20;
+inline constexpr int kProtRw = 3, kMapPrivateAnonNoreserve = 0x4022;
+
+struct Call {
+  Request request;
+  Segment segments[kSegments];
+  Fixup fixups[kFixups];
+  uint8_t* data[kSegments];
+  uint8_t* arena;
+  uint64_t arena_size;  // 0: the slot's own
+  int64_t result;
+  uint32_t flags;
+  int64_t deadline_ns;
+};
+
+constexpr uint64_t padded(uint64_t n) {
+  return (n + 7) & ~uint64_t{7};
+}
+
+bool skip(Slot* slot, uint64_t n) {
+  uint8_t dropped[256];
+  while (n > 0) {
+    const uint64_t part = n < sizeof(dropped) ? n : sizeof(dropped);
+    if (!receive_bytes(slot, dropped, part)) {
+      return false;
+    }
+    n -= part;
+  }
+  return true;
+}
+
+bool receive_call(Slot* slot, Call& call) {
+  if (!receive_bytes(slot, &call.request, sizeof(Request)) ||
+      call.request.segment_count > kSegments || call.request.fixup_count > kFixups ||
+      !receive_bytes(slot, call.segments, call.request.segment_count * sizeof(Segment)) ||
+      !receive_bytes(slot, call.fixups, call.request.fixup_count * sizeof(Fixup))) {
+    return false;
+  }
+  uint64_t total = 0;
+  for (uint32_t i = 0; i < call.request.segment_count; ++i) {
+    const Segment& s = call.segments[i];
+    total += padded(s.in_size > s.out_size ? s.in_size : s.out_size) + 8;
+  }
+  if (total > kArenaLimit) {
+    return false;
+  }
+  call.arena = (uint8_t*)slot + kSlotArenaOffset;
+  call.arena_size = 0;
+  if (total > kSlotArenaSize) {
+    const long address = sys(__NR_mmap, 0, total, kProtRw, kMapPrivateAnonNoreserve, -1, 0);
+    if (address < 0 && address > -4096) {
+      return false;
+    }
+    call.arena = (uint8_t*)address;
+    call.arena_size = total;
+  }
+  uint8_t* at = call.arena;
+  for (uint32_t i = 0; i < call.request.segment_count; ++i) {
+    const Segment& s = call.segments[i];
+    call.data[i] = at;
+    if (s.in_size != 0 &&
+        (!receive_bytes(slot, at, s.in_size) || !skip(slot, padded(s.in_size) - s.in_size))) {
+      return false;
+    }
+    at += padded(s.in_size > s.out_size ? s.in_size : s.out_size) + 8;
+  }
+  return true;
+}
+
+bool apply_strings(Call& call, const Fixup& f) {
+  const uint8_t* at = call.data[f.target] + f.target_offset;
+  const uint8_t* end = call.data[f.target] + call.segments[f.target].in_size;
+  for (uint32_t to = f.offset; to + 8 <= call.segments[f.holder].in_size && at < end; to += 8) {
+    const uint64_t address = (uint64_t)at;
+    memcpy(call.data[f.holder] + to, &address, 8);
+    while (at < end && *at != 0) {
+      ++at;
+    }
+    ++at;
+  }
+  return true;
+}
+
+bool apply_pointers(Call& call) {
+  const uint32_t count = call.request.segment_count;
+  for (uint32_t i = 0; i < call.request.fixup_count; ++i) {
+    const Fixup& f = call.fixups[i];
+    if (f.holder >= count || f.target >= count) {
+      return false;
+    }
+    const Segment& holder = call.segments[f.holder];
+    const uint32_t capacity = holder.in_size > holder.out_size ? holder.in_size : holder.out_size;
+    if (f.kind == kFixupStrings) {
+      apply_strings(call, f);
+      continue;
+    }
+    if (f.offset + 8 > capacity) {
+      return false;
+    }
+    const uint64_t address = (uint64_t)call.data[f.target] + f.target_offset;
+    memcpy(call.data[f.holder] + f.offset, &address, 8);
+  }
+  for (uint32_t i = 0; i < count; ++i) {
+    if (call.segments[i].arg < 6) {
+      call.request.args[call.segments[i].arg] = (uint64_t)call.data[i];
+    }
+  }
+  return true;
+}
+
+// ---- descriptors of ours that the application must not see ----
+int32_t guard_end(const ControlBlock& control) {
+  int32_t highest = 0;
+  for (uint32_t word = 0; word < 64; ++word) {
+    const uint64_t bits = control.slot_bitmap[word];
+    if (bits != 0) {
+      highest = (int32_t)(word * 64 + 63 - (uint32_t)__builtin_clzll(bits));
+    }
+  }
+  return control.fd_base + 2 + highest;
+}
+
+bool is_ours(const Slot* slot, int32_t fd) {
+  const ControlBlock& control = control_of(slot);
+  return (fd >= control.fd_base && fd < guard_end(control)) || fd == slot->channel_fd;
+}
+
+// close_range over our descriptors: the parts before and behind them. Flags include
+// CLOSE_RANGE_UNSHARE, CLOSE_RANGE_CLOEXEC.
+long close_range_around(const ControlBlock& control, uint64_t first, uint64_t last,
+                        uint64_t flags) {
+  const uint64_t ours_begin = (uint64_t)control.fd_base, ours_end = (uint64_t)guard_end(control);
+  first = (uint32_t)first;
+  last = (uint32_t)last;
+  if (last < ours_begin || first >= ours_end || first > last) {
+    return sys(__NR_close_range, first, last, flags);
+  }
+  long result = 0;
+  if (first < ours_begin) {
+    result = sys(__NR_close_range, first, ours_begin - 1, flags);
+  }
+  if (result == 0 && last >= ours_end) {
+    result = sys(__NR_close_range, ours_end, last, flags);
+  }
+  return result;
+}
+
+bool guard_descriptors(Slot* slot, Call& call) {
+  Request& r = call.request;
+  if (r.op == __NR_close_range) {
+    call.result = close_range_around(control_of(slot), r.args[0], r.args[1], r.args[2]);
+    return false;
+  }
+  for (uint32_t i = 0; i < 6; ++i) {
+    if ((r.fd_mask & (1u << i)) != 0 && is_ours(slot, (int32_t)r.args[i])) {
+      call.result = kEbadf;
+      return false;
+    }
+  }
+  return true;
+}
+
+// ---- relative timeouts ----
+uint8_t* timeout_data(Call& call, uint8_t arg) {
+  for (uint32_t i = 0; i < call.request.segment_count; ++i) {
+    if (call.segments[i].arg == arg && call.segments[i].in_size >= 16) {
+      return call.data[i];
+    }
+  }
+  return nullptr;
+}
+
+// Notes when the call's relative timeout ends, and shortens that of a repeated call to what is
+// left.
+void prepare_timeout(Call& call, const syscalls::SyscallInfo& info) {
+  call.deadline_ns = 0;
+  if (info.timeout == syscalls::Timeout::kNone) {
+    return;
+  }
+  const int64_t now = monotonic_ns();
+  const bool repeat = (call.request.flags & kRequestRepeat) != 0 && call.request.deadline_ns != 0;
+  const int64_t left = repeat ? (int64_t)call.request.deadline_ns - now : 0;
+  const int64_t rest = left > 0 ? left : 0;
+  if (info.timeout == syscalls::Timeout::kMilliseconds) {
+    uint64_t& value = call.request.args[info.timeout_arg];
+    if ((int32_t)value < 0) {
+      return;
+    }
+    if (repeat) {
+      value = (uint64_t)((rest + 999'999) / 1'000'000);
+    }
+    call.deadline_ns = now + (int64_t)(int32_t)value * 1'000'000;
+    return;
+  }
+  uint8_t* data = timeout_data(call, info.timeout_arg);
+  if (data == nullptr) {
+    return;
+  }
+  const int64_t unit_ns = info.timeout == syscalls::Timeout::kTimeval ? 1000 : 1;
+  int64_t value[2];
+  memcpy(value, data, 16);
+  if (value[0] < 0 || value[0] > 4'000'000'000 || value[1] < 0 ||
+      value[1] * unit_ns > 999'999'999) {
+    return;
+  }
+  if (repeat) {
+    value[0] = rest / 1'000'000'000;
+    value[1] = rest % 1'000'000'000 / unit_ns;
+    memcpy(data, value, 16);
+  }
+  call.deadline_ns = now + value[0] * 1'000'000'000 + value[1] * unit_ns;
+}
+
+void prepare_temporary_mask(SlotPrivate& p, const Call& call) {
+  const Request& r = call.request;
+  uint64_t from = 0;
+  switch (r.op) {
+    case __NR_rt_sigsuspend:
+      from = r.args[0];
+      break;
+    case __NR_ppoll:
+      from = r.args[3];
+      break;
+    case __NR_epoll_pwait:
+    case __NR_epoll_pwait2:
+      from = r.args[4];
+      break;
+    case __NR_pselect6: {
+      const uint64_t pair = r.args[5];
+      if (pair != 0 && pair < kRegionHighest + kRegionSize) {
+        memcpy(&from, (const void*)pair, 8);
+      }
+      break;
+    }
+    default:
+      break;
+  }
+  const bool ours = from >= (uint64_t)call.arena && call.request.segment_count != 0;
+  p.has_temporary_mask = 0;
+  if (ours &&
+      from < (uint64_t)call.arena + (call.arena_size != 0 ? call.arena_size : kSlotArenaSize)) {
+    memcpy(&p.temporary_mask, (const void*)from, 8);
+    p.has_temporary_mask = 1;
+  }
+}
+
+void run_kernel_call(Slot* slot, Call& call) {
+  SlotPrivate& p = priv(slot);
+  const syscalls::SyscallInfo* info = syscalls::syscall_info(call.request.op);
+  if (info != nullptr) {
+    prepare_timeout(call, *info);
+  }
+  prepare_temporary_mask(p, call);
+  uint64_t args[7];
+  memcpy(args, call.request.args, sizeof(call.request.args));
+  args[6] = ~uint64_t{0};
+  long result = tess_cp_syscall(&slot->pending, call.request.op, args);
+  p.has_temporary_mask = 0;
+  if (result == kAborted) {
+    result = slot->signal_count != 0 ? kRestart : kKicked;
+  }
+  call.result = result;
+}
+
+// ---- operations that are not plain calls ----
+void set_action(Slot* slot, Call& call) {
+  SlotPrivate& p = priv(slot);
+  const int signal = (int)call.request.args[0];
+  const bool sets = call.request.args[1] != 0;
+  if (signal < 1 || signal > 64 || (sets && (signal == 9 || signal == 19))) {
+    call.result = kEinval;
+    return;
+  }
+  uint64_t old_mask = 0;
+  block_all_signals(&old_mask);  // our handler reads the table
+  const SignalAction before = p.actions[signal];
+  call.result = 0;
+  if (sets) {
+    SignalAction action;
+    memcpy(&action, call.data[0], sizeof(action));
+    action.mask &= ~((uint64_t{1} << 8) | (uint64_t{1} << 18));
+    call.result = set_deputy_handler(signal, action);
+    if (call.result == 0) {
+      p.actions[signal] = action;
+    }
+  }
+  memcpy(call.data[0], &before, sizeof(before));
+  set_signal_mask(old_mask);
+}
+
+// As the kernel's force_sig_info: a fault that is blocked or ignored kills.
+void raise_fault(Slot* slot, Call& call) {
+  SlotPrivate& p = priv(slot);
+  int32_t signal = 0;
+  memcpy(&signal, call.data[0], 4);
+  if (signal < 1 || signal > 64) {
+    call.result = kEinval;
+    return;
+  }
+  uint64_t mask = 0;
+  block_all_signals(&mask);
+  const uint64_t bit = uint64_t{1} << (signal - 1);
+  const bool forced = call.request.args[0] != 0;
+  if (forced && (p.actions[signal].handler <= 1 || (mask & bit) != 0)) {
+    p.actions[signal] = {0, 0, 0, 0};
+    set_deputy_handler(signal, p.actions[signal]);
+    mask &= ~bit;
+  }
+  const int pid = (int)sys(__NR_getpid);
+  const int tid = (int)sys(__NR_gettid);
+  call.result = sys(__NR_rt_tgsigqueueinfo, pid, tid, signal, call.data[0]);
+  set_signal_mask(mask);
+}
+
+void make_synthetic(Call& call) {
+  constexpr int kMfdCloexec = 1;
+  constexpr uint64_t kOCloexec = 02000000;
+  const long fd =
+      sys(__NR_memfd_create, "proc", (call.request.args[0] & kOCloexec) != 0 ? kMfdCloexec : 0);
+  if (fd >= 0) {
+    const uint8_t* at = call.data[0];
+    for (uint64_t left = call.segments[0].in_size; left > 0;) {
+      const long n = sys(__NR_write, fd, at, left);
+      if (n <= 0) {
+        break;
+      }
+      at += n;
+      left -= (uint64_t)n;
+    }
+    sys(__NR_lseek, fd, 0, 0);
+  }
+  call.result = fd;
+}
+
+long read_file(int fd, uint8_t* to, uint64_t offset, uint64_t size) {
+  uint64_t done = 0;
+  while (done < size) {
+    const long n = sys(__NR_pread64, fd, to + done, size - done, offset + done);
+    if (n == kEintr) {
+      continue;
+    }
+    if (n <= 0) {
+      return done != 0 ? (long)done : n;
+    }
+    done += (uint64_t)n;
+  }
+  return (long)done;
+}
+
+struct KernelStat {  // struct stat of x86-64
+  uint64_t dev, ino, nlink;
+  uint32_t mode, uid, gid, pad;
+  uint64_t rdev;
+  int64_t size, blksize, blocks, times[6], unused[3];
+};
+static_assert(sizeof(KernelStat) == 144);
+
+// The mapping is made here too, at the address that the body has chosen: maps, fork and a return
+// home need it.
+void map_file(Call& call) {
+  constexpr uint64_t kMapFixed = 0x10, kMapFixedNoreplace = 0x100000;
+  const uint64_t* a = call.request.args;
+  KernelStat stat;
+  long result = sys(__NR_fstat, a[4], &stat);
+  if (result < 0) {
+    call.result = result;
+    return;
+  }
+  result = sys(__NR_mmap, a[0], a[1], a[2], (a[3] & ~kMapFixedNoreplace) | kMapFixed, a[4], a[5]);
+  if (result < 0 && result > -4096) {
+    call.result = result;
+    return;
+  }
+  FileIdentity identity{};
+  identity.dev_major = (uint32_t)((stat.dev >> 8) & 0xfff);
+  identity.dev_minor = (uint32_t)((stat.dev & 0xff) | ((stat.dev >> 12) & 0xfff00));
+  identity.inode = stat.ino;
+  identity.size = (uint64_t)stat.size;
+  identity.mode = stat.mode;
+  memcpy(call.data[0], &identity, sizeof(identity));
+  const long n = call.segments[1].out_size != 0
+                     ? read_file((int)a[4], call.data[1], a[5], call.segments[1].out_size)
+                     : 0;
+  call.result = n < 0 ? 0 : n;
+}
+
+// Segments that an operation of ours reads or writes without a pointer argument.
+uint32_t segments_needed(uint32_t op) {
+  switch (op) {
+    case kOpFault:
+    case kOpSynthetic:
+    case kOpReadFile:
+    case __NR_rt_sigaction:
+      return 1;
+    case kOpMapFile:
+      return 2;
+    default:
+      return 0;
+  }
+}
+
+void execute(Slot* slot, Call& call) {
+  Request& r = call.request;
+  if (r.segment_count < segments_needed(r.op)) {
+    call.result = kEinval;
+    return;
+  }
+  switch (r.op) {
+    case kOpPollSignals:
+      call.result = 0;
+      return;
+    case kOpClone: {
+      int32_t pidfd = -1;
+      call.result = deputy_clone(slot, r.args, &pidfd);
+      if (r.segment_count != 0) {
+        memcpy(call.data[0], &pidfd, 4);
+      }
+      return;
+    }
+    case kOpFault:
+      raise_fault(slot, call);
+      return;
+    case kOpSetMask:
+      set_signal_mask(r.args[1]);
+      call.result = 0;
+      return;
+    case kOpSynthetic:
+      make_synthetic(call);
+      return;
+    case kOpMapFile:
+      map_file(call);
+      return;
+    case kOpReadFile:
+      call.result = read_file((int)r.args[0], call.data[0], r.args[1], r.args[2]);
+      return;
+    case __NR_rt_sigaction:
+      set_action(slot, call);
+      return;
+    case __NR_exit:
+      sys(__NR_close, slot->channel_fd);
+      {
+        uint64_t ignored;
+        block_all_signals(&ignored);
+      }
+      if (priv(slot).vfork_child == 0) {
+        thread_gone(slot);
+      }
+      tess_exit_thread(&control_of(slot).slot_bitmap[slot->index / 64],
+                       ~(uint64_t{1} << (slot->index % 64)), (int)r.args[0]);
+    case __NR_exit_group:
+      while (true) {
+        sys(__NR_exit_group, r.args[0]);
+      }
+    default:
+      run_kernel_call(slot, call);
+  }
+}
+
+uint64_t out_size(const Call& call, uint32_t i) {
+  const Segment& s = call.segments[i];
+  uint64_t n = s.out_size;
+  switch (s.trim) {
+    case kTrimResult: {
+      const uint64_t counted = call.result > 0 ? (uint64_t)call.result * s.trim_unit : 0;
+      n = counted < n ? counted : n;
+      break;
+    }
+    case kTrimSuccess:
+      n = call.result >= 0 ? n : 0;
+      break;
+    case kTrimField: {
+      uint32_t field = 0;
+      if (call.result >= 0 && s.trim_unit < call.request.segment_count) {
+        memcpy(&field, call.data[s.trim_unit] + s.trim_offset, 4);
+      }
+      n = field < n ? field : n;
+      break;
+    }
+    default:
+      break;
+  }
+  return n;
+}
+
+void send_reply(Slot* slot, Call& call) {
+  SlotPrivate& p = priv(slot);
+  // A signal from here on is not part of this reply: the loop rings for it.
+  uint32_t signals = slot->signal_count;
+  const uint32_t sent_signals = signals;
+  Reply reply{};
+  reply.sequence = call.request.sequence;
+  reply.result = call.result;
+  reply.signal_count = signals;
+  reply.deadline_ns = (uint64_t)call.deadline_ns;
+  for (uint32_t i = 0; i < call.request.segment_count; ++i) {
+    if (call.segments[i].out_size != 0) {
+      reply.payload_size += 8 + padded(out_size(call, i));
+    }
+  }
+  reply.payload_size += signals * sizeof(SignalRecord);
+  send_bytes(slot, &reply, sizeof(reply));
+  const uint64_t zeros = 0;
+  for (uint32_t i = 0; i < call.request.segment_count; ++i) {
+    if (call.segments[i].out_size == 0) {
+      continue;
+    }
+    const uint64_t n = out_size(call, i);
+    const uint32_t header[2] = {(uint32_t)n, 0};
+    send_bytes(slot, header, sizeof(header));
+    send_bytes(slot, call.data[i], n);
+    send_bytes(slot, &zeros, padded(n) - n);
+  }
+  send_bytes(slot, p.queued.records, signals * sizeof(SignalRecord));
+  send_flush(slot);
+  p.rung = 0;
+  if (!__atomic_compare_exchange_n(&slot->signal_count, &signals, 0, false, __ATOMIC_SEQ_CST,
+                                   __ATOMIC_SEQ_CST)) {
+    uint64_t mask = 0;
+    block_all_signals(&mask);
+    const uint32_t left = slot->signal_count - sent_signals;
+    memmove(p.queued.records, p.queued.records + sent_signals, left * sizeof(SignalRecord));
+    slot->signal_count = left;
+    set_signal_mask(mask);
+  }
+}
+
+}  // namespace
+
+bool serve_request(Slot* slot) {
+  Call call;
+  if (!receive_call(slot, call) || !apply_pointers(call)) {
+    return false;
+  }
+  call.deadline_ns = 0;
+  slot->sequence = call.request.sequence;
+  if (guard_descriptors(slot, call)) {
+    execute(slot, call);
+  }
+  send_reply(slot, call);
+  if (call.arena_size != 0) {
+    sys(__NR_munmap, call.arena, call.arena_size);
+  }
+  return priv(slot).lost == 0;
+}
+
+}  // namespace tess::stub

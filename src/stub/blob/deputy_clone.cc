@@ -1,0 +1,158 @@
+// fork, vfork and threads at home: the real clone, made by the parent's deputy, whose child is a
+// deputy from its first instruction.
+#include "stub/blob/deputy_call.h"
+
+namespace tess::stub {
+namespace {
+
+inline constexpr uint64_t kCarried =
+    CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
+    CLONE_PARENT | CLONE_PIDFD | CLONE_IO | CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS |
+    CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_CLEAR_SIGHAND;
+
+// Descriptors of the parent's other threads mean nothing in a child with a table of its own.
+void close_others(Slot* slot) {
+  const ControlBlock& control = control_of(slot);
+  for (uint32_t word = 0; word < 64; ++word) {
+    for (uint64_t bits = control.slot_bitmap[word]; bits != 0; bits &= bits - 1) {
+      const uint32_t index = word * 64 + (uint32_t)__builtin_ctzll(bits);
+      if (index != slot->index) {
+        sys(__NR_close, control.fd_base + 1 + index);
+      }
+    }
+  }
+}
+
+void reset_control(Slot* slot) {
+  ControlBlock& control = control_of(slot);
+  memset(control.slot_bitmap, 0, sizeof(control.slot_bitmap));
+  control.slot_bitmap[slot->index / 64] = uint64_t{1} << (slot->index % 64);
+  control.in_use = 1;
+  control.parked = 0;
+  control.freeze = 0;
+  control.has_server = 0;
+  control.server_wanted = 0;
+  control.mailbox_lock = 0;
+  control.slots_lock = 0;
+  control.pid = (int32_t)sys(__NR_getpid);
+}
+
+void forget_handlers(Slot* slot) {
+  SlotPrivate& p = priv(slot);
+  for (int signal = 1; signal <= 64; ++signal) {
+    if (p.actions[signal].handler > 1) {
+      p.actions[signal] = {0, 0, 0, 0};
+    }
+  }
+}
+
+void deputy_child(Slot* slot) {
+  SlotPrivate& p = priv(slot);
+  slot->thread.tid = (int32_t)sys(__NR_gettid);
+  if ((p.clone_flags & CLONE_THREAD) == 0) {
+    if ((p.clone_flags & CLONE_FILES) == 0) {
+      close_others(slot);
+      place_fd(slot, p.mailbox_fd, control_of(slot).fd_base);
+      p.mailbox_fd = control_of(slot).fd_base;
+    }
+    if ((p.clone_flags & CLONE_VM) == 0) {
+      reset_control(slot);
+    }
+    p.pid = (int32_t)sys(__NR_getpid);
+    if ((p.clone_flags & CLONE_CLEAR_SIGHAND) != 0) {
+      forget_handlers(slot);
+    }
+  }
+  slot->state = kSlotDeputy;
+  set_signal_mask(slot->thread.signal_mask);
+  deputy_loop(slot);
+}
+
+void prepare_child(Slot* slot, Slot* child, uint32_t index, uint64_t flags,
+                   const NewChannel& channel) {
+  SlotPrivate& p = priv(slot);
+  memset(child, 0, sizeof(Slot));
+  child->region_base = slot->region_base;
+  child->index = index;
+  child->state = kSlotStarting;
+  child->channel_fd = control_of(slot).fd_base + 1 + (int32_t)index;
+  child->keys = channel.keys;
+  child->thread.repeat_number = -1;
+  SlotPrivate& c = priv(child);
+  c.clone_flags = flags;
+  c.pid = p.pid;
+  c.mailbox_fd = (flags & CLONE_THREAD) != 0 ? p.mailbox_fd : channel.mailbox_fd;
+  c.actions = p.actions;
+  if ((flags & CLONE_THREAD) == 0) {
+    if ((flags & CLONE_VM) != 0) {
+      c.vfork_child = 1;
+      memcpy(c.own_actions, p.actions, sizeof(c.own_actions));
+      c.actions = c.own_actions;
+    } else if (p.actions != control_of(slot).actions) {
+      memcpy(control_of(slot).actions, p.actions,
+             sizeof(c.own_actions));  // fork from a vfork child: its copy only
+      c.actions = control_of(slot).actions;
+    }
+  } else {
+    c.vfork_child = p.vfork_child;
+  }
+}
+
+}  // namespace
+
+long deputy_clone(Slot* slot, const uint64_t args[6], int32_t* pidfd) {
+  ControlBlock& control = control_of(slot);
+  const uint64_t flags = args[0];
+  const auto index = (uint32_t)args[2];
+  const bool thread = (flags & CLONE_THREAD) != 0;
+  if (index >= kSlotCount || index == slot->index) {
+    return kEinval;
+  }
+  if (slot->signal_count != 0) {
+    return kRestart;
+  }
+  if (slot->pending != 0) {
+    return kKicked;
+  }
+  NewChannel channel;
+  long result = request_channel(slot, args[3], !thread, &channel);
+  if (result < 0) {
+    return result;
+  }
+  Slot* child = slot_at(slot, index);
+  constexpr int kReadWrite = 3;
+  sys(__NR_mprotect, child, kSlotSize, kReadWrite);
+  prepare_child(slot, child, index, flags, channel);
+  result = place_fd(slot, channel.channel_fd, child->channel_fd);
+  const uint64_t bit = uint64_t{1} << (index % 64);
+  if (thread) {
+    __atomic_or_fetch(&control.slot_bitmap[index / 64], bit, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&control.in_use, 1, __ATOMIC_SEQ_CST);
+  }
+  uint64_t mask = 0;
+  block_all_signals(&mask);
+  child->thread.signal_mask = mask;
+  if (result == 0) {
+    clone_args clone{};
+    clone.flags = flags & kCarried;
+    clone.exit_signal = thread ? 0 : args[1];
+    clone.pidfd = (uint64_t)pidfd;
+    clone.stack = (uint64_t)child + kSlotStackOffset;
+    clone.stack_size = kSlotSize - kSlotStackOffset;
+    result = tess_clone3(&clone, sizeof(clone), deputy_child, child);
+  }
+  if (thread && result < 0) {
+    __atomic_sub_fetch(&control.in_use, 1, __ATOMIC_SEQ_CST);
+    free_slot(slot, index);
+  }
+  if ((!thread && (flags & CLONE_FILES) == 0) || result < 0) {
+    sys(__NR_close, child->channel_fd);
+    if (channel.mailbox_fd >= 0) {
+      sys(__NR_close, channel.mailbox_fd);
+    }
+  }
+  set_signal_mask(mask);
+  return result;
+}
+
+}  // namespace tess::stub

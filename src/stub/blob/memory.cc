@@ -1,0 +1,112 @@
+// The application's memory as the marshaller sees it, slots, locks and the clock.
+#include "stub/blob/core.h"
+#include "stub/marshal.h"
+
+namespace tess::stub {
+
+bool copy_from_app(void* to, uint64_t from, size_t n) {
+  return tess_copy(to, (const void*)from, n) == 0;
+}
+bool copy_to_app(uint64_t to, const void* from, size_t n) {
+  return tess_copy((void*)to, from, n) == 0;
+}
+
+int64_t string_length_app(uint64_t from, size_t max) {
+  const long n = tess_string_length(from, max);
+  return n < 0 ? kEfault : n;
+}
+
+namespace {
+
+inline constexpr uint64_t kPage = 4096;
+
+uint64_t accessible(uint64_t from, uint64_t n, int (*probe)(uint64_t)) {
+  if (n == 0) {
+    return 0;
+  }
+  if (from + n < from) {
+    n = 0 - from;
+  }
+  uint64_t at = from;
+  while (at - from < n) {
+    if (probe(at) != 0) {
+      return at - from;
+    }
+    at = (at & ~(kPage - 1)) + kPage;
+  }
+  return n;
+}
+
+}  // namespace
+
+uint64_t readable_bytes_app(uint64_t from, uint64_t n) {
+  return accessible(from, n, tess_probe_read);
+}
+uint64_t writable_bytes_app(uint64_t from, uint64_t n) {
+  return accessible(from, n, tess_probe_write);
+}
+
+void lock(uint32_t* word) {
+  constexpr int kWaitPrivate = 128;
+  uint32_t expected = 0;
+  if (__atomic_compare_exchange_n(word, &expected, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+    return;
+  }
+  while (__atomic_exchange_n(word, 2, __ATOMIC_ACQUIRE) != 0) {
+    sys(__NR_futex, word, kWaitPrivate, 2, 0, 0, 0);
+  }
+}
+
+void unlock(uint32_t* word) {
+  constexpr int kWakePrivate = 129;
+  if (__atomic_exchange_n(word, 0, __ATOMIC_RELEASE) == 2) {
+    sys(__NR_futex, word, kWakePrivate, 1, 0, 0, 0);
+  }
+}
+
+int64_t monotonic_ns() {
+  Timespec now;
+  sys(__NR_clock_gettime, 1, &now);
+  return now.seconds * 1'000'000'000 + now.nanoseconds;
+}
+
+int32_t take_slot(Slot* self) {
+  ControlBlock& control = control_of(self);
+  lock(&control.slots_lock);
+  int32_t found = -1;
+  for (uint32_t word = 0; word < 64 && found < 0; ++word) {
+    const uint64_t bits = __atomic_load_n(&control.slot_bitmap[word], __ATOMIC_RELAXED);
+    if (bits != ~uint64_t{0}) {
+      const uint32_t bit = (uint32_t)__builtin_ctzll(~bits);
+      const uint32_t index = word * 64 + bit;
+      if (index < kSlotCount) {
+        __atomic_or_fetch(&control.slot_bitmap[word], uint64_t{1} << bit, __ATOMIC_RELAXED);
+        found = (int32_t)index;
+      }
+    }
+  }
+  unlock(&control.slots_lock);
+  if (found < 0) {
+    return -1;
+  }
+  Slot* slot = slot_at(self, (uint32_t)found);
+  constexpr int kReadWrite = 3;
+  if (sys(__NR_mprotect, slot, kSlotSize, kReadWrite) < 0) {
+    free_slot(self, (uint32_t)found);
+    return -1;
+  }
+  memset(slot, 0, sizeof(Slot));
+  slot->region_base = self->region_base;
+  slot->index = (uint32_t)found;
+  slot->state = kSlotStarting;
+  slot->channel_fd = control.fd_base + 1 + found;
+  slot->thread.repeat_number = -1;
+  return found;
+}
+
+void free_slot(Slot* self, uint32_t index) {
+  __atomic_and_fetch(&control_of(self).slot_bitmap[index / 64], ~(uint64_t{1} << (index % 64)),
+                     __ATOMIC_RELEASE);
+}
+
+}  // namespace tess::stub

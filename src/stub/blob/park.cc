@@ -1,0 +1,429 @@
+// Parking: how all threads of a process come to rest, the last of them serving the agent's
+// commands, and go on in the phase that the agent says.
+#include "stub/blob/core.h"
+
+namespace tess::stub {
+namespace {
+
+inline constexpr int kFutexWaitPrivate = 128;
+inline constexpr int kFutexWakePrivate = 129;
+inline constexpr int kSolSocket = 1;
+inline constexpr int kScmRights = 1;
+inline constexpr int kMsgCmsgCloexec = 0x40000000;
+inline constexpr int kMsgNosignal = 0x4000;
+inline constexpr int kOCloexec = 02000000;
+
+struct Iovec {
+  void* base;
+  size_t size;
+};
+struct Msghdr {
+  void* name;
+  uint32_t name_size;
+  uint32_t pad;
+  Iovec* parts;
+  size_t part_count;
+  void* ancillary;
+  size_t ancillary_size;
+  int flags;
+};
+struct Cmsg {
+  size_t length;
+  int level;
+  int type;
+  int32_t fds[kFdsMax + 2];
+};
+
+// One mailbox message and the descriptors in it. Bytes received; 0 at end of file.
+long receive_message(int32_t mailbox, void* into, size_t size, int32_t* fds, uint32_t* fd_count) {
+  alignas(8) Cmsg ancillary;
+  Iovec part{into, size};
+  Msghdr message{};
+  message.parts = &part;
+  message.part_count = 1;
+  message.ancillary = &ancillary;
+  message.ancillary_size = sizeof(ancillary);
+  long n;
+  do {
+    n = sys(__NR_recvmsg, mailbox, &message, kMsgCmsgCloexec);
+  } while (n == kEintr);
+  *fd_count = 0;
+  if (n > 0 && message.ancillary_size >= 16 && ancillary.level == kSolSocket &&
+      ancillary.type == kScmRights) {
+    *fd_count = (uint32_t)((ancillary.length - 16) / 4);
+    for (uint32_t i = 0; i < *fd_count; ++i) {
+      fds[i] = ancillary.fds[i];
+    }
+  }
+  return n;
+}
+
+// Answers share the buffer of the command: the note replaces its header, the payload follows.
+void send_answer(Slot* slot, int64_t result, const void* payload, size_t size) {
+  MailboxNote answer{};
+  answer.kind = Note::kAnswer;
+  answer.slot = slot->index;
+  answer.tid = slot->thread.tid;
+  answer.result = result;
+  Iovec parts[2] = {{&answer, sizeof(answer)}, {const_cast<void*>(payload), size}};
+  Msghdr message{};
+  message.parts = parts;
+  message.part_count = size != 0 ? 2 : 1;
+  sys(__NR_sendmsg, priv(slot).mailbox_fd, &message, kMsgNosignal);
+}
+
+// 0 or the first error. A received number that is some other's target is moved out of the way
+// first.
+long place_all(Slot* slot, int32_t* fds, uint32_t count, const int32_t* targets) {
+  constexpr int kFDupfdCloexec = 1030;
+  int32_t highest = 0;
+  for (uint32_t i = 0; i < count; ++i) {
+    highest = targets[i] > highest ? targets[i] : highest;
+  }
+  for (uint32_t i = 0; i < count; ++i) {
+    for (uint32_t j = 0; j < count; ++j) {
+      if (i != j && fds[i] == targets[j]) {
+        const long moved = sys(__NR_fcntl, fds[i], kFDupfdCloexec, highest + 1);
+        if (moved < 0) {
+          return moved;
+        }
+        sys(__NR_close, fds[i]);
+        fds[i] = (int32_t)moved;
+        break;
+      }
+    }
+  }
+  long result = 0;
+  for (uint32_t i = 0; i < count; ++i) {
+    const long placed = place_fd(slot, fds[i], targets[i]);
+    if (placed < 0 && result == 0) {
+      result = placed;
+    }
+  }
+  return result;
+}
+
+void parked_child(Slot* slot);
+
+long spawn_thread(Slot* self, uint32_t index) {
+  ControlBlock& control = control_of(self);
+  Slot* slot = slot_at(self, index);
+  int32_t tid = slot->thread.tid;
+  clone_args args{};
+  args.flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
+  args.stack = (uint64_t)slot + kSlotStackOffset;
+  args.stack_size = kSlotSize - kSlotStackOffset;
+  args.set_tid = (uint64_t)&tid;
+  args.set_tid_size = 1;
+  priv(slot).mailbox_fd = control.mailbox_fd;
+  priv(slot).pid = control.pid;
+  __atomic_or_fetch(&control.slot_bitmap[index / 64], uint64_t{1} << (index % 64),
+                    __ATOMIC_RELAXED);
+  __atomic_add_fetch(&control.in_use, 1, __ATOMIC_SEQ_CST);
+  const long result = tess_clone3(&args, sizeof(args), parked_child, slot);
+  if (result < 0) {
+    __atomic_sub_fetch(&control.in_use, 1, __ATOMIC_SEQ_CST);
+    free_slot(self, index);
+  }
+  return result < 0 ? result : 0;
+}
+
+long run_batch(MailboxCommand* command) {
+  auto* requests = reinterpret_cast<SyscallRequest*>(command + 1);
+  for (uint32_t i = 0; i < command->count; ++i) {
+    SyscallRequest& r = requests[i];
+    r.result =
+        tess_syscall(r.number, r.args[0], r.args[1], r.args[2], r.args[3], r.args[4], r.args[5]);
+    if (r.result < 0 && r.result > kNotRun && (command->flags & kStopOnError) != 0) {
+      for (uint32_t rest = i + 1; rest < command->count; ++rest) {
+        requests[rest].result = kNotRun;
+      }
+      return r.result;
+    }
+  }
+  return 0;
+}
+
+void discard(MailboxCommand* command) {
+  constexpr int kMadvDontneed = 4;
+  constexpr int kMadvDontneedLocked = 24;
+  const auto* ranges = reinterpret_cast<const uint64_t*>(command + 1);
+  for (uint32_t i = 0; i < command->count; ++i) {
+    if (sys(__NR_madvise, ranges[2 * i], ranges[2 * i + 1], kMadvDontneed) == kEinval) {
+      sys(__NR_madvise, ranges[2 * i], ranges[2 * i + 1], kMadvDontneedLocked);
+    }
+  }
+}
+
+// What must be true for the whole process before any thread goes on in `phase`.
+void prepare_phase(Slot* slot, Phase phase) {
+  ControlBlock& control = control_of(slot);
+  if (phase == kPhaseDeputy && control.role == kRoleNone) {
+    install_deputy_handlers(slot);
+    control.role = kRoleDeputy;
+  } else if (phase == kPhaseBody) {
+    install_body_handlers(slot);
+    control.role = kRoleBody;
+  } else if (phase == kPhaseNative && control.role == kRoleDeputy) {
+    restore_application_handlers(slot);
+    for (uint32_t word = 0; word < 64; ++word) {
+      for (uint64_t bits = control.slot_bitmap[word]; bits != 0; bits &= bits - 1) {
+        sys(__NR_close, control.fd_base + 1 + word * 64 + (uint32_t)__builtin_ctzll(bits));
+      }
+    }
+  }
+}
+
+void release_all(Slot* slot, Phase phase) {
+  ControlBlock& control = control_of(slot);
+  prepare_phase(slot, phase);
+  control.freeze = 0;
+  control.phase = phase;
+  __atomic_store_n(&control.parked, 0, __ATOMIC_SEQ_CST);
+  __atomic_store_n(&control.has_server, 0, __ATOMIC_SEQ_CST);
+  __atomic_add_fetch(&control.generation, 1, __ATOMIC_SEQ_CST);
+  sys(__NR_futex, &control.generation, kFutexWakePrivate, 0x7fffffff, 0, 0, 0);
+}
+
+// The agent is gone. A process that has not left home yet goes on there; a deputy keeps serving its
+// body; a body without its agent is no longer anybody's.
+Phase phase_without_agent(const ControlBlock& control) {
+  switch (control.role) {
+    case kRoleNone:
+      return kPhaseNative;
+    case kRoleDeputy:
+      return kPhaseContinue;
+    default:
+      return kPhaseExit;
+  }
+}
+
+Phase serve(Slot* slot) {
+  ControlBlock& control = control_of(slot);
+  note(slot, Note::kAllParked, slot->index, 0);
+  // The arena is free while parked: calls are not in flight.
+  auto* command = reinterpret_cast<MailboxCommand*>((uint8_t*)slot + kSlotArenaOffset);
+  int32_t fds[kFdsMax + 2];
+  while (true) {
+    uint32_t fd_count = 0;
+    const long n =
+        receive_message(priv(slot).mailbox_fd, command, kMailboxMessageMax, fds, &fd_count);
+    if (n < (long)sizeof(MailboxCommand)) {
+      const Phase phase = phase_without_agent(control);
+      release_all(slot, phase);
+      return phase;
+    }
+    long result = 0;
+    switch (command->kind) {
+      case Command::kBatch:
+        result = run_batch(command);
+        send_answer(slot, result, command + 1, command->count * sizeof(SyscallRequest));
+        continue;
+      case Command::kPlaceFds:
+        result = fd_count == command->count
+                     ? place_all(slot, fds, fd_count, reinterpret_cast<const int32_t*>(command + 1))
+                     : kEbadf;
+        break;
+      case Command::kSpawnThreads:
+        for (uint32_t i = 0; i < command->count && result == 0; ++i) {
+          result = spawn_thread(slot, reinterpret_cast<const uint32_t*>(command + 1)[i]);
+        }
+        break;
+      case Command::kDiscardMemory:
+        discard(command);
+        break;
+      case Command::kRelease: {
+        const Phase phase = (Phase)command->value;
+        send_answer(slot, 0, nullptr, 0);
+        release_all(slot, phase);
+        return phase;
+      }
+      default:
+        result = kEinval;
+    }
+    send_answer(slot, result, nullptr, 0);
+  }
+}
+
+}  // namespace
+
+long place_fd(Slot* slot, int32_t from, int32_t to) {
+  if (from == to) {
+    return 0;
+  }
+  constexpr int kRlimitNofile = 7;
+  uint64_t limit[2] = {0, 0};
+  sys(__NR_prlimit64, 0, kRlimitNofile, 0, limit);
+  // Our descriptors stand above the soft limit where there is room, out of the application's reach.
+  const bool raise = (uint64_t)to >= limit[0] && (uint64_t)to < limit[1];
+  if (raise) {
+    const uint64_t raised[2] = {limit[1], limit[1]};
+    sys(__NR_prlimit64, 0, kRlimitNofile, raised, 0);
+  }
+  const long result = sys(__NR_dup3, from, to, kOCloexec);
+  if (raise) {
+    sys(__NR_prlimit64, 0, kRlimitNofile, limit, 0);
+  }
+  if (result >= 0) {
+    sys(__NR_close, from);
+  }
+  (void)slot;
+  return result < 0 ? result : 0;
+}
+
+void note(Slot* slot, Note kind, uint32_t value, int64_t result) {
+  MailboxNote message{};
+  message.kind = kind;
+  message.slot = slot->index;
+  message.tid = slot->thread.tid;
+  message.value = value;
+  message.result = result;
+  sys(__NR_sendto, priv(slot).mailbox_fd, &message, sizeof(message), kMsgNosignal, 0, 0);
+}
+
+long request_channel(Slot* slot, uint64_t id, bool with_mailbox, NewChannel* out) {
+  ControlBlock& control = control_of(slot);
+  MailboxNote question{};
+  question.kind = Note::kNeedChannel;
+  question.slot = slot->index;
+  question.tid = slot->thread.tid;
+  question.value = with_mailbox ? 1 : 0;
+  question.id = id;
+  ChannelAnswer answer;
+  int32_t fds[kFdsMax + 2];
+  uint32_t fd_count = 0;
+  lock(&control.mailbox_lock);
+  const int32_t mailbox = priv(slot).mailbox_fd;
+  long n = sys(__NR_sendto, mailbox, &question, sizeof(question), kMsgNosignal, 0, 0);
+  if (n > 0) {
+    n = receive_message(mailbox, &answer, sizeof(answer), fds, &fd_count);
+  }
+  unlock(&control.mailbox_lock);
+  if (n != (long)sizeof(answer)) {
+    return kEagain;  // the agent is gone: no more threads or children while away
+  }
+  const uint32_t wanted = with_mailbox ? 2 : 1;
+  if (answer.result < 0 || fd_count < wanted) {
+    for (uint32_t i = 0; i < fd_count; ++i) {
+      sys(__NR_close, fds[i]);
+    }
+    return answer.result < 0 ? answer.result : kEagain;
+  }
+  out->channel_fd = fds[0];
+  out->mailbox_fd = with_mailbox ? fds[1] : -1;
+  out->id = answer.id;
+  out->keys = answer.keys;
+  return 0;
+}
+
+void block_all_signals(uint64_t* old_mask) {
+  constexpr int kSetmask = 2;
+  const uint64_t all = ~uint64_t{0};
+  sys(__NR_rt_sigprocmask, kSetmask, &all, old_mask, 8);
+}
+
+void set_signal_mask(uint64_t mask) {
+  constexpr int kSetmask = 2;
+  sys(__NR_rt_sigprocmask, kSetmask, &mask, 0, 8);
+}
+
+bool must_park(Slot* slot) {
+  return priv(slot).vfork_child == 0 &&
+         __atomic_load_n(&control_of(slot).freeze, __ATOMIC_ACQUIRE) != 0;
+}
+
+Phase park(Slot* slot) {
+  ControlBlock& control = control_of(slot);
+  slot->state = kSlotParked;
+  slot->pending = 0;
+  const uint32_t generation = __atomic_load_n(&control.generation, __ATOMIC_SEQ_CST);
+  const uint32_t parked = __atomic_add_fetch(&control.parked, 1, __ATOMIC_SEQ_CST);
+  uint32_t no_server = 0;
+  if (parked == __atomic_load_n(&control.in_use, __ATOMIC_SEQ_CST) &&
+      __atomic_compare_exchange_n(&control.has_server, &no_server, 1, false, __ATOMIC_SEQ_CST,
+                                  __ATOMIC_SEQ_CST)) {
+    return serve(slot);
+  }
+  while (__atomic_load_n(&control.generation, __ATOMIC_SEQ_CST) == generation) {
+    uint32_t wanted = 1;
+    if (__atomic_compare_exchange_n(&control.server_wanted, &wanted, 0, false, __ATOMIC_SEQ_CST,
+                                    __ATOMIC_SEQ_CST)) {
+      return serve(slot);
+    }
+    sys(__NR_futex, &control.generation, kFutexWaitPrivate, generation, 0, 0, 0);
+  }
+  return (Phase)control.phase;
+}
+
+void thread_gone(Slot* slot) {
+  ControlBlock& control = control_of(slot);
+  const uint32_t left = __atomic_sub_fetch(&control.in_use, 1, __ATOMIC_SEQ_CST);
+  uint32_t no_server = 0;
+  if (left != 0 && __atomic_load_n(&control.parked, __ATOMIC_SEQ_CST) == left &&
+      __atomic_compare_exchange_n(&control.has_server, &no_server, 1, false, __ATOMIC_SEQ_CST,
+                                  __ATOMIC_SEQ_CST)) {
+    // The futex word is not changed, so a thread about to wait could sleep through this wake-up: it
+    // tests server_wanted first, and the word is woken again below until somebody has taken it.
+    __atomic_store_n(&control.server_wanted, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&control.server_wanted, __ATOMIC_SEQ_CST) != 0) {
+      sys(__NR_futex, &control.generation, kFutexWakePrivate, 1, 0, 0, 0);
+      sys(__NR_sched_yield);
+    }
+  }
+}
+
+namespace {
+
+// A new thread of a body under restoration. It waits with the others until the image is complete.
+void parked_child(Slot* slot) {
+  const Phase phase = park(slot);
+  if (phase == kPhaseBody) {
+    body_start(slot);
+  }
+  die_quietly(slot);
+}
+
+}  // namespace
+
+extern "C" [[noreturn]] void tess_park_native(Slot* slot) {
+  constexpr int kPrGetTidAddress = 40;
+  ControlBlock& control = control_of(slot);
+  SlotPrivate& p = priv(slot);
+  p.mailbox_fd = control.mailbox_fd;
+  p.pid = control.pid;
+  p.actions = control.actions;
+  uint64_t address = 0;
+  sys(__NR_prctl, kPrGetTidAddress, &address, 0, 0, 0);
+  slot->thread.clear_child_tid = address;
+  __atomic_or_fetch(&control.slot_bitmap[slot->index / 64], uint64_t{1} << (slot->index % 64),
+                    __ATOMIC_RELAXED);
+  switch (park(slot)) {
+    case kPhaseNative:
+      run_native(slot);
+    case kPhaseDeputy:
+      deputy_start(slot);
+    default:
+      die_quietly(slot);
+  }
+}
+
+extern "C" [[noreturn]] void tess_blank_body(Slot* slot) {
+  ControlBlock& control = control_of(slot);
+  control.role = kRoleBody;
+  control.in_use = 1;
+  priv(slot).mailbox_fd = control.mailbox_fd;
+  priv(slot).pid = control.pid;
+  __atomic_or_fetch(&control.slot_bitmap[slot->index / 64], uint64_t{1} << (slot->index % 64),
+                    __ATOMIC_RELAXED);
+  parked_child(slot);
+  __builtin_unreachable();
+}
+
+void die_quietly(Slot* slot) {
+  (void)slot;
+  while (true) {
+    sys(__NR_exit_group, 0);
+  }
+}
+
+}  // namespace tess::stub

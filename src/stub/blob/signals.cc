@@ -1,0 +1,170 @@
+// Signal frames, by the kernel's own layout (arch/x86/kernel/signal_64.c): saving the application's
+// context out of one, resuming from one, and pushing one for an application handler.
+#include "stub/blob/core.h"
+
+namespace tess::stub {
+namespace {
+
+inline constexpr uint64_t kSaOnstack = 0x08000000;
+inline constexpr uint32_t kSsOnstack = 1;
+inline constexpr uint32_t kSsDisable = 2;
+inline constexpr uint32_t kSsAutodisarm = 0x80000000;
+inline constexpr uint64_t kUcFlags = 7;  // UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS
+inline constexpr uint32_t kMagic1 = 0x46505853;
+inline constexpr uint64_t kRedZone = 128;
+inline constexpr uint64_t kFlagsCleared =
+    0x10500;  // RF, DF and TF, as the kernel clears them for a handler
+
+uint32_t fpstate_size(uint64_t fpstate) {
+  if (fpstate == 0) {
+    return 0;
+  }
+  uint32_t magic1, extended_size;
+  memcpy(&magic1, (const void*)(fpstate + 464), 4);
+  memcpy(&extended_size, (const void*)(fpstate + 468), 4);
+  if (magic1 != kMagic1 || extended_size < 576 || extended_size > kXsaveMax) {
+    return 512;
+  }
+  return extended_size;
+}
+
+bool on_altstack(const ThreadContext& t, uint64_t sp) {
+  // An AUTODISARM stack is never "on": it is disabled while its handler runs
+  // (linux/sched/signal.h).
+  return (t.altstack_flags & kSsAutodisarm) == 0 && t.altstack_size != 0 && sp > t.altstack_sp &&
+         sp - t.altstack_sp <= t.altstack_size;
+}
+
+}  // namespace
+
+void clear_fpstate(KernelUcontext* context) {
+  if (context->fpstate == 0) {
+    return;
+  }
+  const uint64_t fp = context->fpstate;
+  const uint32_t mxcsr = 0x1f80;
+  const uint16_t control_word = 0x37f;
+  if (fpstate_size(fp) > 512) {
+    memset((void*)(fp + 512), 0, 8);  // xstate_bv: every component in its initial state
+  } else {
+    memset((void*)fp, 0, 416);
+    memcpy((void*)fp, &control_word, 2);
+  }
+  memcpy((void*)(fp + 24), &mxcsr, 4);
+}
+
+void save_context(Slot* slot, const KernelUcontext* context) {
+  constexpr int kArchGetFs = 0x1003, kArchGetGs = 0x1004;
+  ThreadContext& t = slot->thread;
+  memcpy(t.gregs, context->gregs, sizeof(t.gregs));
+  const uint32_t size = fpstate_size(context->fpstate);
+  memcpy(t.xsave, (const void*)context->fpstate, size);
+  t.xsave_size = size;
+  sys(__NR_arch_prctl, kArchGetFs, &t.fs_base);
+  sys(__NR_arch_prctl, kArchGetGs, &t.gs_base);
+}
+
+KernelUcontext* build_resume_frame(Slot* slot, uint64_t mask, bool native) {
+  const ThreadContext& t = slot->thread;
+  const uint64_t top = (uint64_t)slot + kSlotSize - 1024;
+  const uint64_t fpstate = (top - t.xsave_size) & ~uint64_t{63};
+  auto* frame = (KernelFrame*)(((fpstate - sizeof(KernelFrame)) & ~uint64_t{15}) - 8);
+  memset(frame, 0, sizeof(*frame));
+  KernelUcontext& context = frame->context;
+  context.flags = kUcFlags;
+  memcpy(context.gregs, t.gregs, sizeof(t.gregs));
+  if (t.xsave_size != 0) {
+    memcpy((void*)fpstate, t.xsave, t.xsave_size);
+    context.fpstate = fpstate;
+  }
+  context.mask = mask;
+  if (native) {
+    context.stack_sp = t.altstack_sp;
+    context.stack_size = t.altstack_size;
+    context.stack_flags = t.altstack_size == 0 ? kSsDisable : (t.altstack_flags & ~kSsOnstack);
+  } else {
+    context.stack_sp = (uint64_t)slot + kSlotStackOffset;
+    context.stack_size = kSlotSize - kSlotStackOffset;
+  }
+  return &context;
+}
+
+bool push_signal_frame(Slot* slot, KernelUcontext* context, const SignalRecord& record) {
+  ThreadContext& t = slot->thread;
+  uint64_t sp = context->gregs[kRsp];
+  const bool on = on_altstack(t, sp);
+  uint32_t stack_flags = t.altstack_size == 0 ? kSsDisable : (t.altstack_flags & kSsAutodisarm);
+  if (on) {
+    stack_flags |= kSsOnstack;
+  }
+  if ((record.action.flags & kSaOnstack) != 0 && t.altstack_size != 0 && !on) {
+    sp = t.altstack_sp + t.altstack_size;
+  } else {
+    sp -= kRedZone;
+  }
+  const uint32_t size = fpstate_size(context->fpstate);
+  const uint64_t fpstate = (sp - size) & ~uint64_t{63};
+  const uint64_t at = ((fpstate - sizeof(KernelFrame)) & ~uint64_t{15}) - 8;
+  if (on && at <= t.altstack_sp) {
+    return false;  // would overflow the alternate stack: the kernel forces SIGSEGV too
+  }
+  KernelFrame frame;
+  frame.restorer = record.action.restorer;
+  frame.context = *context;
+  frame.context.flags = kUcFlags;
+  frame.context.link = 0;
+  frame.context.stack_sp = t.altstack_sp;
+  frame.context.stack_size = t.altstack_size;
+  frame.context.stack_flags = stack_flags;
+  frame.context.fpstate = size != 0 ? fpstate : 0;
+  frame.context.mask = record.old_mask;
+  memcpy(frame.siginfo, record.siginfo, sizeof(frame.siginfo));
+  if (!copy_to_app(fpstate, (const void*)context->fpstate, size) ||
+      !copy_to_app(at, &frame, sizeof(frame))) {
+    return false;
+  }
+  context->gregs[kRsp] = at;
+  context->gregs[kRip] = record.action.handler;
+  context->gregs[kRdi] = record.signal;
+  context->gregs[kRsi] = at + offsetof(KernelFrame, siginfo);
+  context->gregs[kRdx] = at + offsetof(KernelFrame, context);
+  context->gregs[kRax] = 0;
+  context->gregs[kEflags] &= ~kFlagsCleared;
+  clear_fpstate(context);
+  if ((t.altstack_flags & kSsAutodisarm) != 0 && (record.action.flags & kSaOnstack) != 0) {
+    t.altstack_sp = 0;
+    t.altstack_size = 0;
+    t.altstack_flags = kSsDisable;
+  }
+  return true;
+}
+
+[[noreturn]] void run_native(Slot* slot) {
+  constexpr int kArchSetFs = 0x1002, kArchSetGs = 0x1001;
+  ThreadContext& t = slot->thread;
+  const bool was_away = control_of(slot).role == kRoleDeputy;
+  if (was_away) {
+    sys(__NR_arch_prctl, kArchSetFs, t.fs_base);
+    sys(__NR_arch_prctl, kArchSetGs, t.gs_base);
+    sys(__NR_set_tid_address, t.clear_child_tid);
+    sys(__NR_set_robust_list, t.robust_list_head,
+        t.robust_list_size != 0 ? t.robust_list_size : 24);
+    if (t.rseq_address != 0) {
+      sys(__NR_rseq, t.rseq_address, t.rseq_size, 0, t.rseq_signature);
+    }
+  }
+  KernelUcontext* context = build_resume_frame(slot, t.signal_mask, true);
+  // Signals that the deputy had taken for a body that is no longer away.
+  SlotPrivate& p = priv(slot);
+  for (uint32_t i = 0; i < slot->signal_count; ++i) {
+    push_signal_frame(slot, context, p.queued.records[i]);
+    context->mask = p.queued.records[i].new_mask;
+  }
+  slot->signal_count = 0;
+  __atomic_and_fetch(&control_of(slot).slot_bitmap[slot->index / 64],
+                     ~(uint64_t{1} << (slot->index % 64)), __ATOMIC_RELEASE);
+  __atomic_store_n(&slot->state, (uint32_t)kSlotFree, __ATOMIC_RELEASE);
+  tess_sigreturn((uint64_t)context);
+}
+
+}  // namespace tess::stub
