@@ -1,5 +1,6 @@
-// The cluster's certificates. One CA per cluster (ca.crt, ca.key), one certificate per node (node.crt, node.key; CN and DNS SAN are
-// the node's name), EC P-256, valid for ten years. Keys are written 0600, in one step (a temporary file, then rename).
+// The cluster's certificates. One CA per cluster (ca.crt, ca.key), one certificate per node
+// (node.crt, node.key; CN and DNS SAN are the node's name), EC P-256, valid for ten years. Keys are
+// written 0600, in one step (a temporary file, then rename).
 #pragma once
 
 #include <string>
@@ -14,7 +15,8 @@ Result<> check_node_name(const std::string& name);
 // Makes dir/ca.crt and dir/ca.key (and dir itself). Refuses to overwrite an existing CA.
 Result<> make_cluster_ca(const std::string& dir);
 
-// Signs a new key for `node_name` with the CA in ca_dir; writes out_dir/{ca.crt,node.crt,node.key}, replacing older ones.
+// Signs a new key for `node_name` with the CA in ca_dir; writes out_dir/{ca.crt,node.crt,node.key},
+// replacing older ones.
 Result<> issue_node_certificate(const std::string& ca_dir, const std::string& node_name,
                                 const std::string& out_dir);
 

@@ -1,0 +1,34 @@
+// tessera.toml (docs/man/tessera.toml.5): this node's name and address, and the static list of the
+// others. A file that has a mistake is refused as a whole, with the line; unknown keys are
+// mistakes.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "net/tcp.h"
+
+namespace tess::node {
+
+inline constexpr uint16_t kDefaultPort = 7117;
+
+struct NodeEntry {
+  std::string name;
+  net::Endpoint endpoint;
+  bool operator==(const NodeEntry&) const = default;
+};
+
+struct Config {
+  std::string name;
+  net::Endpoint listen{"0.0.0.0", kDefaultPort};
+  bool trusted_network = false;  // syscall channels need no encryption
+  std::vector<NodeEntry> nodes;  // never this node itself
+};
+
+// `path` is for messages only.
+Result<Config> parse_config(std::string_view text, const std::string& path);
+Result<Config> load_config(const std::string& path);
+
+}  // namespace tess::node
