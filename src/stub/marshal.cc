@@ -32,8 +32,9 @@ void make_bad(Builder& b, uint8_t i) {
   }
 }
 
-// read and write of a buffer that is accessible only in part: as an iovec whose second element is NULL, so that the kernel at
-// home comes to the bad page at the same byte, with the outcome that this has for that kind of file.
+// read and write of a buffer that is accessible only in part: as an iovec whose second element is
+// NULL, so that the kernel at home comes to the bad page at the same byte, with the outcome that
+// this has for that kind of file.
 bool plan_partly_bad(Builder& b, uint8_t i, const Arg& arg, uint64_t good, uint64_t size,
                      bool reading) {
   Request& request = b.plan.request;
@@ -54,8 +55,7 @@ bool plan_partly_bad(Builder& b, uint8_t i, const Arg& arg, uint64_t good, uint6
   const uint64_t address = b.args[i];
   const uint32_t holder = add_segment(b, i, 32, 0);
   route_in(b, holder, Place::kScratch, offset);
-  const uint32_t data =
-      add_segment(b, kNoArg, reading ? 0 : good, reading ? good : 0, kTrimResult);
+  const uint32_t data = add_segment(b, kNoArg, reading ? 0 : good, reading ? good : 0, kTrimResult);
   b.plan.segments[data].trim_unit = 1;
   if (reading) {
     route_out(b, data, Place::kApp, address);
@@ -170,7 +170,8 @@ int64_t plan_fd_set(Builder& b, uint8_t i, const Arg& arg) {
   return 0;
 }
 
-// A timeout is read; what is left is written back if that is possible (a constant timespec is fine).
+// A timeout is read; what is left is written back if that is possible (a constant timespec is
+// fine).
 int64_t plan_time_left(Builder& b, uint8_t i, const Arg& arg) {
   const uint64_t address = b.args[i];
   const int32_t segment = plan_in(b, i, address, arg.size);
@@ -371,7 +372,7 @@ int32_t plan_in(Builder& b, uint8_t arg, uint64_t address, uint64_t size) {
   Place place = Place::kApp;
   uint64_t from = address;
   bool good = true;
-  if (size <= kSmall) {
+  if (size <= kSmall && b.plan.scratch_used + padded(size) <= kPlanScratch) {
     place = Place::kScratch;
     from = take_scratch(b, size);
     good = copy_from_app(b.plan.scratch + from, address, size);
@@ -435,7 +436,8 @@ int32_t plan_string(Builder& b, uint8_t arg, uint64_t address) {
     }
     return -1;
   }
-  // Too long: the first PATH_MAX bytes go, and a NUL, so that the kernel says ENAMETOOLONG in its own order.
+  // Too long: the first PATH_MAX bytes go, and a NUL, so that the kernel says ENAMETOOLONG in its
+  // own order.
   const auto size = static_cast<uint64_t>(length);
   const uint32_t piece = b.plan.piece_count;
   b.plan.pieces[piece] = {.address = address, .size = size};

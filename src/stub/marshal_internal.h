@@ -1,5 +1,6 @@
-// Between the marshal_*.cc files only. A planner routine for argument i leaves args[i] as it is to travel: a value, 0, or
-// kBadAddress; or attaches a segment to it. An application address never travels: at home it would be followed.
+// Between the marshal_*.cc files only. A planner routine for argument i leaves args[i] as it is to
+// travel: a value, 0, or kBadAddress; or attaches a segment to it. An application address never
+// travels: at home it would be followed.
 #pragma once
 
 #include <asm-generic/errno.h>
@@ -26,8 +27,12 @@ struct Builder {
   int32_t int_arg(uint8_t i) const { return static_cast<int32_t>(args[i]); }
 };
 
-inline uint64_t padded(uint64_t size) { return (size + 7) & ~uint64_t{7}; }
-inline uint64_t lesser(uint64_t a, uint64_t b) { return a < b ? a : b; }
+inline uint64_t padded(uint64_t size) {
+  return (size + 7) & ~uint64_t{7};
+}
+inline uint64_t lesser(uint64_t a, uint64_t b) {
+  return a < b ? a : b;
+}
 
 // A new segment; its data from and to nowhere yet. Callers keep within kPlanSegments.
 uint32_t add_segment(Builder& b, uint8_t arg, uint64_t in_size, uint64_t out_size,
@@ -48,8 +53,9 @@ bool seems_writable(uint64_t address, uint64_t size);
 // One argument by its kind. 0 or -errno.
 int64_t plan_arg(Builder& b, uint8_t i, const Arg& arg);
 
-// marshal.cc: nested or not, `arg` may be kNoArg (then the caller adds the fixup). Each returns the segment, or -1 if the
-// address is bad or NULL. With an arg, args[arg] is set to kBadAddress if bad.
+// marshal.cc: nested or not, `arg` may be kNoArg (then the caller adds the fixup). Each returns the
+// segment, or -1 if the address is bad or NULL. With an arg, args[arg] is set to kBadAddress if
+// bad.
 int32_t plan_in(Builder& b, uint8_t arg, uint64_t address, uint64_t size);
 int32_t plan_out(Builder& b, uint8_t arg, uint64_t address, uint64_t size, Trim trim);
 int32_t plan_inout(Builder& b, uint8_t arg, uint64_t address, uint64_t size, uint64_t out_size,

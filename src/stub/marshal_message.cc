@@ -1,13 +1,14 @@
-// Scattered data: iovecs, msghdr and vectors of msghdr. The pieces of one iovec become one segment at home, behind an iovec of
-// one element; a bad piece becomes a second element at NULL, where the kernel stops as it would have stopped here.
+// Scattered data: iovecs, msghdr and vectors of msghdr. The pieces of one iovec become one segment
+// at home, behind an iovec of one element; a bad piece becomes a second element at NULL, where the
+// kernel stops as it would have stopped here.
 #include "stub/marshal_internal.h"
 
 namespace tess::stub::marshal {
 namespace {
 
-inline constexpr uint32_t kSockaddrMax = 128;      // sizeof(sockaddr_storage)
-inline constexpr uint32_t kControlMax = 1 << 20;   // more than any optmem_max in use
-inline constexpr uint32_t kZeroCopy = 0x4000000;   // MSG_ZEROCOPY
+inline constexpr uint32_t kSockaddrMax = 128;     // sizeof(sockaddr_storage)
+inline constexpr uint32_t kControlMax = 1 << 20;  // more than any optmem_max in use
+inline constexpr uint32_t kZeroCopy = 0x4000000;  // MSG_ZEROCOPY
 
 struct MessageHeader {  // struct user_msghdr
   uint64_t name;
@@ -23,13 +24,13 @@ struct MessageHeader {  // struct user_msghdr
 static_assert(sizeof(MessageHeader) == 56);
 inline constexpr uint32_t kMessagesStride = 64;  // struct mmsghdr: and u32 msg_len, u32
 
-struct Vector {       // an iovec of the application, looked through
-  uint32_t first;     // pieces
+struct Vector {    // an iovec of the application, looked through
+  uint32_t first;  // pieces
   uint32_t count;
-  uint64_t good;      // accessible bytes before the first bad one
+  uint64_t good;  // accessible bytes before the first bad one
   uint64_t total;
-  uint64_t address;   // what the kernel shall see as the iovec's address: 0 if it is to be built
-  bool bad_length;    // some length is negative: EINVAL
+  uint64_t address;  // what the kernel shall see as the iovec's address: 0 if it is to be built
+  bool bad_length;   // some length is negative: EINVAL
 };
 
 uint64_t accessible(const Piece& piece, bool reading) {
@@ -48,7 +49,11 @@ uint64_t accessible(const Piece& piece, bool reading) {
 // Takes the iovec into plan.pieces. false: there is no room for it now.
 bool look_through(Builder& b, uint64_t address, uint64_t count, bool reading, uint64_t limit,
                   Vector& v) {
-  v = {.first = b.plan.piece_count, .count = 0, .good = 0, .total = 0, .address = 0,
+  v = {.first = b.plan.piece_count,
+       .count = 0,
+       .good = 0,
+       .total = 0,
+       .address = 0,
        .bad_length = false};
   if (count == 0) {
     return true;
@@ -84,7 +89,8 @@ bool look_through(Builder& b, uint64_t address, uint64_t count, bool reading, ui
   return true;
 }
 
-// The iovec as the deputy gets it, at `iovec` in segment `holder`, and its data segment. Returns the number of elements.
+// The iovec as the deputy gets it, at `iovec` in segment `holder`, and its data segment. Returns
+// the number of elements.
 uint32_t build_vector(Builder& b, const Vector& v, uint64_t* iovec, uint32_t holder,
                       uint64_t offset, bool reading, int32_t* data_segment) {
   *data_segment = -1;
@@ -109,14 +115,14 @@ uint32_t build_vector(Builder& b, const Vector& v, uint64_t* iovec, uint32_t hol
   return v.good < v.total ? 2 : 1;
 }
 
-struct Headers {         // the array of headers being planned
-  uint32_t scratch;      // of the first one
+struct Headers {     // the array of headers being planned
+  uint32_t scratch;  // of the first one
   uint32_t stride;
   uint32_t segment;
   uint32_t iovec_scratch;
   uint32_t iovec_segment;
-  bool reading;          // from the application: a send
-  bool single;           // trimmed by the call's result
+  bool reading;  // from the application: a send
+  bool single;   // trimmed by the call's result
 };
 
 void plan_name(Builder& b, const Headers& h, uint32_t index, MessageHeader& header) {
@@ -310,8 +316,7 @@ int64_t plan_messages(Builder& b, uint8_t i, const Arg& arg) {
 
 bool finish_messages(Plan& plan, int64_t result) {
   const bool single = plan.header_stride == sizeof(MessageHeader);
-  const uint64_t count =
-      single ? 1 : lesser(static_cast<uint64_t>(result), plan.message_count);
+  const uint64_t count = single ? 1 : lesser(static_cast<uint64_t>(result), plan.message_count);
   bool good = true;
   for (uint64_t k = 0; k < count; ++k) {
     const uint8_t* from = plan.scratch + plan.header_scratch + k * plan.header_stride;

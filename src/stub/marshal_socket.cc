@@ -15,7 +15,8 @@ enum : int32_t {
 inline constexpr int32_t kNetfilterFirst = 64;  // IPT_SO_*, ARPT_SO_*, EBT_SO_*
 inline constexpr int32_t kNetfilterLast = 131;
 
-// The length that args[ref] points to, as a segment that comes back. -1: there is none (args[ref] says why).
+// The length that args[ref] points to, as a segment that comes back. -1: there is none (args[ref]
+// says why).
 int32_t plan_length(Builder& b, uint8_t ref, int32_t* length) {
   *length = 0;
   const int32_t segment = plan_inout(b, ref, b.args[ref], 4, 4, kTrimSuccess);
@@ -61,10 +62,10 @@ int64_t plan_option_in(Builder& b, uint8_t i, const Arg& arg) {
   const int32_t name = b.int_arg(2);
   const int32_t length = b.int_arg(arg.ref);
   if (level == kSolSocket && name == kSoZerocopy) {
-    return -EOPNOTSUPP;  // as by a protocol that cannot: the deputy's buffers are not the application's
+    return -EOPNOTSUPP;  // as by a protocol that cannot: the deputy's buffers are not the
+                         // application's
   }
-  if ((level == kSolIp || level == kSolIpv6) && name >= kNetfilterFirst &&
-      name <= kNetfilterLast) {
+  if ((level == kSolIp || level == kSolIpv6) && name >= kNetfilterFirst && name <= kNetfilterLast) {
     return -ENOPROTOOPT;  // tables with pointers to more tables: as without xtables
   }
   if (length < 0 || static_cast<uint32_t>(length) > kOptionMax) {
@@ -89,11 +90,9 @@ int64_t plan_option_in(Builder& b, uint8_t i, const Arg& arg) {
 }
 
 int64_t plan_option_out(Builder& b, uint8_t i, const Arg& arg) {
-  constexpr uint8_t kLengthArg = 4;
   int32_t length;
-  const int32_t holder = plan_length(b, kLengthArg, &length);
+  const int32_t holder = plan_length(b, arg.ref, &length);
   const uint64_t address = b.args[i];
-  static_cast<void>(arg);
   if (address == 0) {
     return 0;
   }
