@@ -62,6 +62,17 @@ int32_t plan_inout(Builder& b, uint8_t arg, uint64_t address, uint64_t size, uin
                    Trim trim);
 int32_t plan_string(Builder& b, uint8_t arg, uint64_t address);
 
+// marshal_struct.cc
+int64_t plan_poll_fds(Builder& b, uint8_t i, const Arg& arg);
+int64_t plan_fd_set(Builder& b, uint8_t i, const Arg& arg);
+int64_t plan_time_left(Builder& b, uint8_t i, const Arg& arg);
+int64_t plan_sigmask_pair(Builder& b, uint8_t i);
+int64_t plan_strings(Builder& b, uint8_t i);
+int64_t plan_message_queue_event(Builder& b, uint8_t i);
+int64_t plan_file_handle(Builder& b, uint8_t i);
+int64_t plan_capabilities(Builder& b);
+int64_t plan_sized_struct(Builder& b, uint8_t i);
+
 // marshal_message.cc
 int64_t plan_iovec(Builder& b, uint8_t i, const Arg& arg);
 int64_t plan_message(Builder& b, uint8_t i, const Arg& arg);

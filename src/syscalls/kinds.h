@@ -67,6 +67,7 @@ enum class Kind : uint8_t {
   kIn,                      // `size` bytes, read by the kernel
   kOut,                     // `size` bytes, written in full on success
   kInOut,                   // `size` bytes, perhaps written; the old content goes along
+  kTimeLeft,                // a timeout of which the kernel writes back what is left, if it can
   kBufferIn,                // bytes counted by argument `ref` (times `unit`): data of a write
   kBufferOut,               // the same, of a read: min(result * unit, capacity) come back
   kArrayIn,   // like kBufferIn, but more than `size` bytes are for the kernel to refuse, not to
@@ -105,9 +106,10 @@ enum class Kind : uint8_t {
 };
 
 enum ArgFlag : uint8_t {
-  kCountIsInt = 1,  // the count argument is an int: only its low 32 bits count, negative is for the
-                    // kernel to refuse
+  kCountIsInt = 1,    // the count argument is an int: negative is for the kernel to refuse
   kTrimByResult = 2,  // kArrayOut: result * unit bytes come back
+  kCount32 = 4,       // the count argument is an unsigned int
+  kPlusLong = 8,      // eight bytes more than counted (msgsnd, msgrcv)
 };
 
 struct Arg {
