@@ -102,6 +102,9 @@ struct alignas(64) ThreadContext {
   int32_t repeat_number;        // -1: none
   int32_t tid;                  // at home, as the application sees it
   char comm[16];
+  // CPU time used so far, wherever: so that CPU clocks never go back while away.
+  uint64_t thread_cpu_ns;
+  uint64_t process_cpu_ns;      // of the whole process; meaningful in the first thread's context
 };
 
 struct ChannelKeys {
@@ -165,6 +168,7 @@ struct ControlBlock {
   uint64_t slot_bitmap[64];
   SignalAction actions[65];  // deputy: what the application believes is installed
   uint64_t monotonic_offset_ns;
+  int64_t process_cpu_base_ns;  // body: what to add to the host's CPU clock of the process
   uint64_t host_vdso;      // body: 0, or where the host's own vDSO was parked
   uint32_t fd_limit_soft;  // RLIMIT_NOFILE at home when deputised
   uint32_t generation;     // futex of parked threads: +1 at each release

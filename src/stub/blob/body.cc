@@ -226,6 +226,10 @@ void body_start(Slot* slot) {
     sys(__NR_rseq, t.rseq_address, t.rseq_size, 0, t.rseq_signature);
   }
   p.executing = 0;
+  p.thread_cpu_base_ns = (int64_t)t.thread_cpu_ns - clock_ns(kClockThreadCpu);
+  if (t.tid == control_of(slot).pid) {
+    control_of(slot).process_cpu_base_ns = (int64_t)t.process_cpu_ns - clock_ns(kClockProcessCpu);
+  }
   slot->state = kSlotBody;
   KernelUcontext* context = build_resume_frame(slot, 0, false);
   body_leave(slot, context);

@@ -145,6 +145,8 @@ void free_slot(Slot* self, uint32_t index);
 void lock(uint32_t* word);
 void unlock(uint32_t* word);
 int64_t monotonic_ns();
+int64_t clock_ns(int clock);
+inline constexpr int kClockProcessCpu = 2, kClockThreadCpu = 3;
 
 // ---- application memory (body: faults are caught; see body_fault) ----
 bool copy_from_app(void* to, uint64_t from, size_t n);

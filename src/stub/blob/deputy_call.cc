@@ -265,7 +265,8 @@ void run_kernel_call(Slot* slot, Call& call) {
   args[6] = ~uint64_t{0};
   long result = tess_cp_syscall(&slot->pending, call.request.op, args);
   p.has_temporary_mask = 0;
-  // Some calls return EINTR when their thread is merely stopped and continued, as a kick does (signal(7)).
+  // Some calls return EINTR when their thread is merely stopped and continued, as a kick does
+  // (signal(7)).
   const bool stopped = result == kEintr && slot->signal_count == 0 && slot->pending != 0;
   if (result == kAborted || stopped) {
     result = slot->signal_count != 0 ? kRestart : kKicked;

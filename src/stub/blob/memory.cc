@@ -64,10 +64,14 @@ void unlock(uint32_t* word) {
   }
 }
 
-int64_t monotonic_ns() {
-  Timespec now;
-  sys(__NR_clock_gettime, 1, &now);
+int64_t clock_ns(int clock) {
+  Timespec now{};
+  sys(__NR_clock_gettime, clock, &now);
   return now.seconds * 1'000'000'000 + now.nanoseconds;
+}
+
+int64_t monotonic_ns() {
+  return clock_ns(1);
 }
 
 int32_t take_slot(Slot* self) {

@@ -395,6 +395,8 @@ extern "C" [[noreturn]] void tess_park_native(Slot* slot) {
   uint64_t address = 0;
   sys(__NR_prctl, kPrGetTidAddress, &address, 0, 0, 0);
   slot->thread.clear_child_tid = address;
+  slot->thread.thread_cpu_ns = (uint64_t)clock_ns(kClockThreadCpu);
+  slot->thread.process_cpu_ns = (uint64_t)clock_ns(kClockProcessCpu);
   __atomic_or_fetch(&control.slot_bitmap[slot->index / 64], uint64_t{1} << (slot->index % 64),
                     __ATOMIC_RELAXED);
   switch (park(slot)) {

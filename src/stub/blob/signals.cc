@@ -62,6 +62,8 @@ void save_context(Slot* slot, const KernelUcontext* context) {
   t.xsave_size = size;
   sys(__NR_arch_prctl, kArchGetFs, &t.fs_base);
   sys(__NR_arch_prctl, kArchGetGs, &t.gs_base);
+  t.thread_cpu_ns = (uint64_t)(clock_ns(kClockThreadCpu) + priv(slot).thread_cpu_base_ns);
+  t.process_cpu_ns = (uint64_t)(clock_ns(kClockProcessCpu) + control_of(slot).process_cpu_base_ns);
 }
 
 KernelUcontext* build_resume_frame(Slot* slot, uint64_t mask, bool native) {
