@@ -50,9 +50,9 @@ void classify(Mapping& mapping) {
     mapping.dev_major = home->dev_major;
     mapping.dev_minor = home->dev_minor;
     mapping.inode = home->inode;
-    mapping.kind = !home->shared     ? MappingKind::kFilePrivate
-                   : home->anonymous ? MappingKind::kAnonShared
-                                     : MappingKind::kFileShared;
+    mapping.kind = home->anonymous ? MappingKind::kAnonShared
+                   : shared        ? MappingKind::kFileShared
+                                   : MappingKind::kFilePrivate;
   } else if (path.starts_with("/dev/zero") && !shared) {
     mapping.kind =
         MappingKind::kAnon;  // reads as zero and is copied on write, as anonymous memory is
@@ -98,10 +98,9 @@ bool parse_line(std::string_view line, Mapping& mapping) {
   return mapping.start < mapping.end;
 }
 
-// A shared file mapping that nobody may write is a private one in a body: its page map then tells
-// what is clean.
-bool is_read_only_body_file(std::string_view path) {
-  return path.starts_with("/memfd:tess-r:");
+// Clean file content: a body's shared mapping of it was read-only at home.
+bool is_clean_body_file(std::string_view path) {
+  return path.starts_with("/memfd:tess:");
 }
 
 struct FlagMeaning {
@@ -122,7 +121,7 @@ void apply_vm_flags(std::string_view codes, Mapping& mapping) {
     const std::string_view code = codes.substr(0, 2);
     if (code == "lo") {
       mapping.locked = true;
-    } else if (code == "mw" && mapping.shared() && !is_read_only_body_file(mapping.path)) {
+    } else if (code == "mw" && mapping.shared() && !is_clean_body_file(mapping.path)) {
       mapping.traits |= kTraitMayWrite;
     }
     for (const FlagMeaning& meaning : kFlagMeanings) {
@@ -226,11 +225,13 @@ Result<MmFields> read_mm_fields(pid_t pid) {
 }
 
 std::string body_file_name(const Mapping& mapping) {
-  const char* prefix = mapping.kind == MappingKind::kAnonShared   ? "tess-a"
-                       : mapping.kind != MappingKind::kFileShared ? "tess"
-                       : mapping.content_hash.empty()             ? "tess-s"
-                                                                  : "tess-r";
-  return fmt::format("{}:{}:{}:{}", prefix, mapping.dev_major, mapping.dev_minor, mapping.inode);
+  const bool written_through =
+      mapping.kind == MappingKind::kFileShared && mapping.content_hash.empty();
+  const char* prefix = mapping.kind == MappingKind::kAnonShared ? "tess-a"
+                       : written_through                        ? "tess-s"
+                                                                : "tess";
+  return fmt::format("{}:{:x}:{:x}:{}", prefix, mapping.dev_major, mapping.dev_minor,
+                     mapping.inode);
 }
 
 std::optional<HomeFile> parse_body_file_name(std::string_view path) {
@@ -241,11 +242,10 @@ std::optional<HomeFile> parse_body_file_name(std::string_view path) {
     path.remove_suffix(10);
   }
   HomeFile file{};
-  if (path.starts_with("tess-s:") || path.starts_with("tess-r:")) {
-    file.shared = true;
+  if (path.starts_with("tess-a:")) {
+    file.anonymous = true;
     path.remove_prefix(7);
-  } else if (path.starts_with("tess-a:")) {
-    file.shared = file.anonymous = true;
+  } else if (path.starts_with("tess-s:")) {
     path.remove_prefix(7);
   } else if (path.starts_with("tess:")) {
     path.remove_prefix(5);
@@ -253,7 +253,7 @@ std::optional<HomeFile> parse_body_file_name(std::string_view path) {
     return std::nullopt;
   }
   uint64_t major = 0, minor = 0;
-  if (!take_number(path, major, 10) || !take_char(path, ':') || !take_number(path, minor, 10) ||
+  if (!take_number(path, major, 16) || !take_char(path, ':') || !take_number(path, minor, 16) ||
       !take_char(path, ':') || !take_number(path, file.inode, 10) || !path.empty() ||
       major > UINT32_MAX || minor > UINT32_MAX) {
     return std::nullopt;

@@ -95,13 +95,14 @@ Result<std::vector<Mapping>> parse_address_space(std::string_view smaps);
 Result<MmFields> read_mm_fields(pid_t pid);
 
 // Name of the memfd that stands for a home file in a body (without the "/memfd:" that the kernel
-// adds), and back.
+// adds), and back: "tess:MAJOR:MINOR:INODE" clean content (private mappings, and shared ones that
+// nobody may write), "tess-s:" a shared mapping that may be written, "tess-a:" shared anonymous
+// memory. The device in hexadecimal, the inode in decimal, as /proc/PID/maps has them.
 std::string body_file_name(const Mapping& mapping);
 struct HomeFile {
   uint32_t dev_major, dev_minor;
   uint64_t inode;
-  bool shared;     // made for a shared mapping
-  bool anonymous;  // stands for shared anonymous memory
+  bool anonymous;
 };
 std::optional<HomeFile> parse_body_file_name(std::string_view path);
 
