@@ -196,7 +196,12 @@ Answer clone_call(Trap& trap) {
     free_slot(slot, (uint32_t)index);
     return answer(result);
   }
-  place_fd(slot, channel.channel_fd, child->channel_fd);
+  result = place_fd(slot, channel.channel_fd, child->channel_fd);
+  if (result < 0) {
+    sys(__NR_close, channel.channel_fd);
+    drop_child(slot, child, channel);
+    return answer(kEagain);
+  }
   prepare_child(trap, child, wish, channel);
   const uint64_t args[6] = {wish.flags, wish.exit_signal, (uint64_t)index, channel.id, 0, 0};
   int32_t pidfd = -1;

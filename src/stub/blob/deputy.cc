@@ -19,7 +19,12 @@ inline constexpr uint64_t kNeverBlocked =
 inline constexpr int kMsgOob = 1, kMsgDontwait = 0x40, kMsgNosignal = 0x4000;
 inline constexpr uint32_t kQueueMax = sizeof(QueuedSignals) / sizeof(SignalRecord);
 
+// At most one ring between two replies: TCP keeps one urgent byte, and an older one that the body has not passed yet would turn into data
+// (tcp_check_urg). The exchange makes the test safe against our own handler.
 void ring(Slot* slot) {
+  if (__atomic_exchange_n(&priv(slot).rung, 1, __ATOMIC_SEQ_CST) != 0) {
+    return;
+  }
   const char byte = '!';
   sys(__NR_sendto, slot->channel_fd, &byte, 1, kMsgOob | kMsgDontwait | kMsgNosignal, 0, 0);
 }
@@ -97,8 +102,7 @@ extern "C" void tess_deputy_handler(int signal, const uint8_t* siginfo, KernelUc
   if (in_cp_window(rip)) {
     context->gregs[kRip] = (uint64_t)tess_cp_abort;
   }
-  if (p.busy == 0 && p.rung == 0 && slot->state == kSlotDeputy) {
-    p.rung = 1;
+  if (p.busy == 0 && slot->state == kSlotDeputy) {
     ring(slot);
   }
 }
@@ -134,9 +138,7 @@ void park_deputy(Slot* slot) {
 }
 
 void ring_for_queued(Slot* slot) {
-  SlotPrivate& p = priv(slot);
-  if (slot->signal_count != 0 && p.rung == 0) {
-    p.rung = 1;
+  if (slot->signal_count != 0) {
     ring(slot);
   }
 }
