@@ -79,53 +79,55 @@ std::string own_version1_directory(const Mount& mount, const std::string& contro
   return mount.directory;
 }
 
-Result<> make_directory(const std::string& path) {
-  if (::mkdir(path.c_str(), 0755) != 0 && errno != EEXIST) {
-    return fail_errno("make cgroup {}", path);
-  }
-  return {};
-}
-
 struct Place {
   std::string path;
-  bool version2 = false;
+  std::string top;  // version 2 only: the mount point
+  bool version2() const { return !top.empty(); }
 };
 
-// Makes the group's directory where this controller lives. The two controllers may share one.
-Result<Place> make_place(const std::vector<Mount>& mounts, const std::string& controller,
+void add_once(std::vector<std::string>& list, const std::string& text) {
+  if (std::find(list.begin(), list.end(), text) == list.end()) {
+    list.push_back(text);
+  }
+}
+
+// Where this controller lives. Two controllers may share a directory.
+Result<Place> find_place(const std::vector<Mount>& mounts, const std::string& controller,
                          const std::string& name) {
   for (const Mount& mount : mounts) {
     if (!mount.version2 && has_word(mount.options, controller, ',')) {
-      const std::string path = own_version1_directory(mount, controller) + "/" + name;
-      TESS_TRY(make_directory(path));
-      return Place{path, false};
+      return Place{own_version1_directory(mount, controller) + "/" + name, {}};
     }
   }
   for (const Mount& mount : mounts) {
-    if (!mount.version2) {
-      continue;
-    }
-    auto available = read_file(mount.directory + "/cgroup.controllers");
-    if (!available) {
-      continue;
-    }
-    if (!available->empty() && available->back() == '\n') {
+    auto available = mount.version2 ? read_file(mount.directory + "/cgroup.controllers") : "";
+    if (available && !available->empty() && available->back() == '\n') {
       available->pop_back();
     }
-    if (has_word(*available, controller, ' ')) {
-      TESS_TRY(write_control(mount.directory + "/cgroup.subtree_control", "+" + controller));
-      const std::string path = mount.directory + "/" + name;
-      TESS_TRY(make_directory(path));
-      return Place{path, true};
+    if (available && has_word(*available, controller, ' ')) {
+      return Place{mount.directory + "/" + name, mount.directory};
     }
   }
   return fail(ErrorKind::kNotPossible, "this machine has no {} cgroup controller", controller);
 }
 
+Result<Place> make_place(const std::vector<Mount>& mounts, const std::string& controller,
+                         const std::string& name, std::vector<std::string>& made) {
+  TESS_TRY_ASSIGN(Place place, find_place(mounts, controller, name));
+  if (place.version2()) {
+    TESS_TRY(write_control(place.top + "/cgroup.subtree_control", "+" + controller));
+  }
+  if (::mkdir(place.path.c_str(), 0755) != 0 && errno != EEXIST) {
+    return fail_errno("make cgroup {}", place.path);
+  }
+  add_once(made, place.path);
+  return place;
+}
+
 Result<> limit_cpus(const Place& place, double cpus) {
   const int64_t quota =
       std::max<int64_t>(std::llround(cpus * kPeriodMicroseconds), kSmallestQuotaMicroseconds);
-  if (place.version2) {
+  if (place.version2()) {
     return write_control(place.path + "/cpu.max", fmt::format("{} {}", quota, kPeriodMicroseconds));
   }
   TESS_TRY(write_control(place.path + "/cpu.cfs_period_us", std::to_string(kPeriodMicroseconds)));
@@ -133,26 +135,19 @@ Result<> limit_cpus(const Place& place, double cpus) {
 }
 
 Result<> limit_memory(const Place& place, uint64_t bytes) {
-  const char* file = place.version2 ? "/memory.max" : "/memory.limit_in_bytes";
+  const char* file = place.version2() ? "/memory.max" : "/memory.limit_in_bytes";
   return write_control(place.path + file, std::to_string(bytes));
 }
 
 Result<> apply(const std::string& name, const CgroupLimits& limits,
-               std::vector<std::string>& paths) {
+               std::vector<std::string>& made) {
   const std::vector<Mount> mounts = cgroup_mounts();
-  const auto note = [&paths](const std::string& path) {
-    if (std::find(paths.begin(), paths.end(), path) == paths.end()) {
-      paths.push_back(path);
-    }
-  };
   if (limits.cpus) {
-    TESS_TRY_ASSIGN(const Place place, make_place(mounts, "cpu", name));
-    note(place.path);
+    TESS_TRY_ASSIGN(const Place place, make_place(mounts, "cpu", name, made));
     TESS_TRY(limit_cpus(place, *limits.cpus));
   }
   if (limits.memory_bytes) {
-    TESS_TRY_ASSIGN(const Place place, make_place(mounts, "memory", name));
-    note(place.path);
+    TESS_TRY_ASSIGN(const Place place, make_place(mounts, "memory", name, made));
     TESS_TRY(limit_memory(place, *limits.memory_bytes));
   }
   return {};
@@ -169,6 +164,20 @@ Result<Cgroup> Cgroup::make(const std::string& name, const CgroupLimits& limits)
         Error(ErrorKind::kNotPossible, error.message(), error.sys_errno()));
   }
   return group;
+}
+
+Result<std::vector<std::string>> Cgroup::plan(const std::string& name, const CgroupLimits& limits) {
+  const std::vector<Mount> mounts = cgroup_mounts();
+  std::vector<std::string> paths;
+  if (limits.cpus) {
+    TESS_TRY_ASSIGN(const Place place, find_place(mounts, "cpu", name));
+    add_once(paths, place.path);
+  }
+  if (limits.memory_bytes) {
+    TESS_TRY_ASSIGN(const Place place, find_place(mounts, "memory", name));
+    add_once(paths, place.path);
+  }
+  return paths;
 }
 
 Result<> Cgroup::join() const {

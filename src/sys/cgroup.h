@@ -27,6 +27,9 @@ class Cgroup {
   // Makes the group `name` (one path component) with the limits, in every controller that a limit
   // needs. kNotPossible, with the reason, where the machine cannot; nothing is left then.
   static Result<Cgroup> make(const std::string& name, const CgroupLimits& limits);
+  // Where make() would put it: to be noted down before, so that even a kill in between leaves
+  // nothing unknown behind.
+  static Result<std::vector<std::string>> plan(const std::string& name, const CgroupLimits& limits);
   // A group made earlier, by the paths() it had.
   explicit Cgroup(std::vector<std::string> paths) : paths_(std::move(paths)) {}
 

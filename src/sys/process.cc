@@ -339,6 +339,20 @@ Result<ExitStatus> Process::wait_change() {
   return to_status(info);
 }
 
+Result<std::optional<ExitStatus>> Process::poll_change() {
+  siginfo_t info{};
+  while (::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(pidfd_.get()), &info,
+                  WEXITED | WSTOPPED | WCONTINUED | WNOHANG) != 0) {
+    if (errno != EINTR) {
+      return fail_errno("wait for process {}", pid_);
+    }
+  }
+  if (info.si_pid == 0) {
+    return std::nullopt;
+  }
+  return to_status(info);
+}
+
 Result<std::optional<std::pair<pid_t, ExitStatus>>> reap_any(bool block) {
   siginfo_t info{};
   while (::waitid(P_ALL, 0, &info, WEXITED | (block ? 0 : WNOHANG)) != 0) {
@@ -367,6 +381,21 @@ Result<uint64_t> process_start_time(pid_t pid) {
     return fail(ErrorKind::kFailed, "cannot read the start time of process {}", pid);
   }
   return std::strtoull(stat.c_str() + position, nullptr, 10);
+}
+
+void close_all_but(std::vector<int> keep) {
+  std::sort(keep.begin(), keep.end());
+  unsigned first = 3;
+  for (const int fd : keep) {
+    const auto kept = static_cast<unsigned>(fd);
+    if (fd >= 0 && kept >= first) {
+      if (kept > first) {
+        ::close_range(first, kept - 1, 0);
+      }
+      first = kept + 1;
+    }
+  }
+  ::close_range(first, ~0U, 0);
 }
 
 std::optional<Process> open_if_same(pid_t pid, uint64_t start_time) {

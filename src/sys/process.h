@@ -83,6 +83,8 @@ class Process {
   Result<ExitStatus> wait(std::optional<Deadline> deadline = std::nullopt);
   // The same, also returning when the child stops or goes on. No deadline: for job control.
   Result<ExitStatus> wait_change();
+  // The same without waiting: nullopt if nothing has changed since.
+  Result<std::optional<ExitStatus>> poll_change();
   // Waits for the end of any process, without reaping.
   Result<> wait_gone(std::optional<Deadline> deadline) const;
 
@@ -102,6 +104,10 @@ Result<std::optional<std::pair<pid_t, ExitStatus>>> reap_any(bool block);
 Result<uint64_t> process_start_time(pid_t pid);
 // A handle only if that very process still runs.
 std::optional<Process> open_if_same(pid_t pid, uint64_t start_time);
+
+// For a child of Process::fork that wants to inherit nothing else: closes every descriptor from 3
+// up but these.
+void close_all_but(std::vector<int> keep);
 
 // Runs a program to its end with `input` on its standard input; standard output and error are
 // collected together. A status other than success is an Error that quotes the output.
