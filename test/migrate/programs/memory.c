@@ -1,0 +1,137 @@
+// Memory: every kind of private mapping keeps its content, protection and place through mmap, munmap, mremap, mprotect,
+// brk, file mappings, a large patterned heap with holes, and fork's copy.
+#include <signal.h>
+#include <setjmp.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include "rounds.h"
+
+enum { kBig = 48 << 20, kPage = 4096 };
+static uint64_t* big;
+static unsigned char* file_private;
+static sigjmp_buf jump;
+
+static void on_fault(int s) {
+  (void)s;
+  siglongjmp(jump, 1);
+}
+
+static int writable(volatile char* at) {
+  if (sigsetjmp(jump, 1)) {
+    return 0;
+  }
+  *at = *at;
+  return 1;
+}
+
+static int readable(volatile char* at) {
+  if (sigsetjmp(jump, 1)) {
+    return 0;
+  }
+  (void)*at;
+  return 1;
+}
+
+static void fill(void) {
+  big = mmap(NULL, kBig, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  CHECK(big != MAP_FAILED);
+  for (size_t page = 0; page < kBig / kPage; page++) {
+    if (page % 3) {  // each third page stays untouched
+      big[page * 512] = mix(page);
+      big[page * 512 + 511] = mix(~page);
+    }
+  }
+  int fd = open("mapped", O_RDWR | O_CREAT | O_TRUNC, 0600);
+  CHECK(fd >= 0);
+  char block[kPage];
+  for (int i = 0; i < 64; i++) {
+    memset(block, 'a' + i % 26, sizeof(block));
+    CHECK_EQ(write(fd, block, sizeof(block)), sizeof(block));
+  }
+  file_private = mmap(NULL, 64 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+  CHECK(file_private != MAP_FAILED);
+  close(fd);
+  for (int i = 0; i < 64; i += 4) {
+    file_private[i * kPage + 7] = '#';
+  }
+}
+
+static void check_all(void) {
+  for (size_t page = 0; page < kBig / kPage; page++) {
+    CHECK_EQ(big[page * 512], page % 3 ? mix(page) : 0);
+    CHECK_EQ(big[page * 512 + 511], page % 3 ? mix(~page) : 0);
+  }
+  for (int i = 0; i < 64; i++) {
+    CHECK_EQ(file_private[i * kPage + 7], i % 4 ? 'a' + i % 26 : '#');
+    CHECK_EQ(file_private[i * kPage + 8], 'a' + i % 26);
+  }
+}
+
+static void churn(long number) {
+  char* area = mmap(NULL, 64 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  CHECK(area != MAP_FAILED);
+  memset(area, 0x5a, 64 * kPage);
+  CHECK_EQ(munmap(area + 16 * kPage, 16 * kPage), 0);
+  CHECK_EQ(mprotect(area + 40 * kPage, 8 * kPage, PROT_READ), 0);
+  CHECK(writable(area));
+  CHECK(!readable(area + 20 * kPage));
+  CHECK(readable(area + 41 * kPage) && !writable(area + 41 * kPage));
+  CHECK_EQ(madvise(area, 4 * kPage, MADV_DONTNEED), 0);
+  CHECK_EQ(area[5], 0);
+  CHECK_EQ(area[5 * kPage], 0x5a);
+  char* moved = mremap(area, 16 * kPage, 128 * kPage, MREMAP_MAYMOVE);
+  CHECK(moved != MAP_FAILED);
+  CHECK_EQ(moved[15 * kPage], 0x5a);
+  CHECK_EQ(moved[127 * kPage], 0);
+  CHECK_EQ(munmap(moved, 128 * kPage), 0);
+  CHECK_EQ(munmap(area + 32 * kPage, 32 * kPage), 0);
+#ifdef __GLIBC__  // musl refuses sbrk
+  char* top = sbrk(0);
+  CHECK(sbrk(3 * kPage) == top);
+  top[0] = 1;
+  top[3 * kPage - 1] = 2;
+  CHECK(sbrk(-3 * kPage) == top + 3 * kPage);
+  CHECK(sbrk(0) == top);
+#endif
+  int fd = open("mapped", O_RDONLY);
+  CHECK(fd >= 0);
+  unsigned char* view = mmap(NULL, 4 * kPage, PROT_READ, MAP_PRIVATE, fd, (number % 32) * kPage);
+  CHECK(view != MAP_FAILED);
+  close(fd);
+  CHECK_EQ(view[0], 'a' + (number % 32) % 26);
+  CHECK_EQ(munmap(view, 4 * kPage), 0);
+  void* block = malloc(300000);
+  CHECK(block);
+  memset(block, 3, 300000);
+  free(block);
+}
+
+static void one_round(long number) {
+  check_all();
+  churn(number);
+  if (number % 4 == 0) {
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+      check_all();
+      big[0] = 99;
+      file_private[0] = 99;
+      _exit(0);
+    }
+    int status;
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, 0);
+  }
+}
+
+int main(void) {
+  struct sigaction action;
+  memset(&action, 0, sizeof(action));
+  action.sa_handler = on_fault;
+  CHECK_EQ(sigaction(SIGSEGV, &action, NULL), 0);
+  fill();
+  run_rounds(one_round);
+  puts("memory: every page as it was");
+  return 0;
+}
