@@ -30,6 +30,8 @@ Result<ProcessFacts> parse_process_status(const std::string& text);
 // are theirs.
 bool may_control(uid_t caller, const ProcessFacts& process);
 
+// What this node has to give. A memory limit of tessd's own control group (a virtual node, a
+// container) counts as the machine's.
 struct MachineFacts {
   uint32_t cores = 0;
   uint64_t memory_bytes = 0;
@@ -38,5 +40,13 @@ struct MachineFacts {
   std::string kernel;
 };
 Result<MachineFacts> machine_facts();
+
+struct CgroupMemory {
+  uint64_t limit = 0;
+  uint64_t used = 0;
+};
+// From the text of /proc/self/cgroup, version 1 or 2; nullopt without a limit. `root` is
+// /sys/fs/cgroup.
+std::optional<CgroupMemory> cgroup_memory(const std::string& membership, const std::string& root);
 
 }  // namespace tess::node

@@ -1,0 +1,559 @@
+#include "node/agent_hub.h"
+
+#include <fcntl.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "net/tcp.h"
+#include "node/job_id.h"
+#include "sys/credentials.h"
+#include "sys/files.h"
+#include "sys/unix_socket.h"
+#include "wire/agent_process.h"
+
+namespace tess::node {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr uint32_t kFrameLimit = 4 << 20;
+constexpr milliseconds kStartTimeout{15000};
+constexpr int kListenFd = 3;  // where a host agent finds its listening socket
+
+std::string new_token() {
+  std::string token(wire::kTokenSize, '\0');
+  const ssize_t got = ::getrandom(token.data(), token.size(), 0);
+  TESS_CHECK(got == static_cast<ssize_t>(token.size()), "no random bytes");
+  return token;
+}
+
+// The last line that says something, of an agent's log.
+std::string last_line(const std::string& path) {
+  auto text = sys::read_file(path);
+  if (!text) {
+    return {};
+  }
+  while (!text->empty() && (text->back() == '\n' || text->back() == ' ')) {
+    text->pop_back();
+  }
+  const size_t at = text->rfind('\n');
+  return at == std::string::npos ? *text : text->substr(at + 1);
+}
+
+// A variable of a running process's environment.
+std::string environment_of(pid_t pid, const std::string& variable) {
+  const auto environment = sys::read_file(fmt::format("/proc/{}/environ", pid));
+  if (!environment) {
+    return {};
+  }
+  const std::string wanted = variable + "=";
+  size_t at = 0;
+  while (at < environment->size()) {
+    const size_t end = std::min(environment->find('\0', at), environment->size());
+    if (environment->compare(at, wanted.size(), wanted) == 0) {
+      return environment->substr(at + wanted.size(), end - at - wanted.size());
+    }
+    at = end + 1;
+  }
+  return {};
+}
+
+std::vector<std::string> environment_with(const std::vector<std::string>& more) {
+  std::vector<std::string> environment;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    environment.emplace_back(*entry);
+  }
+  environment.insert(environment.end(), more.begin(), more.end());
+  return environment;
+}
+
+const char* role_name(wire::Register::Role role) {
+  return role == wire::Register::HOME ? "home" : "host";
+}
+
+}  // namespace
+
+struct AgentHub::Session {
+  std::shared_ptr<net::Connection> connection;
+  wire::FrameReader reader{kFrameLimit};
+  std::shared_ptr<Agent> agent;  // after Register
+  pid_t peer_pid = 0;
+};
+
+struct AgentHub::Pending {
+  std::weak_ptr<Agent> agent;
+  Answered answered;
+  std::unique_ptr<net::Timer> timer;
+};
+
+struct AgentHub::Waiter {
+  std::function<bool()> ready;
+  std::function<void(bool)> done;
+  std::unique_ptr<net::Timer> timer;
+};
+
+struct AgentHub::Starting {
+  pid_t pid = 0;
+  bool run = false;
+  Started started;
+  std::unique_ptr<net::Timer> timer;
+};
+
+AgentHub::AgentHub(net::Loop& loop, Options options, Events events)
+    : loop_(loop), options_(std::move(options)), events_(std::move(events)) {}
+
+AgentHub::~AgentHub() {
+  for (auto& [raw, session] : sessions_) {
+    session->connection->close();
+  }
+}
+
+Result<> AgentHub::listen() {
+  TESS_TRY_ASSIGN(listener_, sys::listen_unix(options_.run_dir + "/agents.sock", 0600));
+  ::fcntl(listener_.get(), F_SETFL, ::fcntl(listener_.get(), F_GETFL) | O_NONBLOCK);
+  listen_watch_ = std::make_unique<net::FdWatch>(
+      loop_, listener_.get(), [this] { accept(); }, nullptr);
+  listen_watch_->want_read(true);
+  return {};
+}
+
+void AgentHub::accept() {
+  sys::Fd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (!fd.valid()) {
+    return;
+  }
+  const auto peer = sys::peer_credentials(fd);
+  if (!peer || peer->uid != 0) {
+    return;  // the socket's mode says so too
+  }
+  auto session = std::make_shared<Session>();
+  session->peer_pid = peer->pid;
+  const std::weak_ptr<Session> weak = session;
+  session->connection = net::Connection::plain(loop_, std::move(fd),
+                                               {nullptr,
+                                                [this, weak](std::span<const std::byte> bytes) {
+                                                  if (const auto alive = weak.lock()) {
+                                                    on_data(alive, bytes);
+                                                  }
+                                                },
+                                                [this, weak](const Error& error) {
+                                                  if (const auto alive = weak.lock()) {
+                                                    on_closed(alive, error.message());
+                                                  }
+                                                }});
+  sessions_[session->connection.get()] = session;
+}
+
+void AgentHub::on_data(const std::shared_ptr<Session>& session, std::span<const std::byte> bytes) {
+  session->reader.feed(bytes);
+  while (sessions_.contains(session->connection.get())) {
+    auto payload = session->reader.next();
+    if (payload && !*payload) {
+      return;
+    }
+    wire::AgentUp message;
+    const Result<> decoded =
+        payload ? wire::decode_payload(std::as_bytes(std::span(**payload)), message)
+                : Result<>(tl::unexpected(payload.error()));
+    if (!decoded) {
+      drop_session(session, decoded.error().message());
+      return;
+    }
+    on_message(session, std::move(message));
+  }
+}
+
+void AgentHub::drop_session(const std::shared_ptr<Session>& session, const std::string& reason) {
+  log::warn("node", "event=agent_dropped pid={} reason=\"{}\"", session->peer_pid, reason);
+  session->connection->close();
+  on_closed(session, reason);
+}
+
+void AgentHub::on_closed(const std::shared_ptr<Session>& session, const std::string& reason) {
+  sessions_.erase(session->connection.get());
+  const auto agent = std::move(session->agent);
+  if (agent == nullptr || agent->connection != session->connection) {
+    return;
+  }
+  agent->connection = nullptr;
+  std::vector<uint64_t> lost;
+  for (const auto& [request, pending] : pending_) {
+    if (pending.agent.lock() == agent) {
+      lost.push_back(request);
+    }
+  }
+  for (const uint64_t request : lost) {
+    answer(request, fail(ErrorKind::kDisconnected, "the {} agent of job {} is gone: {}",
+                         role_name(agent->role), job_text(agent->job),
+                         agent->last_words.empty() ? reason : agent->last_words));
+  }
+}
+
+void AgentHub::on_message(const std::shared_ptr<Session>& session, wire::AgentUp message) {
+  if (message.has_register_()) {
+    if (auto done = on_register(session, message.register_()); !done) {
+      drop_session(session, done.error().message());
+    }
+    return;
+  }
+  if (session->agent == nullptr) {
+    drop_session(session, "an agent must register first");
+    return;
+  }
+  Agent& agent = *session->agent;
+  if (message.has_job_status()) {
+    on_status(agent, message.job_status());
+  } else if (message.has_job_log()) {
+    agent.last_words = message.job_log().text();
+    events_.job_log(agent, message.job_log());
+  } else if (message.has_need_host()) {
+    const std::weak_ptr<net::Connection> connection = agent.connection;
+    events_.need_host(agent, message.need_host(),
+                      [connection, request = message.request()](const wire::HostPrepared& host) {
+                        wire::AgentDown down;
+                        down.set_request(request);
+                        *down.mutable_host_prepared() = host;
+                        const auto alive = connection.lock();
+                        const auto frame = wire::encode_frame(down);
+                        if (alive != nullptr && frame) {
+                          alive->send(*frame);
+                        }
+                      });
+  } else {
+    answer(message.request(), std::move(message));
+  }
+}
+
+Result<> AgentHub::on_register(const std::shared_ptr<Session>& session,
+                               const wire::Register& message) {
+  const Key key{message.role(), message.job()};
+  auto found = agents_.find(key);
+  if (found == agents_.end()) {
+    // One that an earlier tessd has started.
+    Agent agent;
+    agent.job = message.job();
+    agent.role = message.role();
+    agent.home_node =
+        message.role() == wire::Register::HOME ? options_.node_name : message.home_node();
+    TESS_TRY_ASSIGN(agent.process, sys::Process::open(session->peer_pid));
+    if (agent.role == wire::Register::HOST) {
+      auto endpoint =
+          net::Endpoint::parse(environment_of(session->peer_pid, wire::kAddressVariable), 0);
+      if (endpoint) {
+        agent.host.endpoint = *endpoint;
+        agent.host.token = wire::from_hex(environment_of(session->peer_pid, wire::kTokenVariable));
+      }
+    }
+    const auto shared = std::make_shared<Agent>(std::move(agent));
+    found = agents_.emplace(key, shared).first;
+    watch_exit(shared);
+    log::info("node", "event=agent_back role={} job={} pid={}", role_name(shared->role),
+              job_text(shared->job), session->peer_pid);
+  } else if (found->second->process.pid() != session->peer_pid) {
+    return fail(ErrorKind::kBadInput, "process {} registers as agent of job {}, which is {}",
+                session->peer_pid, job_text(message.job()), found->second->process.pid());
+  }
+  const auto agent = found->second;
+  close_session_of(*agent, "it has connected anew");
+  session->agent = agent;
+  agent->connection = session->connection;
+  wire::AgentDown down;
+  down.mutable_registered()->set_node(options_.node_name);
+  TESS_TRY_ASSIGN(const std::string frame, wire::encode_frame(down));
+  agent->connection->send(frame);
+  const auto starting = starting_.find(agent->job);
+  if (agent->role == wire::Register::HOME && starting != starting_.end() && !starting->second.run) {
+    finish_start(agent->job, agent);
+  }
+  check_waiters();
+  return {};
+}
+
+void AgentHub::on_status(Agent& agent, const wire::JobStatus& status) {
+  agent.status = status;
+  agent.has_status = true;
+  check_waiters();
+  const auto starting = starting_.find(agent.job);
+  if (starting == starting_.end() || agent.role != wire::Register::HOME) {
+    return;
+  }
+  const bool has_pid = std::any_of(
+      status.process().begin(), status.process().end(),
+      [&](const wire::JobProcess& process) { return process.pid() == starting->second.pid; });
+  if (has_pid) {
+    finish_start(agent.job, agents_.at(key_of(agent)));
+  } else if (status.finished()) {
+    finish_start(agent.job, fail(ErrorKind::kFailed, "{}",
+                                 agent.last_words.empty() ? "the agent could not take hold of it"
+                                                          : agent.last_words));
+  }
+}
+
+void AgentHub::answer(uint64_t request, Result<wire::AgentUp> result) {
+  const auto found = pending_.find(request);
+  if (found == pending_.end()) {
+    return;  // too late, or unasked
+  }
+  const Answered answered = std::move(found->second.answered);
+  pending_.erase(found);
+  answered(std::move(result));
+  check_waiters();
+}
+
+void AgentHub::ask(const std::shared_ptr<Agent>& agent, wire::AgentDown request,
+                   milliseconds timeout, Answered answered) {
+  if (!agent->connected()) {
+    answered(fail(ErrorKind::kRetry, "the agent of job {} is not connected now; try again",
+                  job_text(agent->job)));
+    return;
+  }
+  const uint64_t number = next_request_++;
+  request.set_request(number);
+  auto frame = wire::encode_frame(request);
+  if (!frame) {
+    answered(tl::unexpected(std::move(frame.error())));
+    return;
+  }
+  auto timer = std::make_unique<net::Timer>(loop_);
+  timer->start(timeout, [this, number, timeout] {
+    answer(number, fail(ErrorKind::kRetry, "the agent has not answered within {} s",
+                        timeout.count() / 1000));
+  });
+  pending_[number] = Pending{agent, std::move(answered), std::move(timer)};
+  agent->connection->send(*frame);
+}
+
+Result<std::shared_ptr<Agent>> AgentHub::spawn(Agent agent, std::vector<std::string> arguments,
+                                               const sys::Fd* listener) {
+  agent.log_path = fmt::format("{}/agent-{}-{}.log", options_.run_dir, job_text(agent.job),
+                               role_name(agent.role));
+  const sys::Fd log(
+      ::open(agent.log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+  const sys::Fd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  if (!log.valid() || !null.valid()) {
+    return fail_errno("open {}", log.valid() ? "/dev/null" : agent.log_path);
+  }
+  sys::SpawnOptions options;
+  options.argv = std::move(arguments);
+  options.argv.insert(options.argv.begin(), options_.agent_binary);
+  options.fds = {{null.get(), 0}, {log.get(), 1}, {log.get(), 2}};
+  options.directory = std::string("/");  // g++ 12 warns wrongly about the literal
+  options.new_session = true;
+  if (listener != nullptr) {
+    options.fds.emplace_back(listener->get(), kListenFd);
+    options.env = environment_with(
+        {fmt::format("{}={}", wire::kTokenVariable, wire::to_hex(agent.host.token)),
+         fmt::format("{}={}", wire::kAddressVariable, agent.host.endpoint.to_string())});
+  }
+  TESS_TRY_ASSIGN(agent.process, sys::Process::spawn(options));
+  agent.our_child = true;
+  const auto shared = std::make_shared<Agent>(std::move(agent));
+  agents_[key_of(*shared)] = shared;
+  watch_exit(shared);
+  log::info("node", "event=agent_started role={} job={} pid={}", role_name(shared->role),
+            job_text(shared->job), shared->process.pid());
+  return shared;
+}
+
+void AgentHub::start_home(uint64_t job, pid_t pid, bool run, const std::string& node,
+                          Started started) {
+  Agent agent;
+  agent.job = job;
+  agent.role = wire::Register::HOME;
+  agent.home_node = options_.node_name;
+  agent.first_pid = pid;
+  std::vector<std::string> arguments = {"home", "--job", std::to_string(job), "--pid",
+                                        std::to_string(pid)};
+  if (run) {
+    arguments.emplace_back("--run");
+  }
+  if (!node.empty()) {
+    arguments.insert(arguments.end(), {"--node", node});
+  }
+  auto spawned = spawn(std::move(agent), std::move(arguments), nullptr);
+  if (!spawned) {
+    started(fail_with(std::move(spawned.error()), "start a home agent"));
+    return;
+  }
+  auto timer = std::make_unique<net::Timer>(loop_);
+  timer->start(kStartTimeout, [this, job] {
+    finish_start(job, fail(ErrorKind::kRetry, "the home agent has not answered within {} s",
+                           kStartTimeout.count() / 1000));
+  });
+  starting_[job] = Starting{pid, run, std::move(started), std::move(timer)};
+}
+
+void AgentHub::finish_start(uint64_t job, Result<std::shared_ptr<Agent>> result) {
+  const auto found = starting_.find(job);
+  if (found == starting_.end()) {
+    return;
+  }
+  const Started started = std::move(found->second.started);
+  starting_.erase(found);
+  started(std::move(result));
+}
+
+Result<HostAddress> AgentHub::host_for(uint64_t job, const std::string& home_node,
+                                       const std::string& listen_address) {
+  const auto found = agents_.find({wire::Register::HOST, job});
+  if (found != agents_.end() && found->second->process.running()) {
+    if (found->second->host.token.size() != wire::kTokenSize) {
+      return fail(ErrorKind::kNotPossible,
+                  "the host agent of job {} (process {}) does not tell its address; end it first",
+                  job_text(job), found->second->process.pid());
+    }
+    return found->second->host;
+  }
+  Agent agent;
+  agent.job = job;
+  agent.role = wire::Register::HOST;
+  agent.home_node = home_node;
+  agent.host.token = new_token();
+  TESS_TRY_ASSIGN(const sys::Fd listener, net::listen_tcp(listen_address, 0));
+  TESS_TRY_ASSIGN(agent.host.endpoint, net::local_endpoint(listener));
+  auto spawned = spawn(std::move(agent),
+                       {"host", "--job", std::to_string(job), "--home-node", home_node,
+                        "--listen-fd", std::to_string(kListenFd)},
+                       &listener);
+  if (!spawned) {
+    return fail_with(std::move(spawned.error()), "start a host agent");
+  }
+  return (*spawned)->host;
+}
+
+void AgentHub::watch_exit(const std::shared_ptr<Agent>& agent) {
+  const std::weak_ptr<Agent> weak = agent;
+  auto watch = std::make_unique<net::FdWatch>(
+      loop_, agent->process.pidfd().get(),
+      [this, weak] {
+        if (const auto alive = weak.lock()) {
+          on_exit(alive);
+        }
+      },
+      nullptr);
+  watch->want_read(true);
+  exit_watches_[key_of(*agent)] = std::move(watch);
+}
+
+// Says how it ended, takes its exit status and tidies up its log.
+std::string AgentHub::ending_of(Agent& agent) {
+  std::string how = "ended";
+  bool clean = false;
+  if (agent.our_child) {
+    if (auto status = agent.process.wait(sys::after(milliseconds(0)))) {
+      how = status->text();
+      clean = status->success();
+    }
+  }
+  std::string words = agent.last_words;
+  if (!agent.log_path.empty()) {
+    if (words.empty() && !clean) {
+      words = last_line(agent.log_path);
+    }
+    if (clean && ::getenv("TESS_KEEP_LOGS") == nullptr) {
+      ::unlink(agent.log_path.c_str());
+    }
+  }
+  return words.empty() ? how : how + ": " + words;
+}
+
+void AgentHub::close_session_of(Agent& agent, const std::string& reason) {
+  if (agent.connection == nullptr) {
+    return;
+  }
+  const auto session = sessions_.at(agent.connection.get());
+  session->connection->close();
+  on_closed(session, reason);
+}
+
+void AgentHub::on_exit(const std::shared_ptr<Agent>& agent) {
+  if (const auto connection = agent->connection) {
+    connection->receive_now();  // what it said last
+  }
+  const std::string ending = ending_of(*agent);
+  log::info("node", "event=agent_ended role={} job={} how=\"{}\"", role_name(agent->role),
+            job_text(agent->job), ending);
+  agents_.erase(key_of(*agent));
+  exit_watches_.erase(key_of(*agent));
+  // Not left to end of file: a child of the agent may still have its socket.
+  close_session_of(*agent, ending);
+  if (agent->role == wire::Register::HOME) {
+    finish_start(agent->job, fail(ErrorKind::kFailed, "the home agent {}", ending));
+  }
+  check_waiters();
+}
+
+void AgentHub::when(std::function<bool()> ready, milliseconds timeout,
+                    std::function<void(bool)> done) {
+  if (ready()) {
+    done(true);
+    return;
+  }
+  const uint64_t number = next_request_++;
+  auto timer = std::make_unique<net::Timer>(loop_);
+  timer->start(timeout, [this, number] { finish_waiter(number, false); });
+  waiters_[number] = Waiter{std::move(ready), std::move(done), std::move(timer)};
+}
+
+void AgentHub::finish_waiter(uint64_t number, bool came) {
+  const auto found = waiters_.find(number);
+  if (found != waiters_.end()) {
+    const auto done = std::move(found->second.done);
+    waiters_.erase(found);
+    done(came);
+  }
+}
+
+void AgentHub::check_waiters() {
+  std::vector<uint64_t> came;
+  for (const auto& [number, waiter] : waiters_) {
+    if (waiter.ready()) {
+      came.push_back(number);
+    }
+  }
+  for (const uint64_t number : came) {
+    finish_waiter(number, true);
+  }
+}
+
+std::shared_ptr<Agent> AgentHub::home_of(pid_t pid) const {
+  for (const auto& [key, agent] : agents_) {
+    if (agent->role != wire::Register::HOME) {
+      continue;
+    }
+    const auto& processes = agent->status.process();
+    const bool listed =
+        agent->has_status
+            ? std::any_of(processes.begin(), processes.end(),
+                          [pid](const wire::JobProcess& one) { return one.pid() == pid; })
+            : agent->first_pid == pid;
+    if (listed) {
+      return agent;
+    }
+  }
+  return nullptr;
+}
+
+std::shared_ptr<Agent> AgentHub::by_process(pid_t pid) const {
+  for (const auto& [key, agent] : agents_) {
+    if (agent->process.pid() == pid) {
+      return agent;
+    }
+  }
+  return nullptr;
+}
+
+std::vector<std::shared_ptr<Agent>> AgentHub::all() const {
+  std::vector<std::shared_ptr<Agent>> list;
+  for (const auto& [key, agent] : agents_) {
+    list.push_back(agent);
+  }
+  return list;
+}
+
+}  // namespace tess::node

@@ -1,0 +1,382 @@
+#include "node/cluster.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+
+namespace tess::node {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr uint32_t kFrameLimit = 1 << 20;
+constexpr size_t kClientsMax = 4096;
+
+void send_message(net::Connection& connection, const wire::ClusterMessage& message) {
+  const auto frame = wire::encode_frame(message);
+  if (frame && frame->size() <= kFrameLimit) {
+    connection.send(*frame);
+  } else {
+    log::error("node", "event=message_too_large bytes={}", message.ByteSizeLong());
+  }
+}
+
+// Gives every whole message in `bytes` to `take`, until that says stop. False: the peer sends
+// garbage.
+template <typename Take>
+bool read_messages(wire::FrameReader& reader, std::span<const std::byte> bytes, Take take) {
+  reader.feed(bytes);
+  while (true) {
+    auto payload = reader.next();
+    if (!payload) {
+      return false;
+    }
+    if (!*payload) {
+      return true;
+    }
+    wire::ClusterMessage message;
+    if (!wire::decode_payload(std::as_bytes(std::span(**payload)), message)) {
+      return false;
+    }
+    if (!take(std::move(message))) {
+      return true;
+    }
+  }
+}
+
+std::string version_mismatch(const std::string& here, unsigned our_protocol,
+                             const std::string& there, unsigned their_protocol) {
+  return fmt::format(
+      "protocol versions differ: {} speaks {}, {} speaks {}; install the same Tessera on both",
+      here, our_protocol, there, their_protocol);
+}
+
+}  // namespace
+
+struct Cluster::Peer {
+  explicit Peer(net::Loop& loop) : retry(loop), ping_timer(loop) {}
+  NodeState state;
+  std::shared_ptr<net::Connection> connection;
+  wire::FrameReader reader{kFrameLimit};
+  net::Timer retry;
+  net::Timer ping_timer;
+  milliseconds delay{0};
+  uint64_t next_request = 1;
+  std::map<uint64_t, std::pair<Answered, std::unique_ptr<net::Timer>>> pending;
+
+  void answer(uint64_t request, Result<wire::ClusterMessage> result) {
+    const auto found = pending.find(request);
+    if (found != pending.end()) {
+      const Answered answered = std::move(found->second.first);
+      pending.erase(found);
+      answered(std::move(result));
+    }
+  }
+};
+
+struct Cluster::Client {
+  std::shared_ptr<net::Connection> connection;
+  wire::FrameReader reader{kFrameLimit};
+  bool greeted = false;
+  std::string local_address;
+};
+
+Cluster::Cluster(net::Loop& loop, net::TlsContext context, ClusterOptions options,
+                 ClusterService service)
+    : loop_(loop),
+      context_(std::move(context)),
+      options_(std::move(options)),
+      service_(std::move(service)) {}
+
+Cluster::~Cluster() {
+  for (auto& [name, peer] : peers_) {
+    if (peer->connection != nullptr) {
+      peer->connection->close();
+    }
+  }
+  for (auto& [raw, client] : clients_) {
+    client->connection->close();
+  }
+}
+
+Result<> Cluster::listen(const net::Endpoint& at) {
+  TESS_TRY_ASSIGN(listener_, net::listen_tcp(at.address, at.port));
+  listen_watch_ = std::make_unique<net::FdWatch>(
+      loop_, listener_.get(), [this] { accept(); }, nullptr);
+  listen_watch_->want_read(true);
+  return {};
+}
+
+Result<net::Endpoint> Cluster::listening() const {
+  return net::local_endpoint(listener_);
+}
+
+void Cluster::set_nodes(const std::vector<NodeEntry>& nodes) {
+  std::erase_if(peers_, [&](auto& item) {
+    const NodeEntry entry{item.first, item.second->state.endpoint};
+    if (std::find(nodes.begin(), nodes.end(), entry) != nodes.end()) {
+      return false;
+    }
+    Peer& peer = *item.second;
+    if (peer.connection != nullptr) {
+      peer.connection->close();
+    }
+    peer.state.up = false;
+    while (!peer.pending.empty()) {
+      peer.answer(peer.pending.begin()->first,
+                  fail(ErrorKind::kNotPossible, "node {} is no longer in the list", entry.name));
+    }
+    return true;
+  });
+  for (const NodeEntry& entry : nodes) {
+    auto& peer = peers_[entry.name];
+    if (peer == nullptr) {
+      peer = std::make_unique<Peer>(loop_);
+      peer->state.name = entry.name;
+      peer->state.endpoint = entry.endpoint;
+      peer->state.reason = "not connected yet";
+      connect(*peer);
+    }
+  }
+}
+
+void Cluster::connect(Peer& peer) {
+  peer.reader = wire::FrameReader(kFrameLimit);
+  // Peers live in peers_ and close their connection when they go: the handlers may hold a
+  // reference.
+  peer.connection = net::Connection::tls_connect(
+      loop_, context_, peer.state.endpoint,
+      {[this, &peer] { on_peer_open(peer); },
+       [this, &peer](std::span<const std::byte> bytes) { on_peer_data(peer, bytes); },
+       [this, &peer](const Error& error) { peer_down(peer, error.message()); }});
+}
+
+wire::ClusterMessage Cluster::make_hello() const {
+  wire::ClusterMessage message;
+  wire::ClusterHello& hello = *message.mutable_hello();
+  hello.set_protocol_version(options_.protocol_version);
+  hello.set_version(options_.version);
+  hello.set_node(options_.node_name);
+  return message;
+}
+
+void Cluster::on_peer_open(Peer& peer) {
+  const std::string name = peer.connection->peer_name();
+  if (name != peer.state.name) {
+    peer_down(peer, fmt::format("{} is node '{}' by its certificate, the configuration says '{}'",
+                                peer.state.endpoint.to_string(), name, peer.state.name));
+    return;
+  }
+  send_message(*peer.connection, make_hello());
+  peer.ping_timer.start(options_.answer_timeout,
+                        [this, &peer] { peer_down(peer, "it does not answer"); });
+}
+
+void Cluster::on_peer_data(Peer& peer, std::span<const std::byte> bytes) {
+  const auto connection = peer.connection;
+  const bool good = read_messages(peer.reader, bytes, [&](wire::ClusterMessage message) {
+    on_peer_message(peer, std::move(message));
+    return peer.connection == connection;
+  });
+  if (!good && peer.connection == connection) {
+    peer_down(peer, "it sends what is not a Tessera message");
+  }
+}
+
+void Cluster::on_peer_message(Peer& peer, wire::ClusterMessage message) {
+  if (message.has_reject()) {
+    peer_down(peer, message.reject().reason());
+    return;
+  }
+  if (message.has_hello()) {
+    const wire::ClusterHello& hello = message.hello();
+    if (hello.protocol_version() != options_.protocol_version) {
+      peer_down(peer, version_mismatch(options_.node_name, options_.protocol_version,
+                                       peer.state.name, hello.protocol_version()));
+      return;
+    }
+    peer.state.up = true;
+    peer.state.reason.clear();
+    peer.delay = milliseconds(0);
+    log::info("node", "event=node_up node={} version={}", peer.state.name, hello.version());
+    ping(peer);
+    return;
+  }
+  peer.answer(message.request(), std::move(message));
+}
+
+void Cluster::ping(Peer& peer) {
+  wire::ClusterMessage message;
+  message.mutable_ping();
+  ask(peer.state.name, std::move(message), options_.answer_timeout,
+      [this, &peer](Result<wire::ClusterMessage> answer) {
+        if (!peer.state.up) {
+          return;
+        }
+        if (!answer || !answer->has_node_info()) {
+          peer_down(peer, "it does not answer");
+          return;
+        }
+        peer.state.info = answer->node_info();
+        peer.state.has_info = true;
+        peer.ping_timer.start(options_.ping_interval, [this, &peer] { ping(peer); });
+      });
+}
+
+void Cluster::peer_down(Peer& peer, const std::string& reason) {
+  if (peer.state.up || peer.state.reason != reason) {
+    log::warn("node", "event=node_down node={} address={} reason=\"{}\"", peer.state.name,
+              peer.state.endpoint.to_string(), reason);
+  }
+  peer.state.up = false;
+  peer.state.has_info = false;
+  peer.state.reason = reason;
+  peer.ping_timer.stop();
+  if (peer.connection != nullptr) {
+    peer.connection->close();
+    peer.connection = nullptr;
+  }
+  while (!peer.pending.empty()) {
+    peer.answer(peer.pending.begin()->first,
+                fail(ErrorKind::kRetry, "node {} is down: {}", peer.state.name, reason));
+  }
+  peer.delay = std::clamp(peer.delay * 2, options_.retry_least, options_.retry_most);
+  peer.retry.start(peer.delay, [this, &peer] { connect(peer); });
+}
+
+std::vector<Cluster::NodeState> Cluster::nodes() const {
+  std::vector<NodeState> list;
+  for (const auto& [name, peer] : peers_) {
+    list.push_back(peer->state);
+  }
+  return list;
+}
+
+Result<> Cluster::check_up(const std::string& node) const {
+  const auto found = peers_.find(node);
+  if (found == peers_.end()) {
+    std::string known = options_.node_name;
+    for (const auto& [name, peer] : peers_) {
+      known += ", " + name;
+    }
+    return fail(ErrorKind::kNotPossible, "there is no node '{}'; the nodes are {}", node, known);
+  }
+  if (!found->second->state.up) {
+    return fail(ErrorKind::kRetry, "node {} is down: {}", node, found->second->state.reason);
+  }
+  return {};
+}
+
+void Cluster::ask(const std::string& node, wire::ClusterMessage request, milliseconds timeout,
+                  Answered answered) {
+  if (auto up = check_up(node); !up) {
+    answered(tl::unexpected(std::move(up.error())));
+    return;
+  }
+  Peer& peer = *peers_.at(node);
+  const uint64_t number = peer.next_request++;
+  request.set_request(number);
+  auto timer = std::make_unique<net::Timer>(loop_);
+  timer->start(timeout, [&peer, number, node, timeout] {
+    peer.answer(number, fail(ErrorKind::kRetry, "node {} has not answered within {} s", node,
+                             timeout.count() / 1000));
+  });
+  peer.pending[number] = {std::move(answered), std::move(timer)};
+  send_message(*peer.connection, request);
+}
+
+void Cluster::accept() {
+  auto fd = net::accept_tcp(listener_, milliseconds(0));
+  if (!fd || clients_.size() >= kClientsMax) {
+    return;
+  }
+  auto client = std::make_shared<Client>();
+  const auto local = net::local_endpoint(*fd);
+  client->local_address = local ? local->address : "";
+  const std::weak_ptr<Client> weak = client;
+  client->connection = net::Connection::tls_accept(
+      loop_, context_, std::move(*fd),
+      {nullptr,
+       [this, weak](std::span<const std::byte> bytes) {
+         if (const auto alive = weak.lock()) {
+           on_client_data(alive, bytes);
+         }
+       },
+       [this, weak](const Error& error) {
+         if (const auto alive = weak.lock()) {
+           if (error.kind() == ErrorKind::kNotPossible) {
+             log::warn("node", "event=connection_refused reason=\"{}\"", error.message());
+           }
+           clients_.erase(alive->connection.get());
+         }
+       }});
+  clients_[client->connection.get()] = client;
+}
+
+void Cluster::on_client_data(const std::shared_ptr<Client>& client,
+                             std::span<const std::byte> bytes) {
+  const bool good = read_messages(client->reader, bytes, [&](const wire::ClusterMessage& message) {
+    on_client_message(client, message);
+    return clients_.contains(client->connection.get());
+  });
+  if (!good) {
+    log::warn("node", "event=connection_dropped node={} reason=\"not a Tessera message\"",
+              client->connection->peer_name());
+    client->connection->close();
+    clients_.erase(client->connection.get());
+  }
+}
+
+bool Cluster::check_hello(const std::shared_ptr<Client>& client,
+                          const wire::ClusterMessage& message) {
+  const std::string& name = client->connection->peer_name();
+  std::string reason;
+  if (!message.has_hello()) {
+    reason = "the first message must be a hello";
+  } else if (message.hello().protocol_version() != options_.protocol_version) {
+    reason = version_mismatch(options_.node_name, options_.protocol_version, name,
+                              message.hello().protocol_version());
+  } else if (message.hello().node() != name) {
+    reason = fmt::format("node '{}' shows the certificate of '{}'", message.hello().node(), name);
+  }
+  if (reason.empty()) {
+    return true;
+  }
+  log::warn("node", "event=node_rejected node={} reason=\"{}\"", name, reason);
+  wire::ClusterMessage reply;
+  reply.mutable_reject()->set_reason(reason);
+  send_message(*client->connection, reply);
+  client->connection->close_after_sending();
+  clients_.erase(client->connection.get());
+  return false;
+}
+
+void Cluster::on_client_message(const std::shared_ptr<Client>& client,
+                                const wire::ClusterMessage& message) {
+  if (!client->greeted) {
+    if (check_hello(client, message)) {
+      client->greeted = true;
+      send_message(*client->connection, make_hello());
+    }
+    return;
+  }
+  wire::ClusterMessage reply;
+  reply.set_request(message.request());
+  switch (message.body_case()) {
+    case wire::ClusterMessage::kPing:
+      *reply.mutable_node_info() = service_.node_info();
+      break;
+    case wire::ClusterMessage::kPrepareHost:
+      *reply.mutable_host_prepared() = service_.prepare_host(
+          message.prepare_host(), client->connection->peer_name(), client->local_address);
+      break;
+    case wire::ClusterMessage::kAskJobTable:
+      *reply.mutable_job_table() = service_.job_table();
+      break;
+    default:
+      return;  // an unknown question of a later minor version stays unanswered
+  }
+  send_message(*client->connection, reply);
+}
+
+}  // namespace tess::node

@@ -1,0 +1,101 @@
+// Cluster: the other tessds. Keeps one connection to every node of the list and asks over it
+// (pings, prepare a host, job tables), and answers what others ask (wire/cluster.proto). A node
+// counts as up while our own connection to it answers. Loop thread only.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "net/connection.h"
+#include "net/loop.h"
+#include "net/tls_stream.h"
+#include "node/config.h"
+#include "sys/fd.h"
+#include "wire/agent_process.h"
+#include "wire/cluster.pb.h"
+#include "wire/frame.h"
+
+namespace tess::node {
+
+struct ClusterOptions {
+  std::string node_name;
+  std::string version;
+  unsigned protocol_version = wire::kProtocolVersion;
+  std::chrono::milliseconds ping_interval{2000};
+  std::chrono::milliseconds answer_timeout{6000};  // a node that is silent for so long is down
+  std::chrono::milliseconds retry_least{200};
+  std::chrono::milliseconds retry_most{2000};
+};
+
+// What this node answers to others.
+struct ClusterService {
+  std::function<wire::NodeInfo()> node_info;
+  // `asker` is the name in the certificate, `local_address` the address it reached us at.
+  std::function<wire::HostPrepared(const wire::PrepareHost&, const std::string& asker,
+                                   const std::string& local_address)>
+      prepare_host;
+  std::function<wire::JobTable()> job_table;
+};
+
+class Cluster {
+ public:
+  using Answered = std::function<void(Result<wire::ClusterMessage>)>;
+
+  struct NodeState {
+    std::string name;
+    net::Endpoint endpoint;
+    bool up = false;
+    std::string reason;  // why it is not up
+    wire::NodeInfo info;
+    bool has_info = false;
+  };
+
+  Cluster(net::Loop& loop, net::TlsContext context, ClusterOptions options, ClusterService service);
+  ~Cluster();
+
+  Result<> listen(const net::Endpoint& at);
+  Result<net::Endpoint> listening() const;
+  // The nodes to be connected with; connections to nodes that stay the same go on.
+  void set_nodes(const std::vector<NodeEntry>& nodes);
+  // For new connections.
+  void set_context(net::TlsContext context) { context_ = std::move(context); }
+
+  std::vector<NodeState> nodes() const;
+  // kNotPossible if the node is unknown, kRetry if it is down; the messages say which and why.
+  Result<> check_up(const std::string& node) const;
+  void ask(const std::string& node, wire::ClusterMessage request, std::chrono::milliseconds timeout,
+           Answered answered);
+
+ private:
+  struct Peer;    // a node we ask
+  struct Client;  // a node that asks us
+
+  void accept();
+  void connect(Peer& peer);
+  void on_peer_data(Peer& peer, std::span<const std::byte> bytes);
+  void on_peer_message(Peer& peer, wire::ClusterMessage message);
+  void on_peer_open(Peer& peer);
+  void ping(Peer& peer);
+  void peer_down(Peer& peer, const std::string& reason);
+  void on_client_data(const std::shared_ptr<Client>& client, std::span<const std::byte> bytes);
+  void on_client_message(const std::shared_ptr<Client>& client,
+                         const wire::ClusterMessage& message);
+  bool check_hello(const std::shared_ptr<Client>& client, const wire::ClusterMessage& message);
+  wire::ClusterMessage make_hello() const;
+
+  net::Loop& loop_;
+  net::TlsContext context_;
+  ClusterOptions options_;
+  ClusterService service_;
+  sys::Fd listener_;
+  std::unique_ptr<net::FdWatch> listen_watch_;
+  std::map<std::string, std::unique_ptr<Peer>> peers_;
+  std::map<net::Connection*, std::shared_ptr<Client>> clients_;
+};
+
+}  // namespace tess::node

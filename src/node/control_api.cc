@@ -1,0 +1,520 @@
+#include "node/control_api.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "base/log.h"
+#include "wire/agent_process.h"
+
+namespace tess::node {
+namespace {
+
+using nlohmann::json;
+using std::chrono::milliseconds;
+
+constexpr milliseconds kAgentReturns{
+    4000};  // an agent that has lost tessd connects again each second
+constexpr milliseconds kWhyTimeout{20000};
+constexpr milliseconds kMigrateTimeout{60 * 60 * 1000};
+constexpr milliseconds kTableTimeout{2000};
+constexpr milliseconds kFollowInterval{1000};
+
+// Text of agents and processes need not be UTF-8; JSON must be.
+std::string to_text(const json& value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+const char* code_of(const Error& error) {
+  switch (error.kind()) {
+    case ErrorKind::kNotPossible:
+      return "refused";
+    case ErrorKind::kRetry:
+    case ErrorKind::kDisconnected:
+      return "unavailable";
+    case ErrorKind::kBadInput:
+      return "bad_request";
+    case ErrorKind::kFailed:
+      break;
+  }
+  return "failed";
+}
+
+// Is it an agent, perhaps one that this tessd does not know yet?
+bool is_agent(pid_t pid) {
+  std::error_code error;
+  const auto exe = std::filesystem::read_symlink(fmt::format("/proc/{}/exe", pid), error);
+  return !error && exe.filename().string().starts_with("tess-agent");
+}
+
+json process_json(uint64_t job, const wire::JobProcess& process) {
+  return {{"job", job_text(job)},
+          {"pid", process.pid()},
+          {"ppid", process.parent_pid()},
+          {"uid", process.uid()},
+          {"command", process.command()},
+          {"home", process.home_node()},
+          {"node", process.node()},
+          {"state", process.state()},
+          {"cpu_home_s", static_cast<double>(process.cpu_home_ns()) / 1e9},
+          {"cpu_away_s", static_cast<double>(process.cpu_hosts_ns()) / 1e9},
+          {"memory_bytes", process.memory_bytes()},
+          {"moves", process.moves()},
+          {"threads", process.thread_count()}};
+}
+
+}  // namespace
+
+struct ControlApi::Request {
+  Caller caller;
+  json body;
+  std::shared_ptr<ControlReply> reply;
+  std::unique_ptr<net::Timer> timer;
+
+  void ok(json answer) {
+    answer["ok"] = true;
+    reply->send_line(to_text(answer));
+  }
+  void error(const char* code, const std::string& text) {
+    reply->send_line(to_text({{"ok", false}, {"code", code}, {"error", text}}));
+  }
+  void error(const Error& failure) { error(code_of(failure), failure.message()); }
+  std::string text(const char* key) const {
+    const auto found = body.find(key);
+    return found != body.end() && found->is_string() ? found->get<std::string>() : std::string();
+  }
+  bool flag(const char* key) const {
+    const auto found = body.find(key);
+    return found != body.end() && found->is_boolean() && found->get<bool>();
+  }
+};
+
+ControlApi::ControlApi(net::Loop& loop, Options options, AgentHub& hub, Cluster& cluster,
+                       const ClusterService& service)
+    : loop_(loop), options_(std::move(options)), hub_(hub), cluster_(cluster), service_(service) {}
+
+ControlApi::~ControlApi() = default;
+
+void ControlApi::handle(const Caller& caller, const std::string& line,
+                        std::shared_ptr<ControlReply> reply) {
+  const auto request = std::make_shared<Request>();
+  request->caller = caller;
+  request->reply = std::move(reply);
+  request->body = json::parse(line, nullptr, false);
+  if (!request->body.is_object()) {
+    request->error("bad_request", "a request is one line with one JSON object");
+    return;
+  }
+  static const std::map<std::string, void (ControlApi::*)(const RequestPtr&)> kOperations = {
+      {"ping", &ControlApi::op_ping},
+      {"nodes", &ControlApi::op_nodes},
+      {"ps", &ControlApi::op_ps},
+      {"why", &ControlApi::op_why},
+      {"migrate", &ControlApi::op_migrate},
+      {"run", &ControlApi::op_run},
+      {"bring_home", &ControlApi::op_bring_home}};
+  const auto found = kOperations.find(request->text("op"));
+  if (found == kOperations.end()) {
+    request->error("bad_request", fmt::format("unknown operation '{}'", request->text("op")));
+    return;
+  }
+  (this->*found->second)(request);
+}
+
+void ControlApi::op_ping(const RequestPtr& request) {
+  request->ok({{"node", options_.node_name},
+               {"version", options_.version},
+               {"protocol", wire::kProtocolVersion},
+               {"pid", ::getpid()}});
+}
+
+void ControlApi::op_nodes(const RequestPtr& request) {
+  const auto to_json = [](const std::string& name, const std::string& address, bool up,
+                          const std::string& reason, const wire::NodeInfo& info) {
+    return json{{"name", name},
+                {"address", address},
+                {"up", up},
+                {"why", reason},
+                {"cores", info.cores()},
+                {"memory_bytes", info.memory_bytes()},
+                {"memory_free_bytes", info.memory_free_bytes()},
+                {"load", info.load()},
+                {"guests", info.guests()},
+                {"kernel", info.kernel()},
+                {"version", info.version()}};
+  };
+  json nodes = json::array();
+  nodes.push_back(to_json(options_.node_name, options_.address, true, "", service_.node_info()));
+  for (const auto& node : cluster_.nodes()) {
+    nodes.push_back(to_json(node.name, node.endpoint.to_string(), node.up, node.reason, node.info));
+  }
+  request->ok({{"node", options_.node_name}, {"nodes", nodes}});
+}
+
+void ControlApi::op_ps(const RequestPtr& request) {
+  if (request->flag("all")) {
+    gather_ps(request);
+  } else {
+    send_ps(request, {});
+  }
+}
+
+void ControlApi::gather_ps(const RequestPtr& request) {
+  struct Gathering {
+    size_t missing = 1;
+    std::vector<wire::JobTable> tables;
+  };
+  const auto gathering = std::make_shared<Gathering>();
+  const auto done_one = [this, request, gathering] {
+    if (--gathering->missing == 0) {
+      send_ps(request, gathering->tables);
+    }
+  };
+  for (const auto& node : cluster_.nodes()) {
+    if (!node.up) {
+      continue;
+    }
+    ++gathering->missing;
+    wire::ClusterMessage ask;
+    ask.mutable_ask_job_table();
+    cluster_.ask(node.name, std::move(ask), kTableTimeout,
+                 [gathering, done_one](Result<wire::ClusterMessage> answer) {
+                   if (answer && answer->has_job_table()) {
+                     gathering->tables.push_back(answer->job_table());
+                   }
+                   done_one();
+                 });
+  }
+  done_one();
+}
+
+void ControlApi::send_ps(const RequestPtr& request, const std::vector<wire::JobTable>& others) {
+  std::vector<wire::JobTable> tables = others;
+  tables.insert(tables.begin(), service_.job_table());
+  // A process that is away is told of twice, by its home and as a guest: home knows more.
+  std::set<std::pair<std::string, int>> told_by_home;
+  json processes = json::array();
+  for (const bool guests : {false, true}) {
+    for (const auto& table : tables) {
+      for (const auto& job : table.job()) {
+        for (const auto& process : job.process()) {
+          if ((process.state() == "guest") != guests ||
+              (guests && told_by_home.contains({process.home_node(), process.pid()}))) {
+            continue;
+          }
+          told_by_home.emplace(process.home_node(), process.pid());
+          processes.push_back(process_json(job.job(), process));
+        }
+      }
+    }
+  }
+  request->ok({{"node", options_.node_name}, {"processes", std::move(processes)}});
+  if (request->flag("follow")) {
+    request->timer = std::make_unique<net::Timer>(loop_);
+    // The timer's task keeps the request, the request its timer: until the caller has left.
+    request->timer->start(kFollowInterval, [this, request] {
+      if (request->reply->alive()) {
+        op_ps(request);
+      }
+    });
+  }
+}
+
+std::optional<pid_t> ControlApi::target(const RequestPtr& request) {
+  const auto found = request->body.find("pid");
+  if (found == request->body.end() || !found->is_number_integer()) {
+    request->error("bad_request", "pid is missing or not a number");
+    return std::nullopt;
+  }
+  const int64_t number = found->get<int64_t>();
+  const pid_t pid = number > 0 && number < (1 << 30) ? static_cast<pid_t>(number) : 0;
+  const auto facts = process_facts(pid);
+  if (!facts) {
+    request->error(facts.error());
+    return std::nullopt;
+  }
+  if (!*facts) {
+    request->error("unknown_pid",
+                   fmt::format("there is no process {} on node {}", number, options_.node_name));
+    return std::nullopt;
+  }
+  const ProcessFacts& process = **facts;
+  if (!may_control(request->caller.uid, process)) {
+    request->error("not_permitted",
+                   fmt::format("process {} ({}) belongs to uid {}; only that user and root may "
+                               "ask this",
+                               pid, process.name, process.uids[0]));
+    return std::nullopt;
+  }
+  if (process.thread_group != pid) {
+    request->error("unknown_pid", fmt::format("{} is a thread of process {}: name the process", pid,
+                                              process.thread_group));
+    return std::nullopt;
+  }
+  if (process.state == 'Z' || process.state == 'X') {
+    request->error("refused", fmt::format("process {} ({}) has already ended", pid, process.name));
+    return std::nullopt;
+  }
+  if (pid == ::getpid() || hub_.by_process(pid) != nullptr || is_agent(pid)) {
+    request->error("refused",
+                   fmt::format("process {} ({}) is a part of Tessera itself", pid, process.name));
+    return std::nullopt;
+  }
+  // A body: its home decides about it. It is below the host agent in the process tree.
+  pid_t ancestor = process.parent;
+  for (int depth = 0; ancestor > 1 && depth < 64; ++depth) {
+    const auto agent = hub_.by_process(ancestor);
+    if (agent != nullptr && agent->role == wire::Register::HOST) {
+      request->error("refused", fmt::format("process {} is a guest from node {}: ask there", pid,
+                                            agent->home_node));
+      return std::nullopt;
+    }
+    const auto parent = process_facts(ancestor);
+    ancestor = parent && *parent ? (*parent)->parent : 0;
+  }
+  return pid;
+}
+
+bool ControlApi::check_node(const RequestPtr& request, const std::string& node) {
+  if (node == options_.node_name) {
+    return true;
+  }
+  if (const auto up = cluster_.check_up(node); !up) {
+    request->error(up.error().kind() == ErrorKind::kNotPossible ? "unknown_node" : "unavailable",
+                   up.error().message());
+    return false;
+  }
+  return true;
+}
+
+void ControlApi::with_home_agent(pid_t pid, WithAgent then) {
+  const auto facts = process_facts(pid);
+  if (!facts || !*facts) {
+    then(fail(ErrorKind::kFailed, "process {} has ended", pid), false);
+    return;
+  }
+  const bool held = (*facts)->tracer != 0 && is_agent((*facts)->tracer);
+  if (hub_.home_of(pid) == nullptr && !held) {
+    hub_.start_home(job_ids_.next(), pid, false, "",
+                    [then](Result<std::shared_ptr<Agent>> started) { then(started, true); });
+    return;
+  }
+  // It has an agent, which may be just starting, or not have found this tessd again yet.
+  hub_.when(
+      [this, pid] {
+        const auto agent = hub_.home_of(pid);
+        return agent != nullptr && agent->connected();
+      },
+      kAgentReturns,
+      [this, pid, then](bool came) {
+        if (came) {
+          then(hub_.home_of(pid), false);
+        } else {
+          then(fail(ErrorKind::kRetry, "the agent that holds process {} does not answer; try again",
+                    pid),
+               false);
+        }
+      });
+}
+
+void ControlApi::op_why(const RequestPtr& request) {
+  const auto pid = target(request);
+  const std::string node = request->text("node");
+  if (!pid) {
+    return;
+  }
+  if (!node.empty() && node != options_.node_name) {
+    const auto up = cluster_.check_up(node);
+    if (!up && up.error().kind() == ErrorKind::kNotPossible) {
+      request->error("unknown_node", up.error().message());
+      return;
+    }
+  }
+  with_home_agent(*pid, [this, request, pid = *pid, node](auto agent, bool fresh) {
+    if (!agent) {
+      request->error(agent.error());
+      return;
+    }
+    ask_why(request, pid, node, *agent, fresh);
+  });
+}
+
+void ControlApi::ask_why(const RequestPtr& request, pid_t pid, const std::string& node,
+                         const std::shared_ptr<Agent>& agent, bool fresh) {
+  wire::AgentDown ask;
+  ask.mutable_why_request()->set_pid(pid);
+  ask.mutable_why_request()->set_node(node);
+  hub_.ask(agent, std::move(ask), kWhyTimeout,
+           [this, request, pid, node, agent, fresh](Result<wire::AgentUp> answer) {
+             if (fresh) {
+               // It was started for this question only and holds nothing.
+               (void)agent->process.signal(SIGTERM);
+             }
+             if (!answer || !answer->has_why()) {
+               request->error(answer ? Error(ErrorKind::kFailed, "the agent gave no reasons")
+                                     : answer.error());
+               return;
+             }
+             json reasons = json::array();
+             for (const auto& reason : answer->why().reason()) {
+               reasons.push_back(reason);
+             }
+             if (!node.empty() && node != options_.node_name) {
+               if (const auto up = cluster_.check_up(node); !up) {
+                 reasons.push_back(up.error().message());
+               }
+             }
+             const bool can_move = reasons.empty();
+             request->ok({{"pid", pid},
+                          {"node", node},
+                          {"can_move", can_move},
+                          {"reasons", std::move(reasons)}});
+           });
+}
+
+void ControlApi::op_migrate(const RequestPtr& request) {
+  std::string node = request->text("node");
+  const bool home = request->flag("home") || node == "home" || node == options_.node_name;
+  const auto pid = target(request);
+  if (!pid) {
+    return;
+  }
+  if (node.empty() && !home) {
+    request->error("bad_request", "node is missing: a node's name or 'home'");
+    return;
+  }
+  if (home) {
+    node = options_.node_name;
+    const auto facts = process_facts(*pid);
+    const bool held = facts && *facts && (*facts)->tracer != 0 && is_agent((*facts)->tracer);
+    if (hub_.home_of(*pid) == nullptr && !held) {
+      request->ok({{"pid", *pid}, {"node", node}, {"message", "it is at home already"}});
+      return;
+    }
+  } else if (stopping_) {
+    request->error("unavailable", fmt::format("node {} is stopping", options_.node_name));
+    return;
+  } else if (!check_node(request, node)) {
+    return;
+  }
+  with_home_agent(*pid, [this, request, pid = *pid, node, home](auto agent, bool) {
+    if (!agent) {
+      request->error(agent.error());
+      return;
+    }
+    ask_migrate(request, pid, node, home, *agent);
+  });
+}
+
+void ControlApi::ask_migrate(const RequestPtr& request, pid_t pid, const std::string& node,
+                             bool home, const std::shared_ptr<Agent>& agent) {
+  wire::AgentDown ask;
+  ask.mutable_migrate()->set_pid(pid);
+  ask.mutable_migrate()->set_node(node);
+  ask.mutable_migrate()->set_home(home);
+  const auto listener = listeners_.emplace(agent->job, request->reply);
+  hub_.ask(agent, std::move(ask), kMigrateTimeout,
+           [this, request, pid, node, listener, job = agent->job](Result<wire::AgentUp> answer) {
+             listeners_.erase(listener);
+             if (!answer) {
+               request->error(answer.error());
+             } else if (!answer->has_answer() || !answer->answer().ok()) {
+               const std::string& words = answer->answer().message();
+               request->error("refused", words.empty() ? "the agent gives no reason" : words);
+             } else {
+               request->ok({{"pid", pid},
+                            {"job", job_text(job)},
+                            {"node", node},
+                            {"message", answer->answer().message()}});
+             }
+           });
+}
+
+void ControlApi::on_job_log(const Agent& agent, const wire::JobLog& entry) {
+  log::info("node", "event=job_log job={} pid={} text=\"{}\"", job_text(agent.job), entry.pid(),
+            entry.text());
+  const auto [first, last] = listeners_.equal_range(agent.job);
+  for (auto listener = first; listener != last; ++listener) {
+    if (const auto reply = listener->second.lock()) {
+      reply->send_line(to_text({{"event", "log"}, {"pid", entry.pid()}, {"text", entry.text()}}));
+    }
+  }
+}
+
+void ControlApi::op_run(const RequestPtr& request) {
+  const pid_t pid = request->caller.pid;
+  std::string node = request->text("node");
+  if (pid <= 0) {
+    request->error("refused", "the caller is in a pid namespace that this node does not see");
+    return;
+  }
+  if (stopping_) {
+    request->error("unavailable", fmt::format("node {} is stopping", options_.node_name));
+    return;
+  }
+  if (node == "home" || node == options_.node_name) {
+    node.clear();
+  }
+  if (!node.empty() && !check_node(request, node)) {
+    return;
+  }
+  if (const auto agent = hub_.home_of(pid)) {
+    request->ok(
+        {{"job", job_text(agent->job)}, {"pid", pid}, {"message", "it is in a job already"}});
+    return;
+  }
+  const uint64_t job = job_ids_.next();
+  hub_.start_home(job, pid, true, node, [request, job, pid](auto started) {
+    if (!started) {
+      request->error(started.error());
+    } else {
+      request->ok({{"job", job_text(job)}, {"pid", pid}});
+    }
+  });
+}
+
+void ControlApi::op_bring_home(const RequestPtr& request) {
+  struct Gathering {
+    size_t missing = 1;
+    size_t jobs = 0;
+    json failed = json::array();
+  };
+  const auto gathering = std::make_shared<Gathering>();
+  const auto done_one = [request, gathering] {
+    if (--gathering->missing == 0) {
+      request->ok({{"jobs", gathering->jobs}, {"failed", gathering->failed}});
+    }
+  };
+  for (const auto& agent : hub_.all()) {
+    const auto& processes = agent->status.process();
+    const bool away = std::any_of(processes.begin(), processes.end(),
+                                  [](const auto& one) { return one.state() != "native"; });
+    const bool theirs = std::all_of(processes.begin(), processes.end(), [&](const auto& one) {
+      return request->caller.uid == 0 || one.uid() == request->caller.uid;
+    });
+    if (agent->role != wire::Register::HOME || !away || !theirs) {
+      continue;
+    }
+    ++gathering->missing;
+    ++gathering->jobs;
+    wire::AgentDown ask;
+    ask.mutable_bring_home();
+    hub_.ask(agent, std::move(ask), kMigrateTimeout,
+             [gathering, done_one, job = agent->job](Result<wire::AgentUp> answer) {
+               const std::string why = !answer                  ? answer.error().message()
+                                       : !answer->answer().ok() ? answer->answer().message()
+                                                                : "";
+               if (!why.empty()) {
+                 gathering->failed.push_back({{"job", job_text(job)}, {"error", why}});
+               }
+               done_one();
+             });
+  }
+  done_one();
+}
+
+}  // namespace tess::node

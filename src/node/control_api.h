@@ -1,0 +1,71 @@
+// ControlApi: what `tess` can ask for (docs/control-api.md): who may, which agent or node has to do
+// it, and the answers in JSON. Every refusal is a code for programs and a sentence for people. Loop
+// thread only.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "node/agent_hub.h"
+#include "node/cluster.h"
+#include "node/control_server.h"
+#include "node/job_id.h"
+#include "node/proc_info.h"
+
+namespace tess::node {
+
+class ControlApi {
+ public:
+  struct Options {
+    std::string node_name;
+    std::string version;
+    std::string address;
+  };
+
+  ControlApi(net::Loop& loop, Options options, AgentHub& hub, Cluster& cluster,
+             const ClusterService& service);
+  ~ControlApi();
+
+  // One request line.
+  void handle(const Caller& caller, const std::string& line, std::shared_ptr<ControlReply> reply);
+  // What an agent says about a job goes to those who wait for it.
+  void on_job_log(const Agent& agent, const wire::JobLog& entry);
+  // From now on nothing new is started here.
+  void set_stopping() { stopping_ = true; }
+
+ private:
+  struct Request;
+  using RequestPtr = std::shared_ptr<Request>;
+  using WithAgent = std::function<void(Result<std::shared_ptr<Agent>>, bool fresh)>;
+
+  void op_ping(const RequestPtr& request);
+  void op_nodes(const RequestPtr& request);
+  void op_ps(const RequestPtr& request);
+  void op_why(const RequestPtr& request);
+  void op_migrate(const RequestPtr& request);
+  void op_run(const RequestPtr& request);
+  void op_bring_home(const RequestPtr& request);
+
+  // The process named in the request, if it exists and the caller may touch it; else answers and is
+  // nullopt.
+  std::optional<pid_t> target(const RequestPtr& request);
+  bool check_node(const RequestPtr& request, const std::string& node);
+  void with_home_agent(pid_t pid, WithAgent then);
+  void ask_why(const RequestPtr& request, pid_t pid, const std::string& node,
+               const std::shared_ptr<Agent>& agent, bool fresh);
+  void ask_migrate(const RequestPtr& request, pid_t pid, const std::string& node, bool home,
+                   const std::shared_ptr<Agent>& agent);
+  void send_ps(const RequestPtr& request, const std::vector<wire::JobTable>& others);
+  void gather_ps(const RequestPtr& request);
+
+  net::Loop& loop_;
+  Options options_;
+  AgentHub& hub_;
+  Cluster& cluster_;
+  const ClusterService& service_;
+  JobIds job_ids_;
+  std::multimap<uint64_t, std::weak_ptr<ControlReply>> listeners_;  // by job
+  bool stopping_ = false;
+};
+
+}  // namespace tess::node

@@ -1,0 +1,315 @@
+#include "node/daemon.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "memory/cpu_features.h"
+#include "node/proc_info.h"
+#include "node/version.h"
+#include "sys/files.h"
+
+namespace tess::node {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kStopTimeout{15000};
+constexpr milliseconds kPrepareTimeout{10000};
+constexpr uint64_t kMemoryReserve = 64 << 20;  // a host keeps so much for itself
+
+bool is_wildcard(const std::string& address) {
+  return address == "0.0.0.0" || address == "::";
+}
+
+wire::HostPrepared refusal(const std::string& message) {
+  wire::HostPrepared answer;
+  answer.set_ok(false);
+  answer.set_message(message);
+  return answer;
+}
+
+double mebibytes(uint64_t bytes) {
+  return static_cast<double>(bytes) / (1 << 20);
+}
+
+}  // namespace
+
+Daemon::Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContext context)
+    : loop_(loop),
+      paths_(std::move(paths)),
+      config_(std::move(config)),
+      cpu_features_(memory::host_cpu_features()) {
+  service_.node_info = [this] { return node_info(); };
+  service_.job_table = [this] { return job_table(); };
+  service_.prepare_host = [this](const wire::PrepareHost& request, const std::string& asker,
+                                 const std::string& local_address) {
+    return prepare_host(request, asker, local_address);
+  };
+  AgentHub::Events events;
+  events.need_host = [this](const Agent& agent, const wire::NeedHost& need, auto reply) {
+    need_host(agent, need, reply);
+  };
+  events.job_log = [this](const Agent& agent, const wire::JobLog& entry) {
+    api_->on_job_log(agent, entry);
+  };
+  hub_ = std::make_unique<AgentHub>(
+      loop_, AgentHub::Options{paths_.run_dir, paths_.agent_binary, config_.name},
+      std::move(events));
+  ClusterOptions options;
+  options.node_name = config_.name;
+  options.version = kVersion;
+  cluster_ = std::make_unique<Cluster>(loop_, std::move(context), options, service_);
+  api_ = std::make_unique<ControlApi>(
+      loop_, ControlApi::Options{config_.name, kVersion, config_.listen.to_string()}, *hub_,
+      *cluster_, service_);
+  control_ = std::make_unique<ControlServer>(
+      loop_,
+      [this](const Caller& caller, const std::string& line, std::shared_ptr<ControlReply> reply) {
+        api_->handle(caller, line, std::move(reply));
+      });
+}
+
+Daemon::~Daemon() = default;
+
+Result<std::unique_ptr<Daemon>> Daemon::start(net::Loop& loop, const DaemonPaths& paths) {
+  TESS_TRY_ASSIGN(Config config, load_config(paths.config));
+  TESS_TRY_ASSIGN(net::TlsContext context, net::TlsContext::load(paths.state_dir));
+  if (context.node_name() != config.name) {
+    return fail(ErrorKind::kNotPossible,
+                "{} names this node '{}', but its certificate {}/node.crt is of '{}'; make them "
+                "agree (`tess init` issues a certificate)",
+                paths.config, config.name, paths.state_dir, context.node_name());
+  }
+  std::unique_ptr<Daemon> daemon(new Daemon(loop, paths, std::move(config), std::move(context)));
+  TESS_TRY(sys::make_directories(paths.run_dir, 0755));
+  TESS_TRY(daemon->lock_run_dir());
+  TESS_TRY(daemon->hub_->listen());
+  TESS_TRY(daemon->cluster_->listen(daemon->config_.listen));
+  TESS_TRY(daemon->control_->listen(paths.run_dir + "/control.sock"));
+  daemon->cluster_->set_nodes(daemon->config_.nodes);
+  log::info("node", "event=started node={} version={} listen={} nodes={}", daemon->config_.name,
+            kVersion, daemon->config_.listen.to_string(), daemon->config_.nodes.size());
+  return daemon;
+}
+
+Result<> Daemon::lock_run_dir() {
+  const std::string path = paths_.run_dir + "/tessd.pid";
+  pid_file_ = sys::Fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  if (!pid_file_.valid()) {
+    return fail_errno("open {}", path);
+  }
+  if (::flock(pid_file_.get(), LOCK_EX | LOCK_NB) != 0) {
+    const auto other = sys::read_file(path);
+    return fail(ErrorKind::kNotPossible, "tessd is already running here (process {}); {} is locked",
+                other ? other->substr(0, other->find('\n')) : "unknown", path);
+  }
+  const std::string text = fmt::format("{}\n", ::getpid());
+  if (::ftruncate(pid_file_.get(), 0) != 0) {
+    return fail_errno("truncate {}", path);
+  }
+  return sys::write_all(pid_file_, std::as_bytes(std::span(text)));
+}
+
+wire::NodeInfo Daemon::node_info() const {
+  wire::NodeInfo info;
+  if (const auto facts = machine_facts()) {
+    info.set_cores(facts->cores);
+    info.set_memory_bytes(facts->memory_bytes);
+    info.set_memory_free_bytes(facts->memory_free_bytes);
+    info.set_load(facts->load);
+    info.set_kernel(facts->kernel);
+  }
+  info.set_cpu_features(cpu_features_);
+  info.set_version(kVersion);
+  uint32_t guests = 0;
+  for (const auto& agent : hub_->all()) {
+    if (agent->role == wire::Register::HOST) {
+      guests += static_cast<uint32_t>(agent->status.process_size());
+    }
+  }
+  info.set_guests(guests);
+  return info;
+}
+
+wire::JobTable Daemon::job_table() const {
+  wire::JobTable table;
+  for (const auto& agent : hub_->all()) {
+    if (agent->status.process_size() == 0) {
+      continue;
+    }
+    wire::JobStatus& job = *table.add_job();
+    job = agent->status;
+    job.set_job(agent->job);
+    for (wire::JobProcess& process : *job.mutable_process()) {
+      if (agent->role == wire::Register::HOST) {
+        process.set_state("guest");
+        process.set_home_node(agent->home_node);
+        process.set_node(config_.name);
+        continue;
+      }
+      process.set_home_node(config_.name);
+      if (process.node().empty()) {
+        process.set_node(config_.name);
+      }
+    }
+  }
+  return table;
+}
+
+wire::HostPrepared Daemon::prepare_host(const wire::PrepareHost& request, const std::string& asker,
+                                        const std::string& local_address) {
+  if (stopping_) {
+    return refusal(fmt::format("node {} is stopping", config_.name));
+  }
+  if (request.home_node() != asker) {
+    return refusal(fmt::format("node {} asks in the name of {}", asker, request.home_node()));
+  }
+  const auto facts = machine_facts();
+  if (facts && request.memory_bytes() + kMemoryReserve > facts->memory_free_bytes) {
+    return refusal(
+        fmt::format("node {} has too little memory: {:.0f} MiB are free, the process needs {:.0f} "
+                    "MiB (and {:.0f} "
+                    "MiB stay in reserve)",
+                    config_.name, mebibytes(facts->memory_free_bytes),
+                    mebibytes(request.memory_bytes()), mebibytes(kMemoryReserve)));
+  }
+  if (!request.cpu_features().empty()) {
+    const std::string missing = memory::explain_missing(request.cpu_features(), cpu_features_);
+    if (!missing.empty()) {
+      return refusal(fmt::format("node {}: {}", config_.name, missing));
+    }
+  }
+  const std::string& address =
+      is_wildcard(config_.listen.address) ? local_address : config_.listen.address;
+  const auto host = hub_->host_for(request.job(), asker, address);
+  if (!host) {
+    log::error("node", "event=prepare_failed reason=\"{}\"", host.error().message());
+    return refusal(fmt::format("node {}: {}", config_.name, host.error().message()));
+  }
+  wire::HostPrepared answer;
+  answer.set_ok(true);
+  answer.set_address(host->endpoint.address);
+  answer.set_port(host->endpoint.port);
+  answer.set_token(host->token);
+  answer.set_node(config_.name);
+  answer.set_encrypt_channels(!config_.trusted_network);
+  return answer;
+}
+
+void Daemon::need_host(const Agent& agent, const wire::NeedHost& need,
+                       const std::function<void(const wire::HostPrepared&)>& reply) {
+  if (stopping_) {
+    reply(refusal(fmt::format("node {} is stopping", config_.name)));
+    return;
+  }
+  if (need.node() == config_.name) {
+    reply(refusal(fmt::format("{} is the process's home", need.node())));
+    return;
+  }
+  wire::ClusterMessage ask;
+  wire::PrepareHost& prepare = *ask.mutable_prepare_host();
+  prepare.set_job(agent.job);
+  prepare.set_memory_bytes(need.memory_bytes());
+  prepare.set_cpu_features(need.cpu_features());
+  prepare.set_home_node(config_.name);
+  cluster_->ask(need.node(), std::move(ask), kPrepareTimeout,
+                [this, reply](Result<wire::ClusterMessage> answer) {
+                  if (!answer) {
+                    reply(refusal(answer.error().message()));
+                    return;
+                  }
+                  wire::HostPrepared host = answer->host_prepared();
+                  // Both nodes have to trust the network.
+                  host.set_encrypt_channels(host.encrypt_channels() || !config_.trusted_network);
+                  reply(host);
+                });
+}
+
+void Daemon::reload() {
+  auto config = load_config(paths_.config);
+  auto context = net::TlsContext::load(paths_.state_dir);
+  if (!config || !context) {
+    log::error("node", "event=reload_failed reason=\"{}\"",
+               !config ? config.error().message() : context.error().message());
+    return;
+  }
+  if (config->name != config_.name || !(config->listen == config_.listen)) {
+    log::warn("node", "event=reload text=\"a new name or listen address needs a restart\"");
+    config->name = config_.name;
+    config->listen = config_.listen;
+  }
+  config_ = std::move(*config);
+  cluster_->set_context(std::move(*context));
+  cluster_->set_nodes(config_.nodes);
+  log::info("node", "event=reloaded nodes={}", config_.nodes.size());
+}
+
+bool Daemon::anything_away() const {
+  for (const auto& agent : hub_->all()) {
+    if (agent->role == wire::Register::HOST && agent->status.process_size() > 0) {
+      return true;
+    }
+    for (const auto& process : agent->status.process()) {
+      if (agent->role == wire::Register::HOME && process.state() != "native") {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
+void Daemon::stop() {
+  if (stopping_) {
+    finish_stop(!anything_away());
+    return;
+  }
+  stopping_ = true;
+  api_->set_stopping();
+  log::info("node", "event=stopping agents={}", hub_->all().size());
+  const auto left = std::make_shared<size_t>(0);
+  for (const auto& agent : hub_->all()) {
+    if (!agent->connected()) {
+      continue;
+    }
+    wire::AgentDown ask;
+    if (agent->role == wire::Register::HOST) {
+      ask.mutable_recall();
+    } else {
+      ask.mutable_bring_home();
+    }
+    ++*left;
+    hub_->ask(agent, std::move(ask), kStopTimeout, [left, agent](Result<wire::AgentUp> answer) {
+      --*left;
+      if (!answer || !answer->answer().ok()) {
+        log::warn("node", "event=recall_failed job={} reason=\"{}\"", job_text(agent->job),
+                  answer ? answer->answer().message() : answer.error().message());
+      }
+    });
+  }
+  // All have answered (failed or not) and every status says so, or the time is over.
+  hub_->when([this, left] { return *left == 0 && !anything_away(); }, kStopTimeout,
+             [this](bool all_home) { finish_stop(all_home); });
+}
+
+void Daemon::finish_stop(bool all_home) {
+  if (!all_home) {
+    for (const auto& agent : hub_->all()) {
+      for (const auto& process : agent->status.process()) {
+        const bool guest = agent->role == wire::Register::HOST;
+        if (guest || process.state() != "native") {
+          log::warn("node", "event=stays_away job={} pid={} command=\"{}\" text=\"{}\"",
+                    job_text(agent->job), process.pid(), process.command(),
+                    guest ? "a guest stays; its agent goes on" : "still away; its agent goes on");
+        }
+      }
+    }
+  }
+  log::info("node", "event=stopped");
+  loop_.stop();
+}
+
+}  // namespace tess::node

@@ -1,0 +1,60 @@
+// Daemon: tessd, wired together: control socket, agents, the other nodes. It holds no process's
+// fate: it may crash or be replaced at any time while jobs run. A clean stop first brings all
+// guests home to their nodes and all own processes back here. Loop thread only.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "net/loop.h"
+#include "node/agent_hub.h"
+#include "node/cluster.h"
+#include "node/config.h"
+#include "node/control_api.h"
+#include "node/control_server.h"
+
+namespace tess::node {
+
+struct DaemonPaths {
+  std::string state_dir;
+  std::string run_dir;
+  std::string config;
+  std::string agent_binary;
+};
+
+class Daemon {
+ public:
+  static Result<std::unique_ptr<Daemon>> start(net::Loop& loop, const DaemonPaths& paths);
+  ~Daemon();
+
+  // Reads configuration and certificates again; on a mistake everything stays as it was.
+  void reload();
+  // Brings guests home, then stops the loop. A second call does not wait.
+  void stop();
+
+ private:
+  Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContext context);
+  Result<> lock_run_dir();
+  wire::NodeInfo node_info() const;
+  wire::JobTable job_table() const;
+  wire::HostPrepared prepare_host(const wire::PrepareHost& request, const std::string& asker,
+                                  const std::string& local_address);
+  void need_host(const Agent& agent, const wire::NeedHost& need,
+                 const std::function<void(const wire::HostPrepared&)>& reply);
+  bool anything_away() const;
+  void finish_stop(bool all_home);
+
+  net::Loop& loop_;
+  DaemonPaths paths_;
+  Config config_;
+  sys::Fd pid_file_;
+  ClusterService service_;
+  std::unique_ptr<AgentHub> hub_;
+  std::unique_ptr<Cluster> cluster_;
+  std::unique_ptr<ControlApi> api_;
+  std::unique_ptr<ControlServer> control_;
+  std::string cpu_features_;
+  bool stopping_ = false;
+};
+
+}  // namespace tess::node
