@@ -113,6 +113,7 @@ struct SlotPrivate {
   uint32_t own_table;               // a process of its own, with its own descriptor table
   uint64_t clone_flags;             // of the clone that made this thread
   uint64_t parent_context;          // body child: unused after its start
+  int64_t thread_cpu_base_ns;  // body: what to add to the host's CPU clock of the thread
   int64_t deadline_ns;              // deputy: end of the current call's relative timeout, 0 none
   SignalAction own_actions[65];
   QueuedSignals queued;
