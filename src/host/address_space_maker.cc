@@ -1,0 +1,227 @@
+#include "host/address_space_maker.h"
+
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "host/vdso.h"
+
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+
+namespace tess::host {
+namespace {
+
+using memory::Mapping;
+using memory::MappingKind;
+
+constexpr size_t kFilesAtOnce = 200;
+
+}  // namespace
+
+AddressSpaceMaker::AddressSpaceMaker(stub::Session& session, pid_t pid, FileContent& content,
+                                     std::span<const Mapping> image)
+    : session_(session), pid_(pid), content_(content), image_(image) {}
+
+Result<> AddressSpaceMaker::clear() {
+  const uint64_t base = session_.region_base();
+  TESS_TRY_ASSIGN(const std::vector<Mapping> all, memory::read_address_space(pid_));
+  const std::vector<Mapping> rest = memory::without_range(all, base, base + stub::kRegionSize);
+  Batch batch;
+  uint64_t start = 0, end = 0;
+  for (const Mapping& mapping : rest) {
+    if (mapping.special()) {
+      continue;
+    }
+    if (mapping.start != end) {
+      if (end > start) {
+        batch.add(SYS_munmap, start, end - start);
+      }
+      start = mapping.start;
+    }
+    end = mapping.end;
+  }
+  if (end > start) {
+    batch.add(SYS_munmap, start, end - start);
+  }
+  TESS_TRY(batch.run(session_, "clear the blank body"));
+  host_vdso_ = vdso_ranges(rest);
+  if (host_vdso_.empty()) {
+    return {};
+  }
+  const uint64_t from = host_vdso_.front().start;
+  const uint64_t to = base + kVdsoParkOffset;
+  for (const Mapping& range : host_vdso_) {
+    batch.add(SYS_mremap, range.start, range.size(), range.size(), MREMAP_MAYMOVE | MREMAP_FIXED,
+              to + (range.start - from));
+  }
+  if (auto moved = batch.run(session_, "move this machine's vDSO"); !moved) {
+    // A kernel that seals its own mappings: it stays where it is, and the image is refused if it
+    // wants that place.
+    log::info("host", "event=vdso_stays reason=\"{}\"", moved.error().message());
+    return {};
+  }
+  for (Mapping& range : host_vdso_) {
+    range.start = range.start - from + to;
+    range.end = range.end - from + to;
+  }
+  return {};
+}
+
+Result<> AddressSpaceMaker::restore_vdso(const std::string& home_vdso, bool force_patch) {
+  const std::vector<Mapping> home = vdso_ranges(image_);
+  if (home.empty() || host_vdso_.empty()) {
+    if (!home.empty()) {
+      return fail(ErrorKind::kNotPossible, "this node's kernel has no vDSO, home's has one");
+    }
+    return {};
+  }
+  const Mapping& ours = host_vdso_.back();
+  const Mapping& theirs = home.back();
+  std::string host_vdso(ours.size(), '\0');
+  TESS_TRY(session_.memory().read(ours.start, std::as_writable_bytes(std::span(host_vdso))));
+  const bool parked = ours.start - session_.region_base() < stub::kRegionSize;
+  Batch batch;
+  if (!force_patch && parked && same_layout(home, host_vdso_) && host_vdso == home_vdso) {
+    for (size_t i = 0; i < home.size(); ++i) {
+      batch.add(SYS_mremap, host_vdso_[i].start, home[i].size(), home[i].size(),
+                MREMAP_MAYMOVE | MREMAP_FIXED, home[i].start);
+    }
+    return batch.run(session_, "move the vDSO to home's address");
+  }
+  TESS_TRY_ASSIGN(const std::string patched, patch_vdso(home_vdso, host_vdso, ours.start));
+  if (patched.size() > theirs.size()) {
+    return fail(ErrorKind::kBadInput, "the image's vDSO is larger than its mapping");
+  }
+  batch.add(SYS_mmap, theirs.start, theirs.size(), PROT_READ | PROT_WRITE,
+            MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+  TESS_TRY(batch.run(session_, "make room for home's vDSO"));
+  TESS_TRY(session_.memory().write(theirs.start, std::as_bytes(std::span(patched))));
+  TESS_TRY(session_.memory().put(
+      session_.control_address() + offsetof(stub::ControlBlock, host_vdso), ours.start));
+  batch.add(SYS_mprotect, theirs.start, theirs.size(), PROT_READ | PROT_EXEC);
+  return batch.run(session_, "protect home's vDSO");
+}
+
+Result<> AddressSpaceMaker::map_all() {
+  TESS_TRY(map_anonymous());
+  return map_files();
+}
+
+Result<> AddressSpaceMaker::map_anonymous() {
+  Batch batch;
+  for (const Mapping& mapping : image_) {
+    if (mapping.kind == MappingKind::kAnon) {
+      const uint32_t flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE |
+                             (mapping.flags & (MAP_GROWSDOWN | MAP_NORESERVE));
+      batch.add(SYS_mmap, mapping.start, mapping.size(), mapping.prot, flags, -1, 0);
+    }
+  }
+  return batch.run(session_, "map the process's memory");
+}
+
+Result<> AddressSpaceMaker::collect_files(std::vector<SharedFile>& files) {
+  std::map<std::string, size_t> by_name;
+  std::vector<uint64_t> sizes;
+  for (const Mapping& mapping : image_) {
+    if (mapping.kind == MappingKind::kAnon || mapping.special()) {
+      continue;
+    }
+    if (!mapping.content_hash.empty()) {
+      SharedFile& file = files.emplace_back();
+      sizes.push_back(0);
+      TESS_TRY_ASSIGN(file.fd, content_.open(mapping));
+      file.mappings.push_back(&mapping);
+      continue;
+    }
+    // Memory of its own, filled from the stream; all mappings of one home file share it.
+    const std::string name = memory::body_file_name(mapping);
+    const auto [at, fresh] = by_name.try_emplace(name, files.size());
+    if (fresh) {
+      SharedFile& file = files.emplace_back();
+      sizes.push_back(0);
+      file.fd = sys::Fd(::memfd_create(name.c_str(), MFD_CLOEXEC));
+      if (!file.fd.valid()) {
+        return fail_errno("make memory for {}", mapping.path);
+      }
+    }
+    files[at->second].mappings.push_back(&mapping);
+    sizes[at->second] = std::max(sizes[at->second], mapping.offset + mapping.size());
+  }
+  for (size_t i = 0; i < files.size(); ++i) {
+    if (sizes[i] != 0 && ::ftruncate(files[i].fd.get(), static_cast<off_t>(sizes[i])) != 0) {
+      return fail_errno("size the memory of a mapped file");
+    }
+  }
+  return {};
+}
+
+Result<> AddressSpaceMaker::map_files() {
+  std::vector<SharedFile> files;
+  TESS_TRY(collect_files(files));
+  for (size_t at = 0; at < files.size(); at += kFilesAtOnce) {
+    TESS_TRY(map_files_of(std::span(files).subspan(at, std::min(kFilesAtOnce, files.size() - at))));
+  }
+  return {};
+}
+
+Result<> AddressSpaceMaker::map_files_of(std::span<const SharedFile> files) {
+  std::vector<int> ours;
+  std::vector<int32_t> targets;
+  Batch batch;
+  for (const SharedFile& file : files) {
+    const int32_t target = kTemporaryFd + static_cast<int32_t>(ours.size());
+    ours.push_back(file.fd.get());
+    targets.push_back(target);
+    for (const Mapping* mapping : file.mappings) {
+      const uint32_t flags = (mapping->shared() ? MAP_SHARED : MAP_PRIVATE) | MAP_FIXED_NOREPLACE |
+                             (mapping->flags & MAP_NORESERVE);
+      batch.add(SYS_mmap, mapping->start, mapping->size(), mapping->prot, flags, target,
+                mapping->offset);
+    }
+  }
+  TESS_TRY(session_.place_fds(ours, targets));
+  TESS_TRY(batch.run(session_, "map the process's files"));
+  batch.add(SYS_close_range, kTemporaryFd, kTemporaryFd + static_cast<int>(files.size()) - 1, 0);
+  return batch.run(session_, "close the process's files");
+}
+
+void AddressSpaceMaker::register_all(memory::ProcessSink& sink) const {
+  for (const Mapping& mapping : image_) {
+    if (!mapping.special()) {
+      // Refused for what is mapped read-only and shared: no page of it travels.
+      (void)sink.register_range(mapping.start, mapping.end);
+    }
+  }
+}
+
+void AddressSpaceMaker::advise_all() {
+  constexpr struct {
+    uint32_t bit;
+    int advice;
+  } kAdvice[] = {
+      {memory::kAdviseHugepage, MADV_HUGEPAGE},     {memory::kAdviseNoHugepage, MADV_NOHUGEPAGE},
+      {memory::kAdviseDontFork, MADV_DONTFORK},     {memory::kAdviseDontDump, MADV_DONTDUMP},
+      {memory::kAdviseWipeOnFork, MADV_WIPEONFORK}, {memory::kAdviseMergeable, MADV_MERGEABLE}};
+  Batch batch;
+  for (const Mapping& mapping : image_) {
+    if (mapping.special()) {
+      continue;
+    }
+    for (const auto& advice : kAdvice) {
+      if ((mapping.madvise & advice.bit) != 0) {
+        batch.add(SYS_madvise, mapping.start, mapping.size(), advice.advice);
+      }
+    }
+    if (mapping.locked) {
+      batch.add(SYS_mlock, mapping.start, mapping.size());  // as far as this node's limit goes
+    }
+  }
+  batch.try_all(session_);
+}
+
+}  // namespace tess::host
