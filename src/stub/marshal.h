@@ -61,7 +61,7 @@ struct Piece {  // a struct iovec of the application
 
 enum class Place : uint8_t {
   kNone,     // in: zeros. out: dropped
-  kApp,      // application memory at `address`
+  kApp,      // application memory at `address`; out: of message `count` - 1 if `count` is not 0
   kScratch,  // plan.scratch + address
   kPieces,   // plan.pieces[address .. address + count), one after the other
   kStrings,  // in: the NUL-terminated strings of the application's pointer vector at `address`

@@ -6,9 +6,9 @@
 namespace tess::stub::marshal {
 namespace {
 
-inline constexpr uint32_t kSockaddrMax = 128;     // sizeof(sockaddr_storage)
-inline constexpr uint32_t kControlMax = 1 << 20;  // more than any optmem_max in use
-inline constexpr uint32_t kZeroCopy = 0x4000000;  // MSG_ZEROCOPY
+inline constexpr uint32_t kSockaddrMax = 128;       // sizeof(sockaddr_storage)
+inline constexpr uint32_t kControlMax = 256 << 10;  // more than any optmem_max in use
+inline constexpr uint32_t kZeroCopy = 0x4000000;    // MSG_ZEROCOPY
 
 struct MessageHeader {  // struct user_msghdr
   uint64_t name;
@@ -148,6 +148,7 @@ void plan_name(Builder& b, const Headers& h, uint32_t index, MessageHeader& head
     b.plan.segments[name].trim_unit = static_cast<uint16_t>(h.segment);
     b.plan.segments[name].trim_offset =
         static_cast<uint32_t>(at + offsetof(MessageHeader, name_length));
+    b.plan.routes[name].out_count = index + 1;
   }
 }
 
@@ -176,6 +177,7 @@ void plan_control(Builder& b, const Headers& h, uint32_t index, MessageHeader& h
     b.plan.segments[control].trim_unit = static_cast<uint16_t>(h.segment);
     b.plan.segments[control].trim_offset =
         static_cast<uint32_t>(at + offsetof(MessageHeader, control_length));
+    b.plan.routes[control].out_count = index + 1;
   }
 }
 

@@ -128,7 +128,14 @@ bool read_revents(const ReplyReader& reader, uint64_t to, uint64_t size, bool* f
   return skip(reader, size);
 }
 
-bool read_segment(Plan& plan, const ReplyReader& reader, uint32_t s, bool* fault) {
+// Name or control data of a message that was not received: the lengths that trimmed it are still
+// the application's.
+bool is_unused(const Plan& plan, const Route& route, int64_t result) {
+  return plan.message_count > 1 && route.out_count != 0 &&
+         static_cast<int64_t>(route.out_count) > result;
+}
+
+bool read_segment(Plan& plan, const ReplyReader& reader, uint32_t s, int64_t result, bool* fault) {
   uint32_t header[2];
   if (!reader.read(reader.context, header, sizeof(header))) {
     return false;
@@ -141,7 +148,8 @@ bool read_segment(Plan& plan, const ReplyReader& reader, uint32_t s, bool* fault
   bool good = true;
   switch (route.out) {
     case Place::kApp:
-      good = read_to_app(reader, route.out_address, size, fault);
+      good = is_unused(plan, route, result) ? skip(reader, size)
+                                            : read_to_app(reader, route.out_address, size, fault);
       break;
     case Place::kScratch:
       good = size == 0 || reader.read(reader.context, plan.scratch + route.out_address, size);
@@ -186,7 +194,8 @@ bool write_request(const Plan& plan, const RequestWriter& writer) {
 bool finish_call(Plan& plan, int64_t* result, const ReplyReader& reader) {
   bool fault = false;
   for (uint32_t s = 0; s < plan.request.segment_count; ++s) {
-    if (plan.segments[s].out_size != 0 && !marshal::read_segment(plan, reader, s, &fault)) {
+    if (plan.segments[s].out_size != 0 &&
+        !marshal::read_segment(plan, reader, s, *result, &fault)) {
       return false;
     }
   }

@@ -60,14 +60,16 @@ bool copy_to_app(uint64_t to, const void* from, size_t n) {
 }
 
 int64_t string_length_app(uint64_t from, size_t max) {
-  for (size_t length = 0; length < max; ++length) {
-    char byte;
-    if (!copy_from_app(&byte, from + length, 1)) {
+  char page[kPage];
+  for (size_t length = 0; length < max;) {
+    const size_t n = std::min<size_t>(max - length, kPage - (from + length) % kPage);
+    if (!copy_from_app(page, from + length, n)) {
       return -EFAULT;
     }
-    if (byte == 0) {
-      return static_cast<int64_t>(length);
+    if (const void* nul = std::memchr(page, 0, n)) {
+      return static_cast<int64_t>(length) + (static_cast<const char*>(nul) - page);
     }
+    length += n;
   }
   return static_cast<int64_t>(max);
 }

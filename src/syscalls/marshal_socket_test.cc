@@ -298,12 +298,12 @@ TEST(MarshalSocket, messages_with_names_control_and_many_pieces_fit_a_plan) {
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     address.sin_port = htons(9);
-    struct {
-      cmsghdr header;
-      in_pktinfo info;
-      char fill[400];
-    } control{};
-    control.header = {CMSG_LEN(sizeof(in_pktinfo)), IPPROTO_IP, IP_PKTINFO};
+    alignas(cmsghdr) char control[400] = {};
+    cmsghdr packet_info{};
+    packet_info.cmsg_len = CMSG_LEN(sizeof(in_pktinfo));
+    packet_info.cmsg_level = IPPROTO_IP;
+    packet_info.cmsg_type = IP_PKTINFO;
+    std::memcpy(control, &packet_info, sizeof(packet_info));
     std::vector<iovec> pieces(16, iovec{&address, 1});
     std::vector<mmsghdr> messages(64);
     for (auto& message : messages) {
