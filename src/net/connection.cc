@@ -289,6 +289,13 @@ void Connection::fail_with_error(Error error) {
   }
 }
 
+void Connection::receive_now() {
+  const auto self = shared_from_this();
+  if (watch_ != nullptr && state_ != State::kConnecting) {
+    on_readable();
+  }
+}
+
 void Connection::close() {
   if (state_ == State::kClosed) {
     return;

@@ -46,6 +46,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   ~Connection();
 
   void send(std::string_view bytes);
+  // Delivers what has already arrived, before the loop would.
+  void receive_now();
   // No handler is called after this.
   void close();
   // Sends what is queued, then closes; no handler but those of sending is called.

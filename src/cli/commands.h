@@ -1,0 +1,30 @@
+// The commands of `tess`, one file each. A command adds itself to the application: options, help,
+// and a callback that sets the exit status.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace CLI {
+class App;
+}
+
+namespace tess::cli {
+
+void add_init(CLI::App& app, int& exit_code);
+void add_migrate(CLI::App& app, int& exit_code);
+void add_ps(CLI::App& app, int& exit_code);
+void add_nodes(CLI::App& app, int& exit_code);
+void add_why(CLI::App& app, int& exit_code);
+void add_bring_home(CLI::App& app, int& exit_code);
+void add_version(CLI::App& app, int& exit_code);
+// For the help page only: `run` and `lab` take their arguments themselves, as what follows may look
+// like options.
+void add_run(CLI::App& app);
+void add_lab(CLI::App& app);
+
+// `tess run` after the word run. Returns only if the command could not be started.
+int run_command(std::vector<std::string> arguments);
+int lab_command(int argc, char** argv);
+
+}  // namespace tess::cli
