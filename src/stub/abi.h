@@ -48,6 +48,7 @@ struct BlobHeader {
   uint32_t body_doorbell;
   uint32_t body_fault;
   uint32_t restorer;           // sa_restorer for all of these
+  uint32_t body_timer;         // body's handler for SIGVTALRM and SIGPROF
 };
 
 // ---- threads ----
@@ -105,6 +106,7 @@ struct alignas(64) ThreadContext {
   // CPU time used so far, wherever: so that CPU clocks never go back while away.
   uint64_t thread_cpu_ns;
   uint64_t process_cpu_ns;      // of the whole process; meaningful in the first thread's context
+  uint64_t cpu_timers[2][4];    // ITIMER_VIRTUAL, ITIMER_PROF as struct itimerval; in the first thread's context
 };
 
 struct ChannelKeys {

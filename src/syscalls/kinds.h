@@ -46,6 +46,9 @@ enum class Special : uint8_t {
   kOpen,        // may name /proc/self/...: path argument is args[1], for open(2) args[0]
   kReadlink,    // the same
   kCloseRange,  // must step over the stub's own descriptors
+  kRusage,      // CPU times are those of the body
+  kTimes,
+  kItimer,      // timers on CPU time run where the CPU time is spent
 };
 
 // A relative timeout, so that an interrupted call can be repeated with what is left. Its argument

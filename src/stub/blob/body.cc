@@ -7,7 +7,7 @@ namespace tess::stub {
 namespace {
 
 inline constexpr int kSigill = 4, kSigtrap = 5, kSigbus = 7, kSigfpe = 8, kSigsegv = 11,
-                     kSigurg = 23, kSigsys = 31;
+                     kSigurg = 23, kSigvtalrm = 26, kSigprof = 27, kSigsys = 31;
 inline constexpr uint64_t kSaSiginfo = 4, kSaOnstack = 0x08000000, kSaRestart = 0x10000000,
                           kSaNodefer = 0x40000000, kSaRestorer = 0x04000000;
 
@@ -60,6 +60,8 @@ void install_body_handlers(Slot* slot) {
   install(kSigsys, tess_blob_header.body_sigsys, kSaNodefer);
   install(kSigurg, tess_blob_header.body_doorbell, kSaRestart);
   constexpr int kFaults[] = {kSigill, kSigtrap, kSigbus, kSigfpe, kSigsegv};
+  install(kSigvtalrm, tess_blob_header.body_timer, kSaRestart);
+  install(kSigprof, tess_blob_header.body_timer, kSaRestart);
   for (int signal : kFaults) {
     install(signal, tess_blob_header.body_fault, kSaNodefer);
   }
@@ -67,6 +69,19 @@ void install_body_handlers(Slot* slot) {
 
 void body_gone(Slot* slot) {
   die_quietly(slot);
+}
+
+// A CPU timer of the application went off here: home raises the signal.
+void raise_timers(Slot* slot) {
+  uint32_t bits = __atomic_exchange_n(&priv(slot).timer_bits, 0, __ATOMIC_SEQ_CST);
+  for (int signal = kSigvtalrm; bits != 0; bits >>= 1, ++signal) {
+    if ((bits & 1) != 0) {
+      const int32_t siginfo[32] = {signal, 0, 0x80 /* SI_KERNEL */};
+      const uint64_t args[6] = {};
+      const OwnSegment info{siginfo, sizeof(siginfo), nullptr, 0};
+      own_request(slot, kOpFault, args, &info, 1, 0);
+    }
+  }
 }
 
 bool disturbed(Slot* slot) {
@@ -88,6 +103,7 @@ void body_leave(Slot* slot, KernelUcontext* context) {
     }
     if (slot->signal_count != 0) {
       fetch_signals(slot);
+      raise_timers(slot);
       push_received(slot, context);
     }
   }
@@ -176,6 +192,12 @@ extern "C" void tess_body_doorbell(int, const uint8_t*, KernelUcontext* context)
   body_leave(slot, context);
 }
 
+extern "C" void tess_body_timer(int signal, const uint8_t*, KernelUcontext* context) {
+  Slot* slot = this_slot();
+  __atomic_or_fetch(&priv(slot).timer_bits, 1u << (signal - kSigvtalrm), __ATOMIC_SEQ_CST);
+  tess_body_doorbell(signal, nullptr, context);
+}
+
 extern "C" void tess_body_fault(int signal, const uint8_t* siginfo, KernelUcontext* context) {
   Slot* slot = this_slot();
   const uint64_t rip = context->gregs[kRip];
@@ -227,6 +249,7 @@ void body_start(Slot* slot) {
   }
   p.executing = 0;
   p.thread_cpu_base_ns = (int64_t)t.thread_cpu_ns - clock_ns(kClockThreadCpu);
+  set_cpu_timers(slot, true);
   if (t.tid == control_of(slot).pid) {
     control_of(slot).process_cpu_base_ns = (int64_t)t.process_cpu_ns - clock_ns(kClockProcessCpu);
   }

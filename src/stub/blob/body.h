@@ -48,6 +48,7 @@ struct OwnSegment {
   void* out;
   uint32_t out_size;
   Trim trim = kTrimNone;  // kTrimResult counts bytes
+  uint8_t arg = kNoArg;   // argument that points to it
 };
 // Result, or kRestart/kKicked; signals of the reply wait in `pending_signals(slot)`.
 int64_t own_request(Slot* slot, uint32_t op, const uint64_t args[6], const OwnSegment* segments,

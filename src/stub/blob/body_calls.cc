@@ -208,6 +208,82 @@ Answer clock_gettime_call(Trap& trap, const SyscallInfo& info) {
   return answer(copy_to_app(trap.args[1], &value, sizeof(value)) ? 0 : kEfault);
 }
 
+struct Timeval {
+  int64_t seconds;
+  int64_t microseconds;
+};
+
+// User and system time of the thread or process, here and before.
+void cpu_times(const Slot* slot, bool thread, Timeval times[2]) {
+  uint64_t local[18] = {};
+  sys(__NR_getrusage, thread ? 1 : 0, local);
+  const int64_t base = thread ? priv(const_cast<Slot*>(slot)).thread_cpu_base_ns
+                              : control_of(slot).process_cpu_base_ns;
+  const int64_t total = clock_ns(thread ? kClockThreadCpu : kClockProcessCpu) + base;
+  times[1] = {(int64_t)local[2], (int64_t)local[3]};
+  const int64_t user = total - (times[1].seconds * kSecond + times[1].microseconds * 1000);
+  const int64_t positive = user > 0 ? user : 0;
+  times[0] = {positive / kSecond, positive % kSecond / 1000};
+}
+
+Answer rusage_call(Trap& trap, const SyscallInfo& info) {
+  const int who = (int)trap.args[0];
+  if (who != 0 && who != 1) {
+    return carried_call(trap, info);
+  }
+  uint8_t usage[144] = {};
+  const uint64_t args[6] = {trap.args[0], 0, 0, 0, 0, 0};
+  const OwnSegment out{nullptr, 0, usage, sizeof(usage), kTrimNone, 1};
+  const int64_t result = own_request(trap.slot, __NR_getrusage, args, &out, 1, 0);
+  if (result == kRestart || result == kKicked) {
+    return again();
+  }
+  Timeval times[2];
+  cpu_times(trap.slot, who == 1, times);
+  memcpy(usage, times, sizeof(times));
+  return answer(copy_to_app(trap.args[1], usage, sizeof(usage)) ? result : kEfault);
+}
+
+Answer times_call(Trap& trap) {
+  constexpr int64_t kTicksPerSecond = 100;
+  int64_t ticks[4] = {};
+  const uint64_t args[6] = {};
+  const OwnSegment out{nullptr, 0, ticks, sizeof(ticks), kTrimNone, 0};
+  const int64_t result = own_request(trap.slot, __NR_times, args, &out, 1, 0);
+  if (result == kRestart || result == kKicked) {
+    return again();
+  }
+  Timeval times[2];
+  cpu_times(trap.slot, false, times);
+  for (int i = 0; i < 2; ++i) {
+    ticks[i] =
+        times[i].seconds * kTicksPerSecond + times[i].microseconds * kTicksPerSecond / 1'000'000;
+  }
+  const bool good = trap.args[0] == 0 || copy_to_app(trap.args[0], ticks, sizeof(ticks));
+  return answer(good ? result : kEfault);
+}
+
+Answer itimer_call(Trap& trap, const SyscallInfo& info) {
+  const auto which = (int)trap.args[0];
+  if (which != 1 && which != 2) {
+    return carried_call(trap, info);
+  }
+  uint64_t value[4] = {};
+  uint64_t before[4] = {};
+  if (trap.number == __NR_getitimer) {
+    const int64_t result = sys(__NR_getitimer, which, before);
+    return answer(copy_to_app(trap.args[1], before, sizeof(before)) ? result : kEfault);
+  }
+  if (trap.args[1] != 0 && !copy_from_app(value, trap.args[1], sizeof(value))) {
+    return answer(kEfault);
+  }
+  const int64_t result = sys(__NR_setitimer, which, value, before);
+  if (result == 0 && trap.args[2] != 0 && !copy_to_app(trap.args[2], before, sizeof(before))) {
+    return answer(kEfault);
+  }
+  return answer(result);
+}
+
 Answer membarrier_call(Trap& trap) {
   return answer(sys(__NR_membarrier, trap.args[0], trap.args[1], trap.args[2]));
 }
@@ -336,6 +412,12 @@ Answer special_call(Trap& trap, const SyscallInfo& info) {
     case Special::kNanosleep:
     case Special::kClockNanosleep:
       return sleep_call(trap);
+    case Special::kRusage:
+      return rusage_call(trap, info);
+    case Special::kTimes:
+      return times_call(trap);
+    case Special::kItimer:
+      return itimer_call(trap, info);
     case Special::kClockGettime:
       return clock_gettime_call(trap, info);
     case Special::kMembarrier:

@@ -89,7 +89,7 @@ void send_own_request(Slot* slot, uint32_t op, const uint64_t args[6], const Own
     Segment segment{};
     segment.in_size = segments[i].in_size;
     segment.out_size = segments[i].out_size;
-    segment.arg = kNoArg;
+    segment.arg = segments[i].arg;
     segment.trim = segments[i].trim;
     segment.trim_unit = 1;
     send_bytes(slot, &segment, sizeof(segment));

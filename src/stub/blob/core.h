@@ -110,11 +110,11 @@ struct SlotPrivate {
   uint32_t send_used;               // plaintext bytes in the send buffer
   uint32_t lost;                    // the channel has failed
   uint32_t executing;               // body: an execve is under way: end of file means success
-  uint32_t own_table;               // a process of its own, with its own descriptor table
-  uint64_t clone_flags;             // of the clone that made this thread
-  uint64_t parent_context;          // body child: unused after its start
+  uint32_t timer_bits;         // body: bit 0 SIGVTALRM, bit 1 SIGPROF went off while in the stub
+  uint64_t clone_flags;        // of the clone that made this thread
+  uint64_t parent_context;     // body child: unused after its start
   int64_t thread_cpu_base_ns;  // body: what to add to the host's CPU clock of the thread
-  int64_t deadline_ns;              // deputy: end of the current call's relative timeout, 0 none
+  int64_t deadline_ns;         // deputy: end of the current call's relative timeout, 0 none
   SignalAction own_actions[65];
   QueuedSignals queued;
 };
@@ -191,6 +191,8 @@ void thread_gone(Slot* slot);
 // Fills the frame at the top of the slot's stack from slot->thread and returns its ucontext.
 KernelUcontext* build_resume_frame(Slot* slot, uint64_t mask, bool native);
 [[noreturn]] void run_native(Slot* slot);
+void save_cpu_timers(Slot* slot);
+void set_cpu_timers(Slot* slot, bool run);
 void block_all_signals(uint64_t* old_mask);
 void set_signal_mask(uint64_t mask);
 

@@ -19,8 +19,9 @@ inline constexpr uint64_t kNeverBlocked =
 inline constexpr int kMsgOob = 1, kMsgDontwait = 0x40, kMsgNosignal = 0x4000;
 inline constexpr uint32_t kQueueMax = sizeof(QueuedSignals) / sizeof(SignalRecord);
 
-// At most one ring between two replies: TCP keeps one urgent byte, and an older one that the body has not passed yet would turn into data
-// (tcp_check_urg). The exchange makes the test safe against our own handler.
+// At most one ring between two replies: TCP keeps one urgent byte, and an older one that the body
+// has not passed yet would turn into data (tcp_check_urg). The exchange makes the test safe against
+// our own handler.
 void ring(Slot* slot) {
   if (__atomic_exchange_n(&priv(slot).rung, 1, __ATOMIC_SEQ_CST) != 0) {
     return;
@@ -172,6 +173,7 @@ void deputy_start(Slot* slot) {
   const ThreadContext& t = slot->thread;
   p.actions = control_of(slot).actions;
   // The kernel must not write to memory whose truth is elsewhere now.
+  set_cpu_timers(slot, false);
   sys(__NR_set_tid_address, 0);
   sys(__NR_set_robust_list, 0, 24);
   if (t.rseq_address != 0) {

@@ -20,6 +20,7 @@ tess_blob_header:
   .long tess_body_doorbell
   .long tess_body_fault
   .long tess_restorer
+  .long tess_body_timer
 
   .text
 // The agent (or the host agent's blank child) jumps here: rdi = slot, rsp = top of the slot's stack.

@@ -397,6 +397,7 @@ extern "C" [[noreturn]] void tess_park_native(Slot* slot) {
   slot->thread.clear_child_tid = address;
   slot->thread.thread_cpu_ns = (uint64_t)clock_ns(kClockThreadCpu);
   slot->thread.process_cpu_ns = (uint64_t)clock_ns(kClockProcessCpu);
+  save_cpu_timers(slot);
   __atomic_or_fetch(&control.slot_bitmap[slot->index / 64], uint64_t{1} << (slot->index % 64),
                     __ATOMIC_RELAXED);
   switch (park(slot)) {

@@ -64,6 +64,7 @@ void save_context(Slot* slot, const KernelUcontext* context) {
   sys(__NR_arch_prctl, kArchGetGs, &t.gs_base);
   t.thread_cpu_ns = (uint64_t)(clock_ns(kClockThreadCpu) + priv(slot).thread_cpu_base_ns);
   t.process_cpu_ns = (uint64_t)(clock_ns(kClockProcessCpu) + control_of(slot).process_cpu_base_ns);
+  save_cpu_timers(slot);
 }
 
 KernelUcontext* build_resume_frame(Slot* slot, uint64_t mask, bool native) {
@@ -141,6 +142,27 @@ bool push_signal_frame(Slot* slot, KernelUcontext* context, const SignalRecord& 
   return true;
 }
 
+// Timers on CPU time belong to the process: the first thread carries them.
+void save_cpu_timers(Slot* slot) {
+  if (slot->thread.tid == control_of(slot).pid) {
+    sys(__NR_getitimer, 1, slot->thread.cpu_timers[0]);
+    sys(__NR_getitimer, 2, slot->thread.cpu_timers[1]);
+  }
+}
+
+void set_cpu_timers(Slot* slot, bool run) {
+  const uint64_t off[4] = {};
+  if (slot->thread.tid != control_of(slot).pid) {
+    return;
+  }
+  for (uint32_t i = 0; i < 2; ++i) {
+    const uint64_t* timer = slot->thread.cpu_timers[i];
+    if ((timer[2] | timer[3]) != 0) {
+      sys(__NR_setitimer, i + 1, run ? timer : off, 0);
+    }
+  }
+}
+
 [[noreturn]] void run_native(Slot* slot) {
   constexpr int kArchSetFs = 0x1002, kArchSetGs = 0x1001;
   ThreadContext& t = slot->thread;
@@ -148,6 +170,7 @@ bool push_signal_frame(Slot* slot, KernelUcontext* context, const SignalRecord& 
   if (was_away) {
     sys(__NR_arch_prctl, kArchSetFs, t.fs_base);
     sys(__NR_arch_prctl, kArchSetGs, t.gs_base);
+    set_cpu_timers(slot, true);
     sys(__NR_set_tid_address, t.clear_child_tid);
     sys(__NR_set_robust_list, t.robust_list_head,
         t.robust_list_size != 0 ? t.robust_list_size : 24);
