@@ -50,8 +50,12 @@ class Lab:
         atexit.register(self.down)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda s, _frame: sys.exit(128 + s))
-        self.running = True  # a failed or interrupted `up` may have left something: `down` is asked anyway
-        self._tess(["lab", "up", str(nodes), "--name", name, *options], up_deadline)
+        self.running = True  # an interrupted `up` may have left something: `down` is asked anyway
+        try:
+            self._tess(["lab", "up", str(nodes), "--name", name, *options], up_deadline)
+        except LabError:
+            self.running = False
+            raise
 
     def __enter__(self):
         return self

@@ -65,7 +65,7 @@ TERMINAL = [
     Step(expect=b"$ ", send=b"kill %1; wait %1; echo \"ended $?\"\n"),
     Step(expect=b"\nended 143\r\n"),
     Step(expect=b"$ ", send=b"read -p 'name? ' name\n"),
-    Step(expect=b"name? ", send=b"tess\x7f\x7fsera\n"),
+    Step(expect=b"\r\nname? ", send=b"tess\x7f\x7fsera\n"),
     Step(expect=b"$ ", send=b"echo \"[$name]\"; tty > /dev/null && test -t 0 && echo terminal\n"),
     Step(expect=b"[tesera]\r\nterminal\r\n"),
     Step(expect=b"$ ", send=b"cat > typed\n", do=foreground("cat")),

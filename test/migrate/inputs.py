@@ -41,7 +41,7 @@ def tarball(path, seed=6):
             out.addfile(info, io.BytesIO(data))
 
 
-def c_source(functions=220):
+def c_source(functions=110):
     """A C file big enough to keep a compiler busy for a second or two."""
     out = ["#include <stdio.h>", "#include <string.h>", "#include <stdlib.h>", "struct item { long key; double value; char name[24]; };"]
     for n in range(functions):

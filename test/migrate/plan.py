@@ -147,12 +147,12 @@ def play(case, placement, seed, argv, work, environment, tess, outside=None):
             program.wait_for(lambda: mover.is_away(program.pid), "tess ps to show the job on n2")
             mover.done += 1
         _talk(program, steps, moves, mover)
+        notes = companion.finish() if companion else []
+        companion = None
         if case.finish == "stop":
             (work / "stop").touch()
         elif case.finish == "eof":
             program.close_input()
-        notes = companion.finish() if companion else []
-        companion = None
         observation = program.collect(notes)
     except Stuck as stuck:
         raise Stuck(f"{stuck}\nmoves:\n{mover.history()}\n{program.evidence()}\n{_node_evidence(tess, outside)}") from None

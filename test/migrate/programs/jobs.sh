@@ -3,10 +3,9 @@
 set -m
 usr1=0
 trap 'usr1=$((usr1 + 1))' USR1
-trap 'echo "exit trap, status $?"' EXIT
 
 round() {
-  local out= status
+  local out=
   usr1=0
   sleep 30 & local sleeper=$!
   kill -STOP $sleeper
@@ -14,7 +13,9 @@ round() {
   out+="stopped "
   kill -CONT $sleeper
   kill -TERM %%
-  wait -f $sleeper 2>/dev/null; out+="wait=$? "
+  local status  # 147: bash has not yet seen that it was continued
+  while wait -f $sleeper 2> /dev/null; status=$?; [ $status = 147 ]; do :; done
+  out+="wait=$status "
   (exit 37) & wait $!; out+="exit=$? "
   kill -USR1 $$; kill -USR1 $$
   out+="usr1=$((usr1 > 0)) "
@@ -46,5 +47,6 @@ while [ ! -e stop ]; do
     exit 1
   fi
 done
+trap 'echo "exit trap, status $?"' EXIT  # not before: bash lets process substitutions run it now and then
 echo "jobs: all rounds alike"
 exit 3
