@@ -75,7 +75,7 @@ Result<int> free_subnet() {
   return fail(ErrorKind::kNotPossible, "there are {} labs already", taken.size());
 }
 
-// The record of a new lab, with its directory. Under the lock.
+// The record of a new lab; its directory is the keeper's to make. Under the lock.
 Result<State> new_lab(const LabsLock& lock, Spec spec) {
   sweep_dead(lock);
   const std::string name = spec.name;
@@ -87,13 +87,10 @@ Result<State> new_lab(const LabsLock& lock, Spec spec) {
   for (int number = 1; number <= state.spec.node_count; ++number) {
     state.nodes.push_back({node_name(number), node_address(state.subnet, number), {}, {}});
   }
-  if (::mkdir(lab_directory(name).c_str(), 0755) != 0) {
-    if (errno == EEXIST) {
-      return fail(ErrorKind::kNotPossible,
-                  "lab '{}' is up already (tess lab down --name {}, or choose another --name)",
-                  name, name);
-    }
-    return fail_errno("make {}", lab_directory(name));
+  if (::access(lab_directory(name).c_str(), F_OK) == 0) {
+    return fail(ErrorKind::kNotPossible,
+                "lab '{}' is up already (tess lab down --name {}, or choose another --name)", name,
+                name);
   }
   return state;
 }
@@ -193,6 +190,7 @@ Result<bool> Birth::handle(const Heard& news) {
       std::fprintf(stderr, "tess lab: %s\n", news.text.c_str());
       return false;
     case News::kFailed:
+      lock_.reset();  // the keeper needs it for the sweep
       failure_ = news.text;
       return false;
     case News::kReady:
@@ -253,13 +251,10 @@ Result<> up(Spec spec, bool as_json, const MakeIdentities& make_identities) {
   TESS_TRY_ASSIGN(LabsLock lock, LabsLock::take());
   TESS_TRY_ASSIGN(sys::SocketPair pair, sys::make_socket_pair(SOCK_SEQPACKET));
   TESS_TRY_ASSIGN(const State state, new_lab(lock, std::move(spec)));
-  auto keeper = start_keeper(state, std::move(pair.second), make_identities);
-  if (!keeper) {
-    (void)sweep(lock, name);
-    return tl::unexpected<Error>(std::move(keeper.error()));
-  }
+  TESS_TRY_ASSIGN(sys::Process keeper,
+                  start_keeper(state, std::move(pair.second), make_identities));
   TESS_TRY(
-      Birth(std::move(pair.first), std::move(signals), std::move(lock)).follow(std::move(*keeper)));
+      Birth(std::move(pair.first), std::move(signals), std::move(lock)).follow(std::move(keeper)));
   return status(name, as_json);
 }
 

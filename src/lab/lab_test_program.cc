@@ -75,6 +75,7 @@ int be_tessd() {
   while (true) {
     ::poll(fds, 3, -1);
     if (fds[0].revents != 0) {
+      (void)signals->next();
       std::printf("stopped in order\n");
       return 0;
     }

@@ -4,15 +4,18 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cstring>
 
 #include "base/log.h"
 #include "lab/lab_builder.h"
 #include "sys/files.h"
+#include "sys/mounts.h"
 #include "sys/signals.h"
 #include "sys/unix_socket.h"
 
@@ -177,6 +180,9 @@ void Supervisor::hold() {
 // brought back.
 void Supervisor::end() {
   log::info("lab", "event=down lab={}", state_.spec.name);
+  for (RunningNode& node : nodes_) {
+    node.link.reset();  // one that still waits for us while it is being made ends at this
+  }
   const size_t count = nodes_.size();
   const std::array<std::pair<size_t, size_t>, 2> groups = {
       std::pair{std::min<size_t>(1, count), count},
@@ -217,6 +223,7 @@ int supervise(State state, sys::Fd link, const MakeIdentities& make_identities,
   }
   supervisor.end();
   if (!keeper.running()) {
+    (void)sys::detach_mount(lab_directory(name) + "/mnt");  // ours alone; it would be in the way
     if (const auto lock = LabsLock::take()) {
       (void)sweep(*lock, name);
     }
@@ -241,10 +248,9 @@ Result<> detach_from_caller(const std::string& name) {
   return {};
 }
 
-// The keeper's own hold on `link` is the last: `up` sees end of file when everything is gone.
-Result<> keep(State state, const sys::Fd& link, const MakeIdentities& make_identities) {
-  sys::close_all_but({link.get()});
-  ::prctl(PR_SET_NAME, "tess-lab-keeper");
+// Starts the supervisor and outlives it and all that it leaves. The keeper's own hold on `link` is
+// the last: `up` sees end of file when everything is gone.
+Result<> start_and_await(State state, const sys::Fd& link, const MakeIdentities& make_identities) {
   TESS_TRY(detach_from_caller(state.spec.name));
   log::start("tess-lab");
   // Orphaned inits become ours: the supervisor's death must not hide whether they are really gone.
@@ -255,17 +261,38 @@ Result<> keep(State state, const sys::Fd& link, const MakeIdentities& make_ident
   TESS_TRY_ASSIGN(state.keeper, ProcessName::of(self.pid()));
   TESS_TRY(write_state(state));
   TESS_TRY(send_news(link, News::kRecorded));
-  const std::string name = state.spec.name;
   TESS_TRY_ASSIGN(const sys::Process supervisor,
                   sys::Process::fork({.parent_death_signal = SIGTERM}, [&] {
                     return supervise(std::move(state), sys::Fd(link.get()), make_identities, self);
                   }));
-  // Whoever means to end the lab signals the supervisor; the keeper only goes when all is done.
-  TESS_TRY_ASSIGN(const sys::SignalFd signals, sys::SignalFd::block({SIGTERM, SIGINT, SIGHUP}));
   while (sys::reap_any(true)) {  // until there are no children: no supervisor and no init
   }
-  TESS_TRY_ASSIGN(const LabsLock lock, LabsLock::take());
-  return sweep(lock, name);
+  return {};
+}
+
+int keep(const State& state, const sys::Fd& link, const MakeIdentities& make_identities) {
+  sys::close_all_but({link.get()});
+  ::prctl(PR_SET_NAME, "tess-lab-keeper");
+  // Whoever means to end the lab signals the supervisor; the keeper only goes when all is done.
+  const auto signals = sys::SignalFd::block({SIGTERM, SIGINT, SIGHUP});
+  const std::string name = state.spec.name;
+  if (::mkdir(lab_directory(name).c_str(), 0755) != 0) {
+    (void)send_news(link, News::kFailed,
+                    fmt::format("make {}: {}", lab_directory(name), ::strerror(errno)));
+    return 1;
+  }
+  auto kept = start_and_await(state, link, make_identities);
+  if (!kept) {
+    (void)send_news(link, News::kFailed, kept.error().message());
+  }
+  const auto lock = LabsLock::take();
+  const auto swept = lock ? sweep(*lock, name) : Result<>();
+  if (!lock || !swept) {
+    log::error("lab", "event=sweep_failed reason=\"{}\"",
+               lock ? swept.error().message() : lock.error().message());
+    return 1;
+  }
+  return kept ? 0 : 1;
 }
 
 }  // namespace
@@ -277,14 +304,7 @@ Result<> send_news(const sys::Fd& link, News news, const std::string& text) {
 
 Result<sys::Process> start_keeper(const State& state, sys::Fd link,
                                   const MakeIdentities& make_identities) {
-  return sys::Process::fork({}, [&] {
-    if (const auto kept = keep(state, link, make_identities); !kept) {
-      log::error("lab", "event=keeper_failed reason=\"{}\"", kept.error().message());
-      (void)send_news(link, News::kFailed, kept.error().message());
-      return 1;
-    }
-    return 0;
-  });
+  return sys::Process::fork({}, [&] { return keep(state, link, make_identities); });
 }
 
 bool tessd_answers(const NodeState& node) {

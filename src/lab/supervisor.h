@@ -35,8 +35,8 @@ enum class News : char {
 };
 Result<> send_news(const sys::Fd& link, News news, const std::string& text = {});
 
-// Starts the keeper of a new lab, whose directory exists. `link`: the lab's end of a SOCK_SEQPACKET
-// pair.
+// Starts the keeper of a new lab, which makes the lab's directory: whatever happens to the caller,
+// what exists has somebody to remove it. `link`: the lab's end of a SOCK_SEQPACKET pair.
 Result<sys::Process> start_keeper(const State& state, sys::Fd link,
                                   const MakeIdentities& make_identities);
 

@@ -1,5 +1,6 @@
 // SignalFd: signals as something to read. While it lives the signals are blocked in the thread that
-// made it; the destructor puts the old mask back. Make it before other threads start, as they
+// made it; the destructor puts the old mask back (and what is
+// pending but unread then strikes). Make it before other threads start, as they
 // inherit the mask. Children made by Process::spawn start with an empty mask.
 #pragma once
 
