@@ -36,6 +36,7 @@ stub does its part. Numbers that are in no list get ENOSYS.
 - `ioctl`: known numbers and those that encode their size are carried. ENOTTY for numbers that tell nothing, and for drivers whose structs
   point to more or that work on mapped memory: SG_IO, TIOCLINUX, ALSA, DRM, KVM, NVMe, usbdevfs, V4L2.
 - `ioctl(SIOCETHTOOL)`: the fixed-size commands; others get EOPNOTSUPP. `keyctl`: no vectors, no public-key operations (EOPNOTSUPP).
+- The bytes between the entries of `getdents` are not those the buffer held before.
 - `prctl(PR_SET_MM)` gets EPERM; `PR_SCHED_CORE` and `PR_SET_VMA` EINVAL.
 - `semctl(GETALL)` writes back the whole buffer it may use, so another thread must not change the rest of it meanwhile.
 )";

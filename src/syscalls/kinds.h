@@ -48,7 +48,7 @@ enum class Special : uint8_t {
   kCloseRange,  // must step over the stub's own descriptors
   kRusage,      // CPU times are those of the body
   kTimes,
-  kItimer,      // timers on CPU time run where the CPU time is spent
+  kItimer,  // timers on CPU time run where the CPU time is spent
 };
 
 // A relative timeout, so that an interrupted call can be repeated with what is left. Its argument

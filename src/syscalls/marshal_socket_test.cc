@@ -294,26 +294,24 @@ TEST(MarshalSocket, more_messages_than_a_plan_holds_are_sent_in_parts) {
 TEST(MarshalSocket, messages_with_names_control_and_many_pieces_fit_a_plan) {
   expect_same([](const Caller& call, Trace& trace) {
     const OwnedFd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    sockaddr_in address{};
+    sockaddr_storage name{};  // its whole length is given: together more than a plan's scratch
+    auto& address = reinterpret_cast<sockaddr_in&>(name);
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     address.sin_port = htons(9);
-    alignas(cmsghdr) char control[400] = {};
-    cmsghdr packet_info{};
-    packet_info.cmsg_len = CMSG_LEN(sizeof(in_pktinfo));
-    packet_info.cmsg_level = IPPROTO_IP;
-    packet_info.cmsg_type = IP_PKTINFO;
-    std::memcpy(control, &packet_info, sizeof(packet_info));
+    alignas(cmsghdr) char control[12 * CMSG_SPACE(sizeof(in_pktinfo))] = {};
+    for (size_t at = 0; at < sizeof(control); at += CMSG_SPACE(sizeof(in_pktinfo))) {
+      cmsghdr packet_info{};
+      packet_info.cmsg_len = CMSG_LEN(sizeof(in_pktinfo));
+      packet_info.cmsg_level = IPPROTO_IP;
+      packet_info.cmsg_type = IP_PKTINFO;
+      std::memcpy(control + at, &packet_info, sizeof(packet_info));
+    }
     std::vector<iovec> pieces(16, iovec{&address, 1});
     std::vector<mmsghdr> messages(64);
     for (auto& message : messages) {
-      message.msg_hdr = {&address,
-                         sizeof(address),
-                         pieces.data(),
-                         pieces.size(),
-                         &control,
-                         CMSG_SPACE(sizeof(in_pktinfo)),
-                         0};
+      message.msg_hdr = {
+          &name, sizeof(name), pieces.data(), pieces.size(), control, sizeof(control), 0};
     }
     trace.result("sendmmsg", call(SYS_sendmmsg, int{socket}, messages.data(), 64, 0) > 0);
   });

@@ -15,8 +15,11 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <atomic>
 #include <csignal>
+#include <fstream>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "syscalls/marshal_test_util.h"
@@ -270,6 +273,24 @@ TEST(Marshal, poll_writes_revents_only) {
     trace.result("none", call(SYS_poll, nullptr, 0, 0));
     trace.result("far too many", call(SYS_poll, fds, 1 << 30, 0));
   });
+}
+
+TEST(Marshal, poll_leaves_a_pollfd_to_the_thread_that_changes_it) {
+  const OwnedFd event(::eventfd(0, EFD_CLOEXEC));
+  pollfd fds[2] = {{event, POLLIN, 0}, {-1, POLLIN, 0}};
+  const std::string path = fmt::format("/proc/self/task/{}/syscall", ::gettid());
+  std::thread other([&] {
+    std::string number;
+    while (number != fmt::format("{}", SYS_poll)) {  // until the caller waits
+      std::ifstream(path) >> number;
+    }
+    std::atomic_ref(fds[1].events).store(POLLOUT);
+    const uint64_t one = 1;
+    EXPECT_EQ(::write(event, &one, sizeof(one)), 8);
+  });
+  EXPECT_EQ(Caller(true)(SYS_poll, fds, 2, -1), 1);
+  other.join();
+  EXPECT_EQ(fds[1].events, POLLOUT);
 }
 
 TEST(Marshal, select_in_its_two_forms) {
