@@ -37,7 +37,7 @@ struct Heard : TraceListener {
   std::vector<std::pair<pid_t, int>> exits;
   bool hold_at_exec = false;
 
-  void forked(pid_t parent, pid_t child) override { forks.emplace_back(parent, child); }
+  void forked(pid_t parent, pid_t, pid_t child) override { forks.emplace_back(parent, child); }
   bool executed(pid_t pid) override {
     execs.push_back(pid);
     return hold_at_exec;
@@ -120,7 +120,7 @@ TEST_F(TraceTest, HoldsAndReleasesManyThreads) {
     threads[0].join();
   });
   ASSERT_TRUE(until([&] { return shared_->threads == 7; }));
-  ASSERT_TRUE(tracer_->seize(pid));
+  ASSERT_TRUE(tracer_->seize(pid, true));
   EXPECT_EQ(tracer_->threads(pid).size(), 8u);
   EXPECT_EQ(tracer_->threads(pid)[0], pid);
   for (int round = 0; round < 20; ++round) {
@@ -152,7 +152,7 @@ TEST_F(TraceTest, HoldsAProcessThatKeepsMakingThreads) {
     }
   });
   ASSERT_TRUE(counts());
-  ASSERT_TRUE(tracer_->seize(pid));
+  ASSERT_TRUE(tracer_->seize(pid, true));
   for (int round = 0; round < 30; ++round) {
     const auto held = tracer_->hold(pid, kTimeout);
     ASSERT_TRUE(held) << held.error().message();
@@ -177,7 +177,7 @@ TEST_F(TraceTest, RemoteCallsLeaveNoTrace) {
     }
   });
   ASSERT_TRUE(counts());
-  ASSERT_TRUE(tracer_->seize(pid));
+  ASSERT_TRUE(tracer_->seize(pid, true));
   ASSERT_TRUE(tracer_->hold(pid, kTimeout));
   const auto site = find_syscall_site(pid);
   ASSERT_TRUE(site);
@@ -221,7 +221,7 @@ TEST_F(TraceTest, AnInterruptedSleepStillTakesItsTime) {
     ::_exit(result == 0 && ns >= 300'000'000 && ns < 2'000'000'000 ? 7 : 8);
   });
   ASSERT_TRUE(until([&] { return shared_->go == 1; }));
-  ASSERT_TRUE(tracer_->seize(pid));
+  ASSERT_TRUE(tracer_->seize(pid, true));
   for (int round = 0; round < 5; ++round) {
     ASSERT_TRUE(tracer_->hold(pid, kTimeout));
     const auto site = find_syscall_site(pid);
@@ -248,7 +248,7 @@ TEST_F(TraceTest, SignalsArriveWhileTracedAndWhileHeld) {
     }
   });
   ASSERT_TRUE(until([&] { return shared_->go == 1; }));
-  ASSERT_TRUE(tracer_->seize(pid));
+  ASSERT_TRUE(tracer_->seize(pid, true));
   for (uint32_t round = 1; round <= 20; ++round) {
     ::kill(pid, SIGRTMIN + 1);  // queues, unlike SIGUSR1
     ASSERT_TRUE(tracer_->hold(pid, kTimeout));
@@ -265,7 +265,7 @@ TEST_F(TraceTest, SignalsArriveWhileTracedAndWhileHeld) {
 
 TEST_F(TraceTest, DeathDuringACallIsANormalResult) {
   const pid_t pid = child([] { ::pause(); });
-  ASSERT_TRUE(tracer_->seize(pid));
+  ASSERT_TRUE(tracer_->seize(pid, true));
   ASSERT_TRUE(tracer_->hold(pid, kTimeout));
   const auto site = find_syscall_site(pid);
   ASSERT_TRUE(site);
@@ -296,7 +296,7 @@ TEST_F(TraceTest, ForksAreTakenInAndExitsReported) {
     }
     ::_exit(5);
   });
-  ASSERT_TRUE(tracer_->seize(pid));
+  ASSERT_TRUE(tracer_->seize(pid, true));
   shared_->go = 1;
   ASSERT_TRUE(until([&] { return !heard_.exits.empty() && heard_.exits.back().first == pid; }));
   EXPECT_EQ(WEXITSTATUS(heard_.exits.back().second), 5);
@@ -313,7 +313,7 @@ TEST_F(TraceTest, GroupStopsAreHonoured) {
     }
   });
   ASSERT_TRUE(counts());
-  ASSERT_TRUE(tracer_->seize(pid));
+  ASSERT_TRUE(tracer_->seize(pid, true));
   ::kill(pid, SIGSTOP);
   ASSERT_TRUE(until([&] { return heard_.stops.size() == 1; }));
   const auto held = tracer_->hold(pid, kTimeout);
@@ -333,7 +333,7 @@ TEST_F(TraceTest, ExecFromAThreadIsHeldBeforeItsFirstInstruction) {
     ::raise(SIGSTOP);
     std::thread([] { ::execl("/bin/sh", "sh", "-c", "exit 9", nullptr); }).join();
   });
-  ASSERT_TRUE(tracer_->seize(pid));
+  ASSERT_TRUE(tracer_->seize(pid, true));
   ASSERT_TRUE(until([&] { return heard_.stops.size() == 1; }));
   ::kill(pid, SIGCONT);
   ASSERT_TRUE(until([&] { return heard_.execs.size() == 1; }));
@@ -352,7 +352,7 @@ TEST_F(TraceTest, ExecFromAThreadIsHeldBeforeItsFirstInstruction) {
 }
 
 TEST_F(TraceTest, SeizingNobodyFails) {
-  const auto result = tracer_->seize(0x3ffffff);
+  const auto result = tracer_->seize(0x3ffffff, false);
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().kind(), ErrorKind::kDisconnected);
 }

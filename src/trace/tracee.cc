@@ -35,6 +35,13 @@ Result<Tracee> Tracee::seize(pid_t tid, int options) {
   return tracee;
 }
 
+Result<> Tracee::set_options(int options) const {
+  void* const data =
+      reinterpret_cast<void*>(static_cast<uintptr_t>(options | PTRACE_O_TRACESYSGOOD));
+  TESS_TRY(request(PTRACE_SETOPTIONS, nullptr, data, "PTRACE_SETOPTIONS"));
+  return {};
+}
+
 Result<> Tracee::interrupt() const {
   TESS_TRY(request(PTRACE_INTERRUPT, nullptr, nullptr, "PTRACE_INTERRUPT"));
   return {};

@@ -36,6 +36,7 @@ class Tracee {
 
   pid_t tid() const { return tid_; }
 
+  Result<> set_options(int options) const;  // PTRACE_O_*, TRACESYSGOOD added
   Result<> interrupt() const;
   Result<> resume(int signal = 0) const;  // PTRACE_CONT
   Result<> resume_to_syscall() const;     // PTRACE_SYSCALL

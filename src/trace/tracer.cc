@@ -13,8 +13,8 @@
 namespace tess::trace {
 namespace {
 
-constexpr int kOptions =
-    PTRACE_O_TRACEEXEC | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE;
+constexpr int kOptions = PTRACE_O_TRACEEXEC | PTRACE_O_TRACECLONE;
+constexpr int kFollowOptions = kOptions | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK;
 
 // A failure that only says "the thread died" is no failure: its exit event comes by itself.
 void ignore_gone(const char* what, const Result<>& result) {
@@ -98,7 +98,7 @@ Result<> Tracer::seize_threads(pid_t pid, Process& process, bool& changed) {
     if (process.threads.contains(tid)) {
       continue;
     }
-    const Result<Tracee> tracee = Tracee::seize(tid, kOptions);
+    const Result<Tracee> tracee = Tracee::seize(tid, process.follow ? kFollowOptions : kOptions);
     if (!tracee && tracee.error().kind() == ErrorKind::kDisconnected) {
       continue;  // ended meanwhile
     }
@@ -121,11 +121,12 @@ Result<> Tracer::seize_threads(pid_t pid, Process& process, bool& changed) {
   return {};
 }
 
-Result<> Tracer::seize(pid_t pid) {
+Result<> Tracer::seize(pid_t pid, bool follow) {
   if (traced(pid)) {
     return {};
   }
   Process& process = processes_[pid];
+  process.follow = follow;
   bool changed = true;
   while (changed) {
     if (Result<> result = seize_threads(pid, process, changed); !result) {
@@ -194,6 +195,18 @@ Result<> Tracer::wait_all_held(pid_t pid, Deadline deadline) {
     }
     handle(*event);
   }
+}
+
+Result<> Tracer::follow_children(pid_t pid) {
+  Process* const process = find(pid);
+  if (process == nullptr) {
+    return fail(ErrorKind::kDisconnected, "process {} is gone", pid);
+  }
+  for (const auto& [tid, state] : process->threads) {
+    TESS_TRY(Tracee::attached(tid).set_options(kFollowOptions));
+  }
+  process->follow = true;
+  return {};
 }
 
 Result<> Tracer::release(pid_t pid) {
@@ -425,7 +438,7 @@ void Tracer::handle_new_task(pid_t pid, const WaitEvent& event) {
       processes_[pid].threads.try_emplace(child, State::kRunning);
     } else if (group != 0) {
       processes_[group].threads.try_emplace(child, State::kRunning);
-      listener_.forked(pid, group);
+      listener_.forked(pid, event.tid(), group);
     }
   }
   if (Process* const process = find(pid); process != nullptr) {

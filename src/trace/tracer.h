@@ -18,7 +18,8 @@ namespace tess::trace {
 class TraceListener {
  public:
   virtual ~TraceListener() = default;
-  virtual void forked(pid_t parent, pid_t child) = 0;
+  // `thread` of the parent made the child.
+  virtual void forked(pid_t parent, pid_t thread, pid_t child) = 0;
   // The process has just executed a new program; true: hold it there (one thread, before its first
   // instruction).
   virtual bool executed(pid_t pid) = 0;
@@ -35,7 +36,10 @@ class Tracer {
 
   // Takes hold of a running process, all threads; it goes on running. kNotPossible when the kernel
   // forbids it.
-  Result<> seize(pid_t pid);
+  // Its children are taken in too if `follow`; else only once follow_children has been called.
+  Result<> seize(pid_t pid, bool follow);
+  // Children that the process makes from now on are ours. The process is held.
+  Result<> follow_children(pid_t pid);
   // Stops all threads, new ones too, each between two instructions or at an interrupted call that
   // the kernel would restart. kNotPossible if the process is stopped by a signal, kRetry if a
   // thread does not stop in time (all run again).
@@ -70,6 +74,7 @@ class Tracer {
   struct Process {
     std::map<pid_t, State> threads;
     bool hold = false;
+    bool follow = true;
     bool group_stop = false;
     int stop_signal = 0;
   };

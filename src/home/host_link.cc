@@ -1,0 +1,294 @@
+#include "home/host_link.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <openssl/rand.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <cstring>
+
+#include "base/log.h"
+#include "net/tcp.h"
+#include "stub/session.h"
+#include "wire/agent.pb.h"
+#include "wire/agent_process.h"
+#include "wire/frame.h"
+
+namespace tess::home {
+namespace {
+
+constexpr wire::Timeout kConnectTimeout(5'000);
+constexpr wire::Timeout kSendTimeout(15'000);
+constexpr size_t kSpareChannels = 8;
+
+Result<std::array<uint8_t, 16>> make_secret() {
+  std::array<uint8_t, 16> secret;
+  if (RAND_bytes(secret.data(), static_cast<int>(secret.size())) != 1) {
+    return fail(ErrorKind::kFailed, "no random bytes for a channel key");
+  }
+  return secret;
+}
+
+// What opens a raw channel: docs/architecture.md section 6.
+std::array<std::byte, 48> make_preamble(uint64_t job, uint64_t id, const std::string& token) {
+  std::array<std::byte, 48> preamble{};
+  std::memcpy(preamble.data(), "TESSCHAN", 8);
+  std::memcpy(preamble.data() + 8, &job, 8);
+  std::memcpy(preamble.data() + 16, &id, 8);
+  std::memcpy(preamble.data() + 24, token.data(), std::min<size_t>(token.size(), 24));
+  return preamble;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<HostLink>> HostLink::open(const net::TlsContext& tls, uint64_t job,
+                                                 const HostAddress& host, Handlers handlers) {
+  if (host.token.size() != wire::kTokenSize) {
+    return fail(ErrorKind::kBadInput, "the token for the host agent on {} is not {} bytes",
+                host.node, wire::kTokenSize);
+  }
+  auto stream = net::TlsStream::connect(tls, host.address, host.port, kConnectTimeout);
+  if (!stream) {
+    return fail_with(stream.error(), "connect to the host agent on {}", host.node);
+  }
+  if ((*stream)->peer_name() != host.node) {
+    return fail(ErrorKind::kNotPossible, "the agent at {}:{} has the certificate of {}, not of {}",
+                host.address, host.port, (*stream)->peer_name(), host.node);
+  }
+  std::shared_ptr<HostLink> link(
+      new HostLink(tls, job, host, std::move(handlers), std::move(*stream)));
+  TESS_TRY(link->say_hello(*link->stream_, true, 0));
+  link->reader_ = std::thread([raw = link.get()] { raw->read_loop(); });
+  link->spare_maker_ = std::thread([raw = link.get()] { raw->spare_loop(); });
+  return link;
+}
+
+HostLink::HostLink(const net::TlsContext& tls, uint64_t job, HostAddress host, Handlers handlers,
+                   std::unique_ptr<net::TlsStream> stream)
+    : tls_(tls),
+      job_(job),
+      host_(std::move(host)),
+      handlers_(std::move(handlers)),
+      stream_(std::move(stream)) {}
+
+HostLink::~HostLink() {
+  close();
+  for (std::thread* thread : {&reader_, &spare_maker_}) {
+    if (thread->joinable()) {
+      thread->join();
+    }
+  }
+}
+
+bool HostLink::alive() const {
+  const std::lock_guard lock(mutex_);
+  return !lost_ && !closed_;
+}
+
+void HostLink::close() {
+  {
+    const std::lock_guard lock(mutex_);
+    closed_ = true;
+    changed_.notify_all();
+  }
+  stream_->shutdown();
+}
+
+Result<> HostLink::say_hello(wire::ByteStream& stream, bool is_link, uint64_t operation) const {
+  wire::AgentHello hello;
+  hello.set_protocol_version(wire::kProtocolVersion);
+  hello.set_job(job_);
+  hello.set_token(host_.token);
+  hello.set_kind(is_link ? wire::AgentHello::LINK : wire::AgentHello::STREAM);
+  hello.set_operation(operation);
+  hello.set_node(tls_.node_name());
+  return wire::write_frame(stream, hello, kSendTimeout);
+}
+
+Result<> HostLink::send(const wire::LinkMessage& message) {
+  const std::lock_guard lock(send_mutex_);
+  auto sent = wire::write_frame(*stream_, message, kSendTimeout);
+  if (!sent) {
+    stream_->shutdown();  // half a frame may be out: the reader will see the end
+    return fail(ErrorKind::kDisconnected, "the host agent on {} cannot be reached: {}", host_.node,
+                sent.error().message());
+  }
+  return {};
+}
+
+void HostLink::read_loop() {
+  while (true) {
+    auto message = std::make_unique<wire::LinkMessage>();
+    if (auto read = wire::read_frame(*stream_, *message, wire::kNoTimeout); !read) {
+      end(read.error());
+      return;
+    }
+    handle(std::move(message));
+  }
+}
+
+void HostLink::handle(std::unique_ptr<wire::LinkMessage> message) {
+  if (message->operation() != 0) {
+    const std::lock_guard lock(mutex_);
+    if (const auto it = answers_.find(message->operation()); it != answers_.end()) {
+      it->second.push_back(std::move(message));
+      changed_.notify_all();
+      return;
+    }
+  }
+  handlers_.unasked(*message);
+}
+
+void HostLink::end(const Error& error) {
+  bool tell = false;
+  {
+    const std::lock_guard lock(mutex_);
+    lost_ = true;
+    lost_reason_ = error.message();
+    tell = !closed_;
+    changed_.notify_all();
+  }
+  if (tell) {
+    handlers_.lost(error);
+  }
+}
+
+Result<std::unique_ptr<wire::LinkMessage>> HostLink::wait(uint64_t operation,
+                                                          wire::Timeout timeout) {
+  std::unique_lock lock(mutex_);
+  auto& queue = answers_[operation];
+  const bool woken =
+      changed_.wait_for(lock, timeout, [&] { return !queue.empty() || lost_ || closed_; });
+  if (!queue.empty()) {
+    std::unique_ptr<wire::LinkMessage> message = std::move(queue.front());
+    queue.pop_front();
+    if (message->body_case() == wire::LinkMessage::kFailed) {
+      return fail(ErrorKind::kFailed, "{}: {}", host_.node, message->failed().reason());
+    }
+    return message;
+  }
+  if (!woken) {
+    return fail(ErrorKind::kRetry, "the host agent on {} does not answer", host_.node);
+  }
+  return fail(ErrorKind::kDisconnected, "the link to the host agent on {} is lost: {}", host_.node,
+              lost_reason_);
+}
+
+Result<std::unique_ptr<wire::LinkMessage>> HostLink::ask(const wire::LinkMessage& message,
+                                                         wire::Timeout timeout) {
+  {
+    const std::lock_guard lock(mutex_);
+    answers_[message.operation()];
+  }
+  TESS_TRY(send(message));
+  return wait(message.operation(), timeout);
+}
+
+void HostLink::forget(uint64_t operation) {
+  const std::lock_guard lock(mutex_);
+  answers_.erase(operation);
+}
+
+Result<std::unique_ptr<net::TlsStream>> HostLink::open_stream(uint64_t operation) {
+  auto stream = net::TlsStream::connect(tls_, host_.address, host_.port, kConnectTimeout);
+  if (!stream) {
+    return fail_with(stream.error(), "open a stream to the host agent on {}", host_.node);
+  }
+  TESS_TRY(say_hello(**stream, false, operation));
+  return std::move(*stream);
+}
+
+Result<std::string> HostLink::local_address() const {
+  sockaddr_storage address{};
+  socklen_t size = sizeof(address);
+  if (::getsockname(stream_->fd(), reinterpret_cast<sockaddr*>(&address), &size) != 0) {
+    return fail_errno("our address on the link to {}", host_.node);
+  }
+  char text[INET6_ADDRSTRLEN] = {};
+  const void* const raw =
+      address.ss_family == AF_INET6
+          ? static_cast<const void*>(&reinterpret_cast<sockaddr_in6*>(&address)->sin6_addr)
+          : static_cast<const void*>(&reinterpret_cast<sockaddr_in*>(&address)->sin_addr);
+  if (::inet_ntop(address.ss_family, raw, text, sizeof(text)) == nullptr) {
+    return fail_errno("our address on the link to {}", host_.node);
+  }
+  return std::string(text);
+}
+
+Result<Channel> HostLink::make_channel(bool reserved) {
+  Channel channel;
+  {
+    const std::lock_guard lock(mutex_);
+    channel.id = next_channel_++;
+  }
+  TESS_TRY_ASSIGN(const auto to_host, make_secret());
+  TESS_TRY_ASSIGN(const auto to_home, make_secret());
+  stub::ChannelKeys at_host;
+  stub::make_channel_keys(to_host, to_home, host_.encrypt_channels, channel.keys, at_host);
+  wire::LinkMessage offer;
+  offer.mutable_channel()->set_id(channel.id);
+  offer.mutable_channel()->set_key_to_host(to_host.data(), to_host.size());
+  offer.mutable_channel()->set_key_to_home(to_home.data(), to_home.size());
+  offer.mutable_channel()->set_encrypted(host_.encrypt_channels);
+  offer.mutable_channel()->set_reserved(reserved);
+  // Connected before it is offered: the host may hand it out at once.
+  auto socket = net::connect_tcp(host_.address, host_.port, kConnectTimeout);
+  if (!socket) {
+    return fail_with(socket.error(), "connect a channel to {}", host_.node);
+  }
+  channel.socket = std::move(*socket);
+  const int flags = ::fcntl(channel.socket.get(), F_GETFL);
+  if (flags < 0 || ::fcntl(channel.socket.get(), F_SETFL, flags & ~O_NONBLOCK) != 0) {
+    return fail_errno("make a channel blocking");
+  }
+  TESS_TRY(sys::write_all(channel.socket, make_preamble(job_, channel.id, host_.token)));
+  TESS_TRY(send(offer));
+  return channel;
+}
+
+Result<Channel> HostLink::take_channel(uint64_t id) {
+  const std::lock_guard lock(mutex_);
+  const auto it = spares_.find(id);
+  if (it == spares_.end()) {
+    return fail(ErrorKind::kBadInput, "there is no spare channel {} to {}", id, host_.node);
+  }
+  Channel channel = std::move(it->second);
+  spares_.erase(it);
+  changed_.notify_all();
+  return channel;
+}
+
+void HostLink::keep_spares() {
+  const std::lock_guard lock(mutex_);
+  want_spares_ = true;
+  changed_.notify_all();
+}
+
+void HostLink::spare_loop() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    changed_.wait(lock, [&] {
+      return lost_ || closed_ || (want_spares_ && spares_.size() < kSpareChannels);
+    });
+    if (lost_ || closed_) {
+      return;
+    }
+    lock.unlock();
+    auto channel = make_channel(false);
+    lock.lock();
+    if (channel) {
+      const uint64_t id = channel->id;
+      spares_.emplace(id, std::move(*channel));
+      changed_.notify_all();
+    } else if (!lost_ && !closed_) {
+      log::warn("home", "event=spare_channel_failed node={} reason=\"{}\"", host_.node,
+                channel.error().message());
+      // Not at once again: the host may be out of descriptors. Ends early when the link does.
+      changed_.wait_for(lock, std::chrono::seconds(1), [&] { return lost_ || closed_; });
+    }
+  }
+}
+
+}  // namespace tess::home

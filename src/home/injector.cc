@@ -1,0 +1,365 @@
+#include "home/injector.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <random>
+#include <sstream>
+
+#include "base/log.h"
+#include "home/thread_capture.h"
+
+namespace tess::home {
+namespace {
+
+using trace::RemoteCalls;
+using trace::Tracee;
+
+constexpr uint64_t kRegionAlignment = 2 << 20;
+constexpr auto kHoldTimeout = std::chrono::milliseconds(10'000);
+constexpr uint64_t kArgumentsOffset =
+    stub::kSlotArenaOffset;  // of slot 0: scratch for remote calls
+
+std::vector<std::pair<uint64_t, uint64_t>> read_ranges(pid_t pid) {
+  std::ifstream maps("/proc/" + std::to_string(pid) + "/maps");
+  std::vector<std::pair<uint64_t, uint64_t>> ranges;
+  std::string line;
+  while (std::getline(maps, line)) {
+    uint64_t start = 0;
+    uint64_t end = 0;
+    if (std::sscanf(line.c_str(), "%lx-%lx", &start, &end) == 2) {
+      ranges.emplace_back(start, end);
+    }
+  }
+  return ranges;
+}
+
+Result<FdLimits> read_fd_limits(pid_t pid) {
+  const std::string proc = "/proc/" + std::to_string(pid);
+  FdLimits limits{.soft = 0, .hard = 0, .highest_open = -1};
+  std::ifstream file(proc + "/limits");
+  std::string line;
+  while (std::getline(file, line)) {
+    if (line.starts_with("Max open files")) {
+      std::istringstream numbers(line.substr(14));
+      numbers >> limits.soft >> limits.hard;
+    }
+  }
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(proc + "/fd", error), end; !error && it != end;
+       it.increment(error)) {
+    limits.highest_open = std::max(limits.highest_open, std::stoi(it->path().filename().string()));
+  }
+  if (limits.soft == 0 || error) {
+    return fail(ErrorKind::kFailed, "read the descriptor limits of process {}", pid);
+  }
+  return limits;
+}
+
+// Takes the region out again if the placement does not succeed.
+class RegionGuard {
+ public:
+  RegionGuard(RemoteCalls& calls, uint64_t base) : calls_(calls), base_(base) {}
+  ~RegionGuard() {
+    if (armed_) {
+      (void)calls_.raw(SYS_munmap, {base_, stub::kRegionSize});
+    }
+    if (armed_ && fd_ >= 0) {
+      (void)calls_.raw(SYS_close, {static_cast<uint64_t>(fd_)});
+    }
+  }
+  RegionGuard(const RegionGuard&) = delete;
+  RegionGuard& operator=(const RegionGuard&) = delete;
+  void also_close(int32_t fd) { fd_ = fd; }
+  void release() { armed_ = false; }
+
+ private:
+  RemoteCalls& calls_;
+  uint64_t base_;
+  int32_t fd_ = -1;
+  bool armed_ = true;
+};
+
+Result<> map_region(RemoteCalls& calls, uint64_t base, uint64_t slot_count) {
+  TESS_TRY(calls.call("mprotect of the stub's code", SYS_mprotect,
+                      {base, stub::kCodeMax, PROT_READ | PROT_EXEC}));
+  TESS_TRY(calls.call("mprotect of the stub's control block", SYS_mprotect,
+                      {base + stub::kControlOffset, stub::kControlSize, PROT_READ | PROT_WRITE}));
+  TESS_TRY(calls.call(
+      "mprotect of the stub's slots", SYS_mprotect,
+      {stub::slot_address(base, 0), slot_count * stub::kSlotSize, PROT_READ | PROT_WRITE}));
+  return {};
+}
+
+Result<sys::Fd> fetch_fd(pid_t pid, int32_t number) {
+  const sys::Fd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  if (!pidfd.valid()) {
+    return fail_errno("pidfd_open of process {}", pid);
+  }
+  sys::Fd fd(static_cast<int>(::syscall(SYS_pidfd_getfd, pidfd.get(), number, 0)));
+  if (!fd.valid()) {
+    return fail_errno("fetch descriptor {} of process {}", number, pid);
+  }
+  return fd;
+}
+
+// dup3 to a number that the soft limit may forbid. The limit is raised by the process itself: an
+// agent without CAP_SYS_RESOURCE may not do it for another user's process.
+Result<> duplicate_above_limit(RemoteCalls& calls, const stub::RemoteMemory& memory,
+                               uint64_t scratch, int32_t from, int32_t to, const FdLimits& limits) {
+  const bool raise = static_cast<uint64_t>(to) >= limits.soft;
+  if (raise) {
+    const rlimit raised{.rlim_cur = limits.hard, .rlim_max = limits.hard};
+    TESS_TRY(memory.put(scratch, raised));
+    TESS_TRY(calls.call("raise RLIMIT_NOFILE", SYS_prlimit64, {0, RLIMIT_NOFILE, scratch, 0}));
+  }
+  auto duplicated = calls.call("dup3", SYS_dup3,
+                               {static_cast<uint64_t>(from), static_cast<uint64_t>(to), O_CLOEXEC});
+  if (raise) {
+    const rlimit old{.rlim_cur = limits.soft, .rlim_max = limits.hard};
+    TESS_TRY(memory.put(scratch, old));
+    TESS_TRY(calls.call("restore RLIMIT_NOFILE", SYS_prlimit64, {0, RLIMIT_NOFILE, scratch, 0}));
+  }
+  if (!duplicated) {
+    return tl::unexpected(std::move(duplicated.error()));
+  }
+  return {};
+}
+
+// A socket pair made by the process: one end at fd_base there, the other here.
+Result<sys::Fd> make_mailbox(RemoteCalls& calls, const stub::RemoteMemory& memory, pid_t pid,
+                             uint64_t scratch, int32_t fd_base, const FdLimits& limits) {
+  TESS_TRY(calls.call("socketpair", SYS_socketpair,
+                      {AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, scratch}));
+  struct Pair {
+    int32_t ours;
+    int32_t theirs;
+  };
+  TESS_TRY_ASSIGN(const Pair pair, memory.get<Pair>(scratch));
+  auto ours = fetch_fd(pid, pair.ours);
+  const Result<> placed =
+      duplicate_above_limit(calls, memory, scratch, pair.theirs, fd_base, limits);
+  for (const int32_t number : {pair.ours, pair.theirs}) {
+    TESS_TRY(calls.raw(SYS_close, {static_cast<uint64_t>(number)}));
+  }
+  TESS_TRY(placed);
+  return ours;
+}
+
+struct ThreadPlan {
+  Tracee tracee;
+  std::unique_ptr<RemoteCalls> calls;
+};
+
+Result<> write_slot(const stub::RemoteMemory& memory, const Tracee& tracee, RemoteCalls& calls,
+                    uint64_t region_base, uint32_t index, int32_t fd_base, int32_t tid,
+                    uint64_t sleep_started_ns) {
+  const uint64_t address = stub::slot_address(region_base, index);
+  auto slot = std::make_unique<stub::Slot>();
+  stub::make_slot(*slot, region_base, index, fd_base);
+  auto captured = capture_thread(tracee, calls, memory, address + kArgumentsOffset,
+                                 sleep_started_ns, slot->thread);
+  TESS_TRY(captured);
+  slot->thread.tid = tid;
+  return memory.put(address, *slot);
+}
+
+Result<> enter_stub(const Tracee& tracee, RemoteCalls& calls, uint64_t region_base,
+                    uint32_t index) {
+  constexpr uint64_t kCleanFlags = 0x202;
+  trace::Registers registers = calls.registers();
+  const uint64_t address = stub::slot_address(region_base, index);
+  registers.rip = region_base + stub::blob_header().entry_park;
+  registers.rdi = address;
+  registers.rsp = address + stub::kSlotSize;
+  registers.eflags = kCleanFlags;
+  registers.orig_rax = ~uint64_t{0};
+  registers.rax = 0;
+  TESS_TRY(tracee.set_registers(registers));
+  calls.release();  // signals stay blocked
+  return {};
+}
+
+}  // namespace
+
+int32_t innermost_id(pid_t pid, pid_t tid) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/task/" + std::to_string(tid) + "/status");
+  std::string line;
+  while (std::getline(status, line)) {
+    if (line.starts_with("NSpid:")) {
+      std::istringstream numbers(line.substr(6));
+      int32_t id = 0;
+      while (numbers >> id) {
+      }
+      return id;
+    }
+  }
+  return 0;
+}
+
+Result<uint64_t> choose_region(const std::vector<std::pair<uint64_t, uint64_t>>& used,
+                               uint64_t random) {
+  // A page of air on both sides, so that the kernel never merges the region with a neighbour.
+  constexpr uint64_t kAir = kRegionAlignment;
+  struct Hole {
+    uint64_t first;
+    uint64_t choices;
+  };
+  std::vector<Hole> holes;
+  uint64_t choices = 0;
+  uint64_t from = stub::kRegionLowest;
+  const auto add = [&](uint64_t end) {
+    const uint64_t first = (from + kAir + kRegionAlignment - 1) & ~(kRegionAlignment - 1);
+    if (end > first + stub::kRegionSize + kAir) {
+      holes.push_back({first, (end - kAir - stub::kRegionSize - first) / kRegionAlignment + 1});
+      choices += holes.back().choices;
+    }
+  };
+  for (const auto& [start, end] : used) {
+    if (start > from) {
+      add(std::min(start, stub::kRegionHighest));
+    }
+    from = std::max(from, end);
+    if (from >= stub::kRegionHighest) {
+      break;
+    }
+  }
+  if (from < stub::kRegionHighest) {
+    add(stub::kRegionHighest);
+  }
+  if (choices == 0) {
+    return fail(ErrorKind::kNotPossible,
+                "the process leaves no hole of 2 GiB in the middle of its address space");
+  }
+  uint64_t pick = random % choices;
+  for (const Hole& hole : holes) {
+    if (pick < hole.choices) {
+      return hole.first + pick * kRegionAlignment;
+    }
+    pick -= hole.choices;
+  }
+  return fail(ErrorKind::kFailed, "no hole was picked");  // not reached: pick < choices
+}
+
+Result<int32_t> choose_fd_base(const FdLimits& limits) {
+  constexpr uint64_t kHighSoftLimit = 65536;
+  constexpr uint64_t kNeeded = 64;  // mailbox and some threads
+  const auto first_free = static_cast<uint64_t>(limits.highest_open + 1);
+  if (limits.soft <= kHighSoftLimit) {
+    const uint64_t base = std::max(limits.soft, first_free);
+    if (limits.hard >= base + kNeeded) {
+      return static_cast<int32_t>(base);
+    }
+  }
+  const uint64_t wanted = std::max<uint64_t>(first_free + 1024, 4096);
+  const uint64_t space = 1 + stub::kSlotCount;
+  const uint64_t base = limits.hard >= wanted + space      ? wanted
+                        : limits.hard > space + first_free ? limits.hard - space
+                                                           : first_free;
+  if (limits.hard < base + kNeeded) {
+    return fail(ErrorKind::kNotPossible,
+                "the process has all but {} of its {} descriptors open; raise its limit (prlimit "
+                "--nofile)",
+                limits.hard - std::min(limits.hard, first_free), limits.hard);
+  }
+  return static_cast<int32_t>(base);
+}
+
+Result<Injected> put_stub_in(trace::Tracer& tracer, pid_t pid, uint64_t job,
+                             const SleepClock& sleeps) {
+  const std::vector<pid_t> tids = tracer.threads(pid);
+  if (tids.empty() || tids[0] != pid) {
+    return fail(ErrorKind::kNotPossible, "the first thread of process {} has ended", pid);
+  }
+  if (tids.size() > stub::kSlotCount) {
+    return fail(ErrorKind::kNotPossible, "process {} has {} threads; at most {} can move", pid,
+                tids.size(), stub::kSlotCount);
+  }
+  TESS_TRY_ASSIGN(const uint64_t site, trace::find_syscall_site(pid));
+  TESS_TRY_ASSIGN(const FdLimits limits, read_fd_limits(pid));
+  Injected injected;
+  TESS_TRY_ASSIGN(injected.placement.fd_base, choose_fd_base(limits));
+  std::random_device random;
+  const uint64_t dice = uint64_t{random()} << 32 | random();
+  TESS_TRY_ASSIGN(const uint64_t base, choose_region(read_ranges(pid), dice));
+  injected.placement.region_base = base;
+  TESS_TRY_ASSIGN(const stub::RemoteMemory memory, stub::RemoteMemory::open(pid));
+  const int32_t inner_pid = innermost_id(pid, pid);
+
+  std::vector<ThreadPlan> plans;
+  plans.reserve(tids.size());
+  for (const pid_t tid : tids) {
+    const Tracee tracee = Tracee::attached(tid);
+    TESS_TRY_ASSIGN(RemoteCalls calls, RemoteCalls::begin(tracer.hub(), tracee, site));
+    plans.push_back({tracee, std::make_unique<RemoteCalls>(std::move(calls))});
+  }
+  RemoteCalls& leader = *plans[0].calls;
+  TESS_TRY(leader.call(
+      "mmap of the stub's region", SYS_mmap,
+      {base, stub::kRegionSize, PROT_NONE,
+       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, ~uint64_t{0}, 0}));
+  RegionGuard guard(leader, base);
+  TESS_TRY(map_region(leader, base, tids.size()));
+  TESS_TRY(memory.write(base, stub::blob()));
+  const uint64_t scratch = stub::slot_address(base, 0) + kArgumentsOffset;
+  TESS_TRY_ASSIGN(injected.mailbox,
+                  make_mailbox(leader, memory, pid, scratch, injected.placement.fd_base, limits));
+  guard.also_close(injected.placement.fd_base);
+
+  stub::ControlBlock control = stub::make_control_block(
+      base, inner_pid, job, injected.placement.fd_base, injected.placement.fd_base);
+  control.in_use = static_cast<uint32_t>(tids.size());
+  control.fd_limit_soft = static_cast<uint32_t>(std::min<uint64_t>(limits.soft, UINT32_MAX));
+  for (uint32_t i = 0; i < tids.size(); ++i) {
+    control.slot_bitmap[i / 64] |= uint64_t{1} << (i % 64);
+  }
+  TESS_TRY(memory.put(base + stub::kControlOffset, control));
+  for (uint32_t i = 0; i < tids.size(); ++i) {
+    const int32_t tid = innermost_id(pid, tids[i]);
+    TESS_TRY(write_slot(memory, plans[i].tracee, *plans[i].calls, base, i,
+                        injected.placement.fd_base, tid, sleeps.started(tids[i])));
+    injected.tids.push_back(tid);
+  }
+  // Nothing can fail from here on but by the death of the process.
+  guard.release();
+  for (uint32_t i = 0; i < tids.size(); ++i) {
+    TESS_TRY(enter_stub(plans[i].tracee, *plans[i].calls, base, i));
+  }
+  for (const ThreadPlan& plan : plans) {
+    TESS_TRY(plan.tracee.resume());
+  }
+  tracer.mark_running(pid);
+  return injected;
+}
+
+Result<> take_stub_out(trace::Tracer& tracer, pid_t pid, const Placement& placement) {
+  TESS_TRY(tracer.hold(pid, kHoldTimeout));
+  const auto inside = [&](uint64_t address) {
+    return address - placement.region_base < stub::kRegionSize;
+  };
+  for (const pid_t tid : tracer.threads(pid)) {
+    TESS_TRY_ASSIGN(const trace::Registers registers, Tracee::attached(tid).registers());
+    if (inside(registers.rip) || inside(registers.rsp)) {
+      TESS_TRY(tracer.release(pid));
+      return fail(ErrorKind::kRetry, "thread {} is still leaving the stub", tid);
+    }
+  }
+  TESS_TRY_ASSIGN(const uint64_t site, trace::find_syscall_site(pid));
+  TESS_TRY_ASSIGN(RemoteCalls calls, RemoteCalls::begin(tracer.hub(), Tracee::attached(pid), site));
+  TESS_TRY(calls.call("munmap of the stub's region", SYS_munmap,
+                      {placement.region_base, stub::kRegionSize}));
+  TESS_TRY(calls.raw(SYS_close, {static_cast<uint64_t>(placement.fd_base)}));
+  return calls.finish();
+}
+
+}  // namespace tess::home

@@ -1,0 +1,55 @@
+// Puts the stub into a held native process, and takes it out again. Tracing thread only. Either the
+// whole of it succeeds or the process is as it was before, still held.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "home/sleep_clock.h"
+#include "stub/session.h"
+#include "sys/fd.h"
+#include "trace/tracer.h"
+
+namespace tess::home {
+
+// Where the stub is in a process.
+struct Placement {
+  uint64_t region_base = 0;
+  int32_t fd_base = 0;
+};
+
+struct Injected {
+  Placement placement;
+  sys::Fd mailbox;            // our end
+  std::vector<int32_t> tids;  // as the application sees them, by slot
+};
+
+// The process is held. On success all its threads are on their way into the stub, no longer held;
+// wait for kAllParked on the mailbox. `job` goes into the control block.
+Result<Injected> put_stub_in(trace::Tracer& tracer, pid_t pid, uint64_t job,
+                             const SleepClock& sleeps);
+
+// All threads have been released into kPhaseNative. Holds the process (leaving it held), makes sure
+// that nobody is in the region any more, unmaps it and closes the mailbox. kRetry: a thread is
+// still on its way out; nothing changed, the process runs.
+Result<> take_stub_out(trace::Tracer& tracer, pid_t pid, const Placement& placement);
+
+// Innermost id of a thread or process of ours: what it sees itself. 0 if it is gone.
+int32_t innermost_id(pid_t pid, pid_t tid);
+
+// A hole for the region, aligned to `alignment`, in the address space given as sorted (start, end)
+// pairs; `random` picks one of those possible. kNotPossible if there is none.
+Result<uint64_t> choose_region(const std::vector<std::pair<uint64_t, uint64_t>>& used,
+                               uint64_t random);
+
+// First of the descriptors that the stub takes: out of the application's sight if the limits allow.
+struct FdLimits {
+  uint64_t soft;
+  uint64_t hard;
+  int32_t highest_open;
+};
+Result<int32_t> choose_fd_base(const FdLimits& limits);
+
+}  // namespace tess::home

@@ -1,0 +1,151 @@
+#include "home/interrupted_call.h"
+
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#include <cerrno>
+
+namespace tess::home {
+namespace {
+
+// Kernel-internal results (include/linux/errno.h): never seen by programs, only by tracers.
+constexpr int64_t kRestartSys = -512;
+constexpr int64_t kRestartNoIntr = -513;
+constexpr int64_t kRestartNoHand = -514;
+constexpr int64_t kRestartBlock = -516;
+constexpr uint64_t kSyscallLength = 2;
+
+// Calls that return EINTR when their thread is only stopped and continued (signal(7)), so an EINTR
+// found in them here was made by our own stop, or belongs to a signal that is still pending and
+// will interrupt the repeated call again.
+bool returns_eintr_when_stopped(int64_t number) {
+  switch (number) {
+    case SYS_epoll_wait:
+    case SYS_epoll_pwait:
+    case SYS_epoll_pwait2:
+    case SYS_semop:
+    case SYS_semtimedop:
+    case SYS_rt_sigtimedwait:
+    case SYS_io_getevents:
+    case SYS_recvmmsg:
+    case SYS_accept:
+    case SYS_accept4:
+    case SYS_recvfrom:
+    case SYS_recvmsg:
+    case SYS_sendto:
+    case SYS_sendmsg:
+    case SYS_read:  // inotify
+      return true;
+    default:
+      return false;
+  }
+}
+
+void find_timeout(const trace::Registers& registers, InterruptedCall& call) {
+  using Timeout = InterruptedCall::Timeout;
+  const auto timespec_at = [&](uint64_t address) {
+    if (address != 0) {
+      call.timeout = Timeout::kTimespec;
+      call.timeout_value = address;
+    }
+  };
+  const auto milliseconds = [&](uint64_t value) {
+    if (static_cast<int32_t>(value) > 0) {
+      call.timeout = Timeout::kMilliseconds;
+      call.timeout_value = value & 0x7fffffff;
+    }
+  };
+  switch (call.number) {
+    case SYS_nanosleep:
+      timespec_at(registers.rdi);
+      call.remainder = registers.rsi;
+      break;
+    case SYS_clock_nanosleep:
+      if ((registers.rsi & TIMER_ABSTIME) == 0) {
+        timespec_at(registers.rdx);
+        call.remainder = registers.r10;
+      }
+      break;
+    case SYS_poll:
+      milliseconds(registers.rdx);
+      break;
+    case SYS_epoll_wait:
+    case SYS_epoll_pwait:
+      milliseconds(registers.r10);
+      break;
+    case SYS_epoll_pwait2:
+      timespec_at(registers.r10);
+      break;
+    case SYS_semtimedop:
+      timespec_at(registers.r10);
+      break;
+    case SYS_rt_sigtimedwait:
+      timespec_at(registers.rdx);
+      break;
+    default:  // select, pselect6, ppoll: the kernel writes what is left into the argument itself
+      break;
+  }
+}
+
+bool waits_until_absolute_time(const trace::Registers& registers) {
+  const auto operation = static_cast<int>(registers.rsi) & FUTEX_CMD_MASK;
+  return operation == FUTEX_WAIT_BITSET || operation == FUTEX_LOCK_PI ||
+         operation == FUTEX_WAIT_REQUEUE_PI;
+}
+
+}  // namespace
+
+InterruptedCall undo_interrupted_call(trace::Registers& registers) {
+  InterruptedCall call;
+  const auto number = static_cast<int64_t>(registers.orig_rax);
+  const auto result = static_cast<int64_t>(registers.rax);
+  registers.orig_rax = ~uint64_t{0};
+  if (number < 0) {
+    return call;
+  }
+  const bool restarts = result == kRestartSys || result == kRestartNoIntr ||
+                        result == kRestartNoHand || result == kRestartBlock ||
+                        (result == -EINTR && returns_eintr_when_stopped(number));
+  if (!restarts) {
+    return call;
+  }
+  call.number = number;
+  if (result == kRestartBlock && number == SYS_futex && !waits_until_absolute_time(registers)) {
+    // A relative wait: EINTR is a spurious wake-up, which every user of a futex must expect anyway.
+    registers.rax = static_cast<uint64_t>(-EINTR);
+    return call;
+  }
+  call.repeated = true;
+  registers.rip -= kSyscallLength;
+  registers.rax = static_cast<uint64_t>(number);
+  find_timeout(registers, call);
+  return call;
+}
+
+void set_gregs(stub::ThreadContext& context, const trace::Registers& r) {
+  uint64_t* const g = context.gregs;
+  g[stub::kR8] = r.r8;
+  g[stub::kR9] = r.r9;
+  g[stub::kR10] = r.r10;
+  g[stub::kR11] = r.r11;
+  g[stub::kR12] = r.r12;
+  g[stub::kR13] = r.r13;
+  g[stub::kR14] = r.r14;
+  g[stub::kR15] = r.r15;
+  g[stub::kRdi] = r.rdi;
+  g[stub::kRsi] = r.rsi;
+  g[stub::kRbp] = r.rbp;
+  g[stub::kRbx] = r.rbx;
+  g[stub::kRdx] = r.rdx;
+  g[stub::kRax] = r.rax;
+  g[stub::kRcx] = r.rcx;
+  g[stub::kRsp] = r.rsp;
+  g[stub::kRip] = r.rip;
+  g[stub::kEflags] = r.eflags;
+  g[stub::kCsGsFs] = (r.cs & 0xffff) | (r.ss & 0xffff) << 48;
+  context.fs_base = r.fs_base;
+  context.gs_base = r.gs_base;
+}
+
+}  // namespace tess::home

@@ -1,0 +1,30 @@
+// What becomes of a system call in which a thread was stopped: its context is written as if the
+// call had not started yet (or had returned EINTR, where that is all that is true everywhere), so
+// that it can go on on another machine. Pure: no system calls.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "stub/abi.h"
+#include "trace/tracee.h"
+
+namespace tess::home {
+
+struct InterruptedCall {
+  bool repeated = false;  // registers now stand before the call
+  int64_t number = -1;
+  // The call sleeps for a relative time; where its argument lies and how it is written.
+  enum class Timeout { kNone, kMilliseconds, kTimespec } timeout = Timeout::kNone;
+  uint64_t timeout_value = 0;  // milliseconds, or the address of the timespec
+  uint64_t remainder =
+      0;  // address of the timespec into which the kernel has put what is left, 0: nowhere
+};
+
+// Changes `registers` in place.
+InterruptedCall undo_interrupted_call(trace::Registers& registers);
+
+// General registers in the order of a signal frame.
+void set_gregs(stub::ThreadContext& context, const trace::Registers& registers);
+
+}  // namespace tess::home

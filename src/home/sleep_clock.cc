@@ -1,0 +1,167 @@
+#include "home/sleep_clock.h"
+
+#include <sched.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "trace/tracer.h"
+
+namespace tess::home {
+namespace {
+
+constexpr double kNsPerMs = 1e6;
+
+std::string task_path(pid_t pid, pid_t tid, const char* name) {
+  return "/proc/" + std::to_string(pid) + "/task/" + std::to_string(tid) + "/" + name;
+}
+
+uint64_t monotonic_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+// "name   :   value" of a sched file.
+std::optional<double> sched_field(const std::string& path, const char* name) {
+  std::ifstream file(path);
+  std::string line;
+  while (std::getline(file, line)) {
+    if (line.starts_with(name)) {
+      const size_t colon = line.find(':');
+      return colon == std::string::npos ? std::nullopt
+                                        : std::optional(std::atof(line.c_str() + colon + 1));
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<uint64_t> voluntary_switches(pid_t pid, pid_t tid) {
+  std::ifstream status(task_path(pid, tid, "status"));
+  std::string line;
+  while (std::getline(status, line)) {
+    if (line.starts_with("voluntary_ctxt_switches:")) {
+      return std::stoull(line.substr(24));
+    }
+  }
+  return std::nullopt;
+}
+
+bool in_timed_call(pid_t pid, pid_t tid) {
+  std::ifstream file(task_path(pid, tid, "syscall"));
+  std::string word;
+  file >> word;
+  switch (std::atol(word.c_str())) {
+    case SYS_nanosleep:
+    case SYS_clock_nanosleep:
+    case SYS_poll:
+      return word != "running" && word != "-1" && word != "0";
+    case SYS_epoll_wait:
+    case SYS_epoll_pwait:
+    case SYS_epoll_pwait2:
+    case SYS_semtimedop:
+    case SYS_rt_sigtimedwait:
+      return true;
+    default:
+      return false;
+  }
+}
+
+int last_cpu(pid_t pid, pid_t tid) {
+  std::ifstream file(task_path(pid, tid, "stat"));
+  std::string text;
+  std::getline(file, text);
+  std::istringstream rest(text.substr(std::min(text.size(), text.rfind(')') + 1)));
+  std::string field;
+  constexpr int kProcessorAfterName =
+      37;  // field 39 of proc(5), counted from the one after the name
+  for (int i = 0; i < kProcessorAfterName; ++i) {
+    rest >> field;
+  }
+  return rest ? std::atoi(field.c_str()) : -1;
+}
+
+// The scheduler's clock differs between processors (it leaves out interrupts and stolen time), so
+// it is compared with CLOCK_MONOTONIC on the processor in question: right after a short sleep the
+// scheduler has just noted the time at which we came back.
+std::optional<double> clock_offset_ns(int cpu) {
+  cpu_set_t wanted;
+  CPU_ZERO(&wanted);
+  CPU_SET(static_cast<size_t>(cpu), &wanted);
+  if (::sched_setaffinity(0, sizeof(wanted), &wanted) != 0) {
+    return std::nullopt;
+  }
+  const timespec shortest{.tv_sec = 0, .tv_nsec = 1'000};
+  ::nanosleep(&shortest, nullptr);
+  const auto now = static_cast<double>(monotonic_ns());
+  const auto own = sched_field("/proc/thread-self/sched", "se.exec_start");
+  return own ? std::optional(now - *own * kNsPerMs) : std::nullopt;
+}
+
+}  // namespace
+
+SleepClock SleepClock::look_before_hold(pid_t pid) {
+  SleepClock clock;
+  struct Sleeper {
+    pid_t tid;
+    int cpu;
+    double exec_start_ms;
+    uint64_t switches;
+  };
+  std::vector<Sleeper> sleepers;
+  for (const pid_t tid : trace::list_threads(pid)) {
+    if (!in_timed_call(pid, tid)) {
+      continue;
+    }
+    const auto switches = voluntary_switches(pid, tid);
+    const auto exec_start = sched_field(task_path(pid, tid, "sched"), "se.exec_start");
+    const int cpu = last_cpu(pid, tid);
+    if (switches && exec_start && cpu >= 0) {
+      sleepers.push_back({tid, cpu, *exec_start, *switches});
+    }
+  }
+  if (sleepers.empty()) {
+    return clock;
+  }
+  cpu_set_t old;
+  if (::sched_getaffinity(0, sizeof(old), &old) != 0) {
+    return clock;
+  }
+  std::map<int, std::optional<double>> offsets;
+  for (const Sleeper& sleeper : sleepers) {
+    auto [it, fresh] = offsets.try_emplace(sleeper.cpu);
+    if (fresh) {
+      it->second = clock_offset_ns(sleeper.cpu);
+    }
+    if (it->second) {
+      const double started = sleeper.exec_start_ms * kNsPerMs + *it->second;
+      clock.entries_[sleeper.tid] = {.started_ns = static_cast<uint64_t>(std::max(started, 0.0)),
+                                     .voluntary_switches = sleeper.switches};
+    }
+  }
+  ::sched_setaffinity(0, sizeof(old), &old);
+  return clock;
+}
+
+void SleepClock::confirm_after_hold(pid_t pid) {
+  // Going to sleep was one switch, standing in our stop is the next: any more and the thread has
+  // run in between.
+  std::erase_if(entries_, [&](const auto& entry) {
+    const auto switches = voluntary_switches(pid, entry.first);
+    return !switches || *switches != entry.second.voluntary_switches + 1;
+  });
+}
+
+uint64_t SleepClock::started(pid_t tid) const {
+  const auto it = entries_.find(tid);
+  return it == entries_.end() ? 0 : it->second.started_ns;
+}
+
+}  // namespace tess::home

@@ -1,0 +1,109 @@
+#include "home/thread_capture.h"
+
+#include <signal.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+
+namespace tess::home {
+namespace {
+
+constexpr int64_t kSecond = 1'000'000'000;
+
+int64_t monotonic_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * kSecond + now.tv_nsec;
+}
+
+// End of a relative sleep that was interrupted, on the home's CLOCK_MONOTONIC; 0: not known, the
+// call starts afresh.
+uint64_t deadline_of(const InterruptedCall& call, const stub::RemoteMemory& memory,
+                     uint64_t sleep_started_ns) {
+  int64_t length = static_cast<int64_t>(call.timeout_value) * 1'000'000;
+  if (call.timeout == InterruptedCall::Timeout::kTimespec) {
+    struct {
+      int64_t seconds;
+      int64_t nanoseconds;
+    } time{};
+    static_assert(sizeof(time) == 16);
+    const bool left_known = call.remainder != 0;
+    const auto read = memory.read(left_known ? call.remainder : call.timeout_value,
+                                  std::as_writable_bytes(std::span(&time, 1)));
+    if (!read || time.seconds < 0 || time.seconds > (int64_t{1} << 32)) {
+      return 0;
+    }
+    length = time.seconds * kSecond + time.nanoseconds;
+    if (left_known) {
+      return static_cast<uint64_t>(monotonic_ns() + length);
+    }
+  }
+  return sleep_started_ns == 0 ? 0 : sleep_started_ns + static_cast<uint64_t>(length);
+}
+
+Result<> capture_altstack(trace::RemoteCalls& calls, const stub::RemoteMemory& memory,
+                          uint64_t scratch, stub::ThreadContext& context) {
+  static_assert(sizeof(stack_t) == 24);
+  stack_t stack{};
+  TESS_TRY(calls.call("sigaltstack", SYS_sigaltstack, {0, scratch}));
+  TESS_TRY_ASSIGN(stack, memory.get<stack_t>(scratch));
+  context.altstack_sp = reinterpret_cast<uint64_t>(stack.ss_sp);
+  context.altstack_size = stack.ss_size;
+  // The kernel answers SS_ONSTACK by looking at rsp, which is not where the application's is during
+  // a remote call only by chance: remote calls keep rsp. It must not go into a later sigaltstack
+  // call.
+  context.altstack_flags = static_cast<uint32_t>(stack.ss_flags) & ~uint32_t{SS_ONSTACK};
+  return {};
+}
+
+}  // namespace
+
+Result<> capture_thread(const trace::Tracee& tracee, trace::RemoteCalls& calls,
+                        const stub::RemoteMemory& memory, uint64_t scratch,
+                        uint64_t sleep_started_ns, stub::ThreadContext& context) {
+  TESS_TRY_ASSIGN(const std::vector<std::byte> xstate, tracee.xstate());
+  if (!stub::set_xsave(context, xstate)) {
+    return fail(ErrorKind::kNotPossible,
+                "thread {} uses {} bytes of extended CPU state (AMX?), more than can be moved",
+                tracee.tid(), xstate.size());
+  }
+  trace::Registers registers = calls.registers();
+  const InterruptedCall call = undo_interrupted_call(registers);
+  set_gregs(context, registers);
+  context.repeat_number = -1;
+  if (call.repeated && call.timeout != InterruptedCall::Timeout::kNone) {
+    context.repeat_deadline_ns = deadline_of(call, memory, sleep_started_ns);
+    if (context.repeat_deadline_ns != 0) {
+      context.repeat_number = static_cast<int32_t>(call.number);
+      context.repeat_rip = registers.rip;
+    }
+  }
+  context.signal_mask = calls.signal_mask();
+  TESS_TRY(capture_altstack(calls, memory, scratch, context));
+
+  uint64_t head = 0;
+  size_t size = 0;
+  if (::syscall(SYS_get_robust_list, tracee.tid(), &head, &size) < 0) {
+    return fail_errno("get_robust_list of thread {}", tracee.tid());
+  }
+  context.robust_list_head = head;
+  context.robust_list_size = size;
+  if (const auto rseq = tracee.rseq(); rseq) {
+    context.rseq_address = rseq->address;
+    context.rseq_size = rseq->size;
+    context.rseq_signature = rseq->signature;
+  }
+  std::ifstream comm("/proc/" + std::to_string(tracee.tid()) + "/comm");
+  std::string name;
+  std::getline(comm, name);
+  std::memset(context.comm, 0, sizeof(context.comm));
+  std::memcpy(context.comm, name.data(), std::min(name.size(), sizeof(context.comm) - 1));
+  return {};
+}
+
+}  // namespace tess::home

@@ -1,0 +1,231 @@
+#include "migrate/eligibility.h"
+
+#include <elf.h>
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <climits>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <set>
+#include <sstream>
+
+#include "memory/address_space.h"
+#include "migrate/sharing.h"
+
+namespace tess::migrate {
+namespace {
+
+using Reasons = std::vector<std::string>;
+constexpr unsigned kKernelThreadFlag = 0x00200000;  // PF_KTHREAD, field 9 of /proc/PID/stat
+
+std::map<std::string, std::string> read_status(const std::string& directory) {
+  std::map<std::string, std::string> fields;
+  std::ifstream file(directory + "/status");
+  std::string line;
+  while (std::getline(file, line)) {
+    const size_t colon = line.find(':');
+    if (colon == std::string::npos) {
+      continue;
+    }
+    const size_t value = line.find_first_not_of(" \t", colon + 1);
+    fields[line.substr(0, colon)] = value == std::string::npos ? "" : line.substr(value);
+  }
+  return fields;
+}
+
+bool is_kernel_thread(const std::string& directory) {
+  std::ifstream file(directory + "/stat");
+  std::string text;
+  std::getline(file, text);
+  std::istringstream rest(text.substr(std::min(text.size(), text.rfind(')') + 1)));
+  std::string state;
+  long ignored = 0;
+  unsigned flags = 0;
+  rest >> state;
+  for (int field = 4; field < 9; ++field) {
+    rest >> ignored;
+  }
+  rest >> flags;
+  return (flags & kKernelThreadFlag) != 0;
+}
+
+int innermost(const std::string& ids) {
+  std::istringstream numbers(ids);
+  int id = 0;
+  while (numbers >> id) {
+  }
+  return id;
+}
+
+std::string read_link(const std::string& path) {
+  char target[PATH_MAX];
+  const ssize_t n = ::readlink(path.c_str(), target, sizeof(target));
+  return n > 0 ? std::string(target, static_cast<size_t>(n)) : std::string();
+}
+
+void check_state(pid_t pid, std::map<std::string, std::string>& status,
+                 const EligibilityOptions& options, Reasons& reasons) {
+  const char state = status["State"].empty() ? '?' : status["State"][0];
+  if (state == 'T') {
+    reasons.push_back(fmt::format(
+        "process {} is stopped by a signal; continue it first (kill -CONT {})", pid, pid));
+  }
+  const long tracer = std::atol(status["TracerPid"].c_str());
+  if (tracer != 0 && tracer != options.own_tracer) {
+    reasons.push_back(fmt::format(
+        "process {} is being traced by process {} (a debugger or strace); end that first", pid,
+        tracer));
+  }
+  const long seccomp = std::atol(status["Seccomp"].c_str());
+  if (seccomp != 0) {
+    reasons.push_back(fmt::format(
+        "process {} has confined itself with seccomp{}; such processes stay at home for now", pid,
+        seccomp == 2 ? " filters" : ""));
+  }
+  if (const auto features = status.find("x86_Thread_features");
+      features != status.end() && features->second.find("shstk") != std::string::npos) {
+    reasons.push_back(fmt::format(
+        "process {} runs with a hardware shadow stack, which cannot be moved; start it with "
+        "GLIBC_TUNABLES=glibc.cpu.x86_shstk=off",
+        pid));
+  }
+}
+
+void check_threads(pid_t pid, const std::string& directory, Reasons& reasons) {
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(directory + "/task", error), end; !error && it != end;
+       it.increment(error)) {
+    const std::string tid = it->path().filename().string();
+    auto status = read_status(it->path().string());
+    if (std::atoi(tid.c_str()) == pid && !status["State"].empty() && status["State"][0] == 'Z') {
+      reasons.push_back(fmt::format(
+          "the first thread of process {} has ended while others go on; such a process stays",
+          pid));
+    }
+  }
+}
+
+void check_program(pid_t pid, const std::string& directory, Reasons& reasons) {
+  std::ifstream exe(directory + "/exe", std::ios::binary);
+  unsigned char ident[EI_NIDENT] = {};
+  exe.read(reinterpret_cast<char*>(ident), sizeof(ident));
+  if (exe && std::memcmp(ident, ELFMAG, SELFMAG) == 0 && ident[EI_CLASS] != ELFCLASS64) {
+    reasons.push_back(
+        fmt::format("process {} is a 32-bit program ({}); only 64-bit programs can move", pid,
+                    read_link(directory + "/exe")));
+  }
+}
+
+void check_descriptors(pid_t pid, const std::string& directory, Reasons& reasons) {
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(directory + "/fd", error), end; !error && it != end;
+       it.increment(error)) {
+    if (read_link(it->path().string()) == "anon_inode:[io_uring]") {
+      reasons.push_back(fmt::format(
+          "process {} uses io_uring (descriptor {}), whose rings are memory shared with the "
+          "kernel; "
+          "most programs have an option or variable to do without (UV_USE_IO_URING=0 for node)",
+          pid, it->path().filename().string()));
+    }
+  }
+}
+
+std::string range_name(const memory::Mapping& mapping) {
+  return fmt::format("{:x}-{:x}{}{}", mapping.start, mapping.end, mapping.path.empty() ? "" : " ",
+                     mapping.path);
+}
+
+void check_mapping(pid_t pid, const memory::Mapping& mapping, Reasons& reasons) {
+  if (mapping.special()) {
+    return;
+  }
+  const auto add = [&](std::string_view what, std::string_view advice) {
+    reasons.push_back(
+        fmt::format("process {} has {} mapped ({}); {}", pid, what, range_name(mapping), advice));
+  };
+  if ((mapping.traits & memory::kTraitSysv) != 0) {
+    add("System V shared memory", "a program that can use POSIX or file mappings instead can move");
+  } else if ((mapping.traits & memory::kTraitHugetlb) != 0) {
+    add("pages of the hugetlb pool", "use transparent huge pages (madvise) instead");
+  } else if ((mapping.traits & memory::kTraitAio) != 0) {
+    add("a ring of kernel asynchronous I/O (io_setup)", "turn libaio off in the program");
+  } else if ((mapping.traits & (memory::kTraitIo | memory::kTraitPfnMap | memory::kTraitDevice)) !=
+             0) {
+    add("a device's memory", "it stays where the device is");
+  } else if (mapping.path.starts_with("anon_inode:")) {
+    add("a kernel object", "it stays at home while it uses that");
+  } else if ((mapping.traits & memory::kTraitUserfault) != 0) {
+    add("memory under its own userfaultfd", "it stays at home while it uses that");
+  } else if ((mapping.traits & memory::kTraitSealed) != 0) {
+    add("sealed memory (mseal)", "it cannot be put back after a move");
+  } else if (mapping.prot == PROT_EXEC) {
+    add("execute-only memory", "it cannot be read and so not be moved");
+  }
+}
+
+void check_memory(pid_t pid, Reasons& reasons) {
+  const auto mappings = memory::read_address_space(pid);
+  if (!mappings) {
+    reasons.push_back(fmt::format("the memory of process {} cannot be read: {}", pid,
+                                  mappings.error().message()));
+    return;
+  }
+  const size_t before = reasons.size();
+  constexpr size_t kListedMax = 5;
+  for (const memory::Mapping& mapping : *mappings) {
+    if (reasons.size() - before < kListedMax) {
+      check_mapping(pid, mapping, reasons);
+    }
+  }
+  for (const Sharer& sharer : find_mapping_sharers(pid, *mappings)) {
+    reasons.push_back(fmt::format(
+        "process {} shares writable memory ({}) with process {} ({}), which stays; memory "
+        "cannot be shared between machines yet",
+        pid, sharer.what.empty() ? "anonymous" : sharer.what, sharer.pid, sharer.command));
+  }
+  for (const Sharer& sharer : find_clone_sharers(pid)) {
+    reasons.push_back(
+        fmt::format("process {} shares {} with process {} ({}), made by vfork or clone; try again "
+                    "when that one "
+                    "has executed its program or ended",
+                    pid, sharer.what, sharer.pid, sharer.command));
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> check_eligibility(pid_t pid, const EligibilityOptions& options) {
+  const std::string directory = "/proc/" + std::to_string(pid);
+  auto status = read_status(directory);
+  if (pid <= 0 || status.empty()) {
+    return {fmt::format("there is no process {}", pid)};
+  }
+  if (std::atol(status["Tgid"].c_str()) != pid) {
+    return {fmt::format("{} is a thread of process {}; name the process", pid, status["Tgid"])};
+  }
+  if (is_kernel_thread(directory)) {
+    return {fmt::format("{} is a kernel thread ({}), part of this machine", pid, status["Name"])};
+  }
+  const char state = status["State"].empty() ? '?' : status["State"][0];
+  if (state == 'X' || (state == 'Z' && status["Threads"] == "1")) {
+    return {fmt::format("process {} has ended and only waits for its parent {} to take its status",
+                        pid, status["PPid"])};
+  }
+  if (innermost(status["NSpid"]) == 1) {
+    return {fmt::format("process {} is the init (pid 1) of {}, which everything there depends on",
+                        pid, pid == 1 ? "this machine" : "its container")};
+  }
+  Reasons reasons;
+  check_state(pid, status, options, reasons);
+  check_threads(pid, directory, reasons);
+  check_program(pid, directory, reasons);
+  check_descriptors(pid, directory, reasons);
+  check_memory(pid, reasons);
+  return reasons;
+}
+
+}  // namespace tess::migrate

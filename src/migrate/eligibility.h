@@ -1,0 +1,21 @@
+// Whether a process can move, in words. Reads /proc only: the process is not touched. What can be
+// seen only by ptrace (32-bit code in a 64-bit program, AMX state) is found when it is captured,
+// and refused there.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+namespace tess::migrate {
+
+struct EligibilityOptions {
+  pid_t own_tracer = 0;  // a tracer that is no obstacle: the agent itself
+};
+
+// Reasons against, each a sentence that says what and what to do. Empty: nothing forbids a move.
+// `pid` in the caller's pid namespace.
+std::vector<std::string> check_eligibility(pid_t pid, const EligibilityOptions& options = {});
+
+}  // namespace tess::migrate

@@ -1,0 +1,93 @@
+#include "migrate/sharing.h"
+
+#include <linux/kcmp.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <tuple>
+
+namespace tess::migrate {
+namespace {
+
+using FileId = std::tuple<unsigned, unsigned, unsigned long>;
+
+std::vector<pid_t> other_processes(pid_t pid) {
+  std::vector<pid_t> pids;
+  std::error_code error;
+  for (std::filesystem::directory_iterator it("/proc", error), end; !error && it != end;
+       it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    if (name.find_first_not_of("0123456789") == std::string::npos && std::stol(name) != pid) {
+      pids.push_back(static_cast<pid_t>(std::stol(name)));
+    }
+  }
+  return pids;
+}
+
+std::string command_of(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/comm");
+  std::string name;
+  std::getline(file, name);
+  return name;
+}
+
+// Only writable ones can carry a change from one process to the other.
+bool carries_changes(const memory::Mapping& mapping) {
+  return mapping.shared() &&
+         (mapping.kind == memory::MappingKind::kAnonShared || (mapping.prot & PROT_WRITE) != 0 ||
+          (mapping.traits & memory::kTraitMayWrite) != 0);
+}
+
+}  // namespace
+
+std::vector<Sharer> find_mapping_sharers(pid_t pid, const std::vector<memory::Mapping>& mappings) {
+  std::map<FileId, std::string> wanted;
+  for (const memory::Mapping& mapping : mappings) {
+    if (carries_changes(mapping)) {
+      wanted[{mapping.dev_major, mapping.dev_minor, mapping.inode}] = mapping.path;
+    }
+  }
+  std::vector<Sharer> sharers;
+  if (wanted.empty()) {
+    return sharers;
+  }
+  for (const pid_t other : other_processes(pid)) {
+    std::ifstream maps("/proc/" + std::to_string(other) + "/maps");
+    std::string line;
+    while (std::getline(maps, line)) {
+      char permissions[5] = {};
+      unsigned major = 0;
+      unsigned minor = 0;
+      unsigned long inode = 0;
+      if (std::sscanf(line.c_str(), "%*x-%*x %4s %*x %x:%x %lu", permissions, &major, &minor,
+                      &inode) != 4 ||
+          permissions[3] != 's') {
+        continue;
+      }
+      if (const auto it = wanted.find({major, minor, inode}); it != wanted.end()) {
+        sharers.push_back({other, command_of(other), it->second});
+        break;
+      }
+    }
+  }
+  return sharers;
+}
+
+std::vector<Sharer> find_clone_sharers(pid_t pid) {
+  std::vector<Sharer> sharers;
+  for (const pid_t other : other_processes(pid)) {
+    if (::syscall(SYS_kcmp, pid, other, KCMP_VM, 0, 0) == 0) {
+      sharers.push_back({other, command_of(other), "its whole memory"});
+    } else if (::syscall(SYS_kcmp, pid, other, KCMP_FILES, 0, 0) == 0) {
+      sharers.push_back({other, command_of(other), "its descriptor table"});
+    }
+  }
+  return sharers;
+}
+
+}  // namespace tess::migrate

@@ -1,0 +1,25 @@
+// With whom a process shares its memory or its descriptor table. Looks through /proc; a process
+// that ends meanwhile counts as gone.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "memory/address_space.h"
+
+namespace tess::migrate {
+
+struct Sharer {
+  pid_t pid;
+  std::string command;
+  std::string what;  // the mapping's name, "its whole memory", "its descriptor table"
+};
+
+// Other processes that have one of these mappings too (writable shared memory and files).
+std::vector<Sharer> find_mapping_sharers(pid_t pid, const std::vector<memory::Mapping>& mappings);
+// Other processes made by clone with CLONE_VM or CLONE_FILES but without CLONE_THREAD.
+std::vector<Sharer> find_clone_sharers(pid_t pid);
+
+}  // namespace tess::migrate
