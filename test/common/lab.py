@@ -21,12 +21,12 @@ class LabError(Exception):
 
 
 def find_binaries():
-    """Folder that holds tess, tessd and tess-agent: $TESS_BIN, else the newest build/*/bin."""
-    if os.environ.get("TESS_BIN"):
-        return Path(os.environ["TESS_BIN"]).resolve()
+    """Folder that holds tess, tessd and tess-agent: $TESS_BIN_DIR, else the newest build/*/bin."""
+    if os.environ.get("TESS_BIN_DIR"):
+        return Path(os.environ["TESS_BIN_DIR"]).resolve()
     built = [p.parent for p in ROOT.glob("build/*/bin/tess")]
     if not built:
-        raise LabError("no tess in build/*/bin: build it first, or set TESS_BIN")
+        raise LabError("no tess in build/*/bin: build it first, or set TESS_BIN_DIR")
     return max(built, key=lambda p: (p / "tess").stat().st_mtime)
 
 
@@ -47,6 +47,7 @@ class Lab:
         self.tess = str(self.bin_dir / "tess")
         self.running = False
         self._owner = os.getpid()
+        self._node_pids = {}
         atexit.register(self.down)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda s, _frame: sys.exit(128 + s))
@@ -100,36 +101,36 @@ class Lab:
     def status(self):
         """Node name -> its entry in `tess lab status --json`."""
         data = json.loads(self._tess(["lab", "status", "--name", self.name, "--json"], 20))
-        if isinstance(data, dict):
-            data = data.get("nodes", data)
-        if isinstance(data, dict):
-            return {name: entry for name, entry in data.items() if isinstance(entry, dict)}
-        return {(entry.get("node") or entry.get("name")): entry for entry in data}
+        return {entry["name"]: entry for entry in data["nodes"]}
 
     def node_pid(self, node):
-        entry = self.status()[node]
-        for key in ("pid", "init_pid", "init"):
-            if entry.get(key):
-                return int(entry[key])
-        raise LabError(f"lab status gives no pid for {node}: {entry}")
+        """Machine-side pid of the node's process 1; the same for the lab's whole life."""
+        if node not in self._node_pids:
+            self._node_pids[node] = int(self.status()[node]["pid"])
+        return self._node_pids[node]
 
     def processes(self, node):
-        """Machine-side pids of every process in a node: those whose pid namespace is the node's or below it."""
+        """Machine-side pids of every process in a node: those in its pid namespace and their descendants (which may be in
+        namespaces below it, as bodies are)."""
         init = self.node_pid(node)
-        children = {}
+        namespace = os.readlink(f"/proc/{init}/ns/pid")
+        children, queue = {}, []
         for entry in os.listdir("/proc"):
             if entry.isdigit():
                 try:
                     parent = int(Path(f"/proc/{entry}/stat").read_text().rsplit(")", 1)[1].split()[1])
+                    if os.readlink(f"/proc/{entry}/ns/pid") == namespace:
+                        queue.append(int(entry))
                 except (OSError, IndexError):
                     continue
                 children.setdefault(parent, []).append(int(entry))
-        found, queue = [], [init]
+        found = set()
         while queue:
             pid = queue.pop()
-            found.append(pid)
-            queue.extend(children.get(pid, []))
-        return found
+            if pid not in found:
+                found.add(pid)
+                queue.extend(children.get(pid, []))
+        return sorted(found)
 
     def evidence(self):
         """Text for a failure message: lab status, every node's processes and logs."""

@@ -126,7 +126,7 @@ def _pause(program, seconds):
         time.sleep(min(0.01, max(0.0, end - time.monotonic())))
 
 
-def play(case, placement, seed, argv, work, environment, tess, outside=None):
+def play(case, placement, seed, argv, work, environment, tess, outside=None, hold=0.0):
     """Runs the case once under a placement; returns an Outcome or raises CaseFailure with evidence in its text."""
     moves = moves_of(placement, seed, case)
     mover = Mover(tess, case, random.Random(f"who/{case.name}/{placement}/{seed}"))
@@ -147,6 +147,7 @@ def play(case, placement, seed, argv, work, environment, tess, outside=None):
             program.wait_for(lambda: mover.is_away(program.pid), "tess ps to show the job on n2")
             mover.done += 1
         _talk(program, steps, moves, mover)
+        _pause(program, hold)
         notes = companion.finish() if companion else []
         companion = None
         if case.finish == "stop":

@@ -38,6 +38,7 @@ def parse(argv):
     parser.add_argument("--placement", help="start, mid, hops, hopsN, back20, native or all", default="all")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--native", action="store_true", help="only two native runs, no lab")
+    parser.add_argument("--hold", type=float, default=0.0, help="let each run go on for that many seconds before it is ended")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--names", action="store_true", help="case names only, for ctest")
     parser.add_argument("--programs", default=str(labs.ROOT / "build" / "test-programs"), help="where test programs are built")
@@ -78,7 +79,7 @@ class Runner:
         self.work.mkdir(parents=True)
         argv = [self._fill(part) for part in self.case.argv]
         return plan.play(self.case, placement, self.options.seed, argv, self.work, self.environment, self.options.tess,
-                         self.outside)
+                         self.outside, self.options.hold)
 
     def run_native(self):
         first, second = self.once("native"), self.once("native")
@@ -143,7 +144,8 @@ def in_lab(options, chosen):
         with labs.Lab(f"mig-{os.getpid()}", 4, bin_dir=Path(options.tess).parent if options.tess else None) as lab:
             outsides.Server(lab, base / "outside.sock").start()
             argv = ["/usr/bin/python3", HERE / "run.py", "--inside", base, "--tess", lab.tess, "--programs", options.programs,
-                    "--placement", options.placement, "--seed", options.seed]
+                    "--placement", options.placement, "--seed", options.seed,
+                    "--hold", options.hold]
             for case in chosen:
                 argv += ["--case", case.name]
             limit = sum(case.deadline * (2 + 3 * len(case.placements)) + 60 for case in chosen)

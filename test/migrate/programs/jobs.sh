@@ -12,9 +12,10 @@ round() {
   while jobs -l %% > jobs.out; ! grep -q Stopped jobs.out; do :; done
   out+="stopped "
   kill -CONT $sleeper
-  kill -TERM %%
-  local status  # 147: bash has not yet seen that it was continued
-  while wait -f $sleeper 2> /dev/null; status=$?; [ $status = 147 ]; do :; done
+  while jobs -l %% > jobs.out; ! grep -q Running jobs.out; do :; done
+  kill -KILL $sleeper
+  wait -f $sleeper
+  local status=$?
   out+="wait=$status "
   (exit 37) & wait $!; out+="exit=$? "
   kill -USR1 $$; kill -USR1 $$
