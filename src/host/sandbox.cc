@@ -1,15 +1,19 @@
 #include "host/sandbox.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <charconv>
+#include <cstdlib>
 #include <cstring>
+#include <sstream>
 #include <string_view>
 
 #include "base/log.h"
@@ -163,6 +167,10 @@ Result<sys::Fd> Sandbox::wait_reply() {
 
 Result<sys::Fd> Sandbox::ask(const InitRequest& request, int fd) {
   const std::lock_guard guard(mutex_);
+  return ask_locked(request, fd);
+}
+
+Result<sys::Fd> Sandbox::ask_locked(const InitRequest& request, int fd) {
   const std::span<const int> fds(&fd, fd >= 0 ? 1 : 0);
   TESS_TRY(sys::send_message(requests_, std::as_bytes(std::span(&request, 1)), fds));
   return wait_reply();
@@ -185,7 +193,14 @@ Result<Sandbox::BodyProcess> Sandbox::process_of(sys::Fd pidfd) {
 
 Result<Sandbox::BodyProcess> Sandbox::spawn(int32_t pid, uint64_t region_base, uint32_t slot,
                                             uint64_t job, const sys::Fd& mailbox) {
-  auto pidfd = ask({InitCommand::kSpawn, pid, region_base, job, slot}, mailbox.get());
+  auto pidfd = [&] {
+    const std::lock_guard guard(mutex_);
+    auto answer = ask_locked({InitCommand::kSpawn, pid, region_base, job, slot}, mailbox.get());
+    if (answer) {
+      spawned_.insert(pid);
+    }
+    return answer;
+  }();
   if (!pidfd && pidfd.error().sys_errno() == EEXIST) {
     return fail(ErrorKind::kNotPossible, "pid {} is taken in the sandbox of this job", pid);
   }
@@ -210,6 +225,34 @@ Result<Sandbox::BodyProcess> Sandbox::open(int32_t pid) {
   return process_of(std::move(*pidfd));
 }
 
+std::vector<Sandbox::Child> Sandbox::children() {
+  std::vector<Child> found;
+  const std::lock_guard guard(mutex_);
+  if (!init_.valid()) {
+    return found;
+  }
+  const auto init = process_of(sys::Fd(::fcntl(init_.get(), F_DUPFD_CLOEXEC, 0)));
+  const auto list =
+      init ? sys::read_file(fmt::format("/proc/{0}/task/{0}/children", init->outer_pid))
+           : Result<std::string>(std::string());
+  std::istringstream pids(list ? *list : std::string());
+  pid_t outer;
+  while (pids >> outer) {
+    const auto status = sys::read_file(fmt::format("/proc/{}/status", outer));
+    struct stat mailbox {};
+    const std::string fd = fmt::format("/proc/{}/fd/{}", outer, kBodyFdBase);
+    sys::Fd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, outer, 0)));
+    const size_t at = status ? status->find("NSpid:") : std::string::npos;
+    if (at == std::string::npos || !pidfd.valid() || ::stat(fd.c_str(), &mailbox) != 0) {
+      continue;
+    }
+    const size_t end = status->find('\n', at);
+    const int32_t inside = std::atoi(status->c_str() + status->rfind('\t', end) + 1);
+    found.push_back({inside, {std::move(pidfd), outer}, mailbox.st_ino});
+  }
+  return found;
+}
+
 Result<std::optional<Sandbox::Exit>> Sandbox::next_exit() {
   InitExit event;
   const ssize_t n = ::recv(exits_.get(), &event, sizeof(event), MSG_DONTWAIT);
@@ -219,7 +262,8 @@ Result<std::optional<Sandbox::Exit>> Sandbox::next_exit() {
   if (n != static_cast<ssize_t>(sizeof(event))) {
     return fail(ErrorKind::kDisconnected, "the sandbox has ended");
   }
-  return Exit{event.pid, event.wait_status};
+  const std::lock_guard guard(mutex_);
+  return Exit{event.pid, event.wait_status, spawned_.erase(event.pid) != 0};
 }
 
 void Sandbox::kill() {

@@ -11,7 +11,9 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "sys/fd.h"
@@ -48,11 +50,21 @@ class Sandbox {
   // A process that is there already (a child that a body made). kDisconnected if there is none.
   Result<BodyProcess> open(int32_t pid);
 
+  // All processes that pid 1 is the parent of, with the socket that stands at kBodyFdBase in each
+  // (0: none).
+  struct Child {
+    int32_t pid;
+    BodyProcess process;
+    uint64_t mailbox_inode;
+  };
+  std::vector<Child> children();
+
   // Readable when bodies have ended; then call next_exit until nullopt.
   const sys::Fd& exits() const { return exits_; }
   struct Exit {
     int32_t pid;
     int wait_status;
+    bool spawned;  // by spawn(); else a body has made it
   };
   Result<std::optional<Exit>> next_exit();
 
@@ -66,6 +78,7 @@ class Sandbox {
   Result<> set_clocks(int64_t monotonic_ns, int64_t boottime_ns);
   // Sends one request (with a descriptor, or -1) and waits for its reply and the descriptor in it.
   Result<sys::Fd> ask(const InitRequest& request, int fd);
+  Result<sys::Fd> ask_locked(const InitRequest& request, int fd);
   Result<sys::Fd> wait_reply();
   Result<BodyProcess> process_of(sys::Fd pidfd);
 
@@ -75,6 +88,7 @@ class Sandbox {
   pid_t stage_ = -1;  // first stage, then -1
   sys::Fd init_;      // pidfd of pid 1
   bool started_ = false;
+  std::set<int32_t> spawned_;     // living pids that spawn() has made
   int64_t monotonic_offset_ = 0;  // body clock - our clock
   int64_t boottime_offset_ = 0;
 };

@@ -192,7 +192,10 @@ void limit(int resource, rlim_t soft) {
   __builtin_unreachable();
 }
 
+void reap();
+
 void spawn(const InitRequest& request, int mailbox) {
+  reap();  // the pid may be that of a body that has just ended
   int pidfd = -1;
   const pid_t wanted = request.pid;
   clone_args args{};

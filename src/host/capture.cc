@@ -1,0 +1,178 @@
+#include "host/capture.h"
+
+#include <dirent.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+
+#include "host/vdso.h"
+#include "memory/address_space.h"
+#include "memory/image_stream.h"
+#include "memory/page_source.h"
+#include "sys/files.h"
+#include "wire/agent.pb.h"
+
+namespace tess::host {
+namespace {
+
+using memory::Mapping;
+
+// The last number of a line "NSpid:\t31337\t42": the innermost.
+int32_t innermost(const std::string& status) {
+  const size_t at = status.find("NSpid:");
+  if (at == std::string::npos) {
+    return -1;
+  }
+  const size_t end = std::min(status.find('\n', at), status.size());
+  const size_t tab = status.rfind('\t', end);
+  int32_t value = -1;
+  std::from_chars(status.data() + tab + 1, status.data() + end, value);
+  return value;
+}
+
+bool same_place(const wire::Vma& vma, const Mapping& mapping) {
+  return vma.dev_major() == mapping.dev_major && vma.dev_minor() == mapping.dev_minor &&
+         vma.inode() == mapping.inode && vma.offset() == mapping.offset &&
+         vma.end() - vma.start() == mapping.size();
+}
+
+// What the body's kernel cannot tell: home's vDSO (which may be plain memory here), locks that this
+// node's limit did not allow, hashes known since the content arrived.
+Result<std::vector<Mapping>> mappings_of_body(pid_t pid, uint64_t region_base,
+                                              const wire::ProcessImage& before, bool to_home) {
+  TESS_TRY_ASSIGN(const std::vector<Mapping> all, memory::read_address_space(pid));
+  std::vector<Mapping> mappings =
+      memory::without_range(all, region_base, region_base + stub::kRegionSize);
+  std::erase_if(mappings, [](const Mapping& mapping) { return mapping.special(); });
+  TESS_TRY_ASSIGN(const std::vector<Mapping> old, memory::mappings_of(before));
+  for (const Mapping& mapping : old) {
+    if (mapping.special()) {
+      mappings = memory::without_range(mappings, mapping.start, mapping.end);
+    }
+  }
+  for (Mapping& mapping : mappings) {
+    for (const Mapping& was : old) {
+      if (was.locked && was.start < mapping.end && mapping.start < was.end) {
+        mapping.locked = true;
+      }
+    }
+  }
+  if (to_home) {
+    memory::mark_clean_at_home(mappings);
+  } else {
+    TESS_TRY(memory::hash_file_content(pid, mappings, ""));
+  }
+  for (const Mapping& mapping : old) {
+    if (mapping.special()) {
+      mappings.push_back(mapping);
+    }
+  }
+  for (Mapping& mapping : mappings) {
+    for (const wire::Vma& vma : before.vmas()) {
+      if (mapping.inode != 0 && mapping.path.starts_with("/memfd:") && same_place(vma, mapping)) {
+        mapping.path = vma.path();
+      }
+    }
+  }
+  std::sort(mappings.begin(), mappings.end(),
+            [](const Mapping& a, const Mapping& b) { return a.start < b.start; });
+  return mappings;
+}
+
+Result<> capture_threads(stub::Session& session, wire::ProcessImage& image) {
+  TESS_TRY_ASSIGN(const std::vector<stub::Session::SlotInfo> slots, session.slots());
+  std::map<uint32_t, wire::Thread> before;
+  for (const wire::Thread& thread : image.threads()) {
+    before[thread.slot()] = thread;
+  }
+  std::vector<wire::Thread> threads;
+  std::string context(sizeof(stub::ThreadContext), '\0');
+  for (const auto& slot : slots) {
+    if (slot.state != stub::kSlotParked) {
+      continue;
+    }
+    const uint64_t address =
+        stub::slot_address(session.region_base(), slot.index) + offsetof(stub::Slot, thread);
+    TESS_TRY(session.memory().read(address, std::as_writable_bytes(std::span(context))));
+    wire::Thread thread = before[slot.index];  // policy and nice value, if it was there before
+    thread.set_context(context);
+    thread.set_slot(slot.index);
+    threads.insert(slot.tid == image.pid() ? threads.begin() : threads.end(), std::move(thread));
+  }
+  if (threads.empty()) {
+    return fail(ErrorKind::kFailed, "no thread of the body is parked");
+  }
+  image.clear_threads();
+  for (wire::Thread& thread : threads) {
+    *image.add_threads() = std::move(thread);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::vector<ThreadIds>> threads_of(pid_t outer_pid) {
+  const std::string dir = fmt::format("/proc/{}/task", outer_pid);
+  DIR* listing = ::opendir(dir.c_str());
+  if (listing == nullptr) {
+    return fail(ErrorKind::kDisconnected, "the body is gone");
+  }
+  std::vector<ThreadIds> threads;
+  while (const dirent* entry = ::readdir(listing)) {
+    if (entry->d_name[0] == '.') {
+      continue;
+    }
+    const auto status = sys::read_file(fmt::format("{}/{}/status", dir, entry->d_name));
+    const int32_t inside = status ? innermost(*status) : -1;
+    if (inside > 0) {  // else it has ended meanwhile
+      threads.push_back({inside, static_cast<pid_t>(std::atoi(entry->d_name))});
+    }
+  }
+  ::closedir(listing);
+  return threads;
+}
+
+Result<> capture(const Sandbox& sandbox, pid_t outer_pid, stub::Session& session, bool to_home,
+                 wire::ProcessImage& image) {
+  TESS_TRY_ASSIGN(const std::vector<Mapping> mappings,
+                  mappings_of_body(outer_pid, session.region_base(), image, to_home));
+  image.clear_vmas();
+  for (const Mapping& mapping : mappings) {
+    memory::to_wire(mapping, *image.add_vmas());
+  }
+  TESS_TRY(capture_threads(session, image));
+  TESS_TRY_ASSIGN(const int64_t brk, session.call(SYS_brk, {0}));
+  image.set_brk(static_cast<uint64_t>(brk));
+  if (const auto comm = sys::read_file(fmt::format("/proc/{}/comm", outer_pid)); comm) {
+    image.set_comm(comm->substr(0, comm->find('\n')));
+  }
+  TESS_TRY_ASSIGN(const memory::PageSource source, memory::PageSource::open(outer_pid));
+  TESS_TRY_ASSIGN(const uint64_t bytes, source.count_bytes(mappings));
+  image.set_memory_bytes(bytes);
+  image.set_home_monotonic_ns(sandbox.monotonic_ns());
+  image.set_home_boottime_ns(sandbox.boottime_ns());
+  return {};
+}
+
+Result<ProcessUsage> usage_of(pid_t outer_pid) {
+  TESS_TRY_ASSIGN(const std::string stat, sys::read_file(fmt::format("/proc/{}/stat", outer_pid)));
+  const size_t close = stat.rfind(')');
+  if (close == std::string::npos) {
+    return fail(ErrorKind::kDisconnected, "the body is gone");
+  }
+  // proc(5): utime is field 14, stime 15, rss 24; the field after the command is 3.
+  uint64_t fields[25] = {};
+  const char* at = stat.c_str() + close + 2;
+  for (int i = 3; i < 25 && at != nullptr; ++i) {
+    fields[i] = std::strtoull(at, nullptr, 10);
+    at = std::strchr(at, ' ');
+    at = at != nullptr ? at + 1 : nullptr;
+  }
+  const uint64_t tick_ns = 1'000'000'000 / static_cast<uint64_t>(::sysconf(_SC_CLK_TCK));
+  return ProcessUsage{(fields[14] + fields[15]) * tick_ns, fields[24] * memory::kPageSize};
+}
+
+}  // namespace tess::host
