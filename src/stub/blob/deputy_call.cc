@@ -468,12 +468,14 @@ void execute(Slot* slot, Call& call) {
   }
 }
 
+uint64_t capacity(const Segment& s) { return s.in_size > s.out_size ? s.in_size : s.out_size; }
+
 uint64_t out_size(const Call& call, uint32_t i) {
   const Segment& s = call.segments[i];
   uint64_t n = s.out_size;
   switch (s.trim) {
     case kTrimResult: {
-      const uint64_t counted = call.result > 0 ? (uint64_t)call.result * s.trim_unit : 0;
+      const uint64_t counted = call.result >= 0 ? (uint64_t)call.result * s.trim_unit + s.trim_offset : 0;
       n = counted < n ? counted : n;
       break;
     }
@@ -482,7 +484,8 @@ uint64_t out_size(const Call& call, uint32_t i) {
       break;
     case kTrimField: {
       uint32_t field = 0;
-      if (call.result >= 0 && s.trim_unit < call.request.segment_count) {
+      if (call.result >= 0 && s.trim_unit < call.request.segment_count &&
+          uint64_t{s.trim_offset} + 4 <= capacity(call.segments[s.trim_unit])) {
         memcpy(&field, call.data[s.trim_unit] + s.trim_offset, 4);
       }
       n = field < n ? field : n;
