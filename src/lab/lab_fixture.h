@@ -78,8 +78,35 @@ class LabTest : public testing::Test {
     return exec(node, args);
   }
 
+  // Held open, or another lab's new namespaces could get the same numbers.
+  struct Namespaces {
+    std::set<uint64_t> ids;
+    std::vector<sys::Fd> held;
+
+    void add(const ProcessName& process, sys::Namespace kind) {
+      auto fd = sys::open_namespace(process.pid, kind);
+      const auto id = sys::namespace_id(process.pid, kind);
+      if (fd && id) {
+        held.push_back(std::move(*fd));
+        ids.insert(*id);
+      }
+    }
+  };
+  static Namespaces namespaces_of(const State& state) {
+    Namespaces namespaces;
+    for (const NodeState& node : state.nodes) {
+      for (const sys::Namespace kind : kKinds) {
+        namespaces.add(node.init, kind);
+      }
+    }
+    for (const sys::Namespace kind : {sys::Namespace::kNet, sys::Namespace::kMount}) {
+      namespaces.add(state.supervisor, kind);
+    }
+    return namespaces;
+  }
+
   // Everything on the machine that belongs to the lab of this state.
-  static std::vector<std::string> traces(const State& state, const std::set<uint64_t>& namespaces) {
+  static std::vector<std::string> traces(const State& state, const Namespaces& namespaces) {
     std::vector<std::string> found;
     const std::string directory = lab_directory(state.spec.name);
     if (std::filesystem::exists(directory)) {
@@ -93,7 +120,7 @@ class LabTest : public testing::Test {
       }
       for (const sys::Namespace kind : kKinds) {
         const auto id = sys::namespace_id(std::atoi(pid.c_str()), kind);
-        if (id && namespaces.contains(*id)) {
+        if (id && namespaces.ids.contains(*id)) {
           found.push_back("process " + pid + " in a " + sys::namespace_name(kind) + " namespace");
         }
       }
@@ -113,25 +140,8 @@ class LabTest : public testing::Test {
     }
     return found;
   }
-  static std::set<uint64_t> namespaces_of(const State& state) {
-    std::set<uint64_t> ids;
-    for (const NodeState& node : state.nodes) {
-      for (const sys::Namespace kind : kKinds) {
-        if (const auto id = sys::namespace_id(node.init.pid, kind)) {
-          ids.insert(*id);
-        }
-      }
-    }
-    for (const sys::Namespace kind : {sys::Namespace::kNet, sys::Namespace::kMount}) {
-      if (const auto id = sys::namespace_id(state.supervisor.pid, kind)) {
-        ids.insert(*id);
-      }
-    }
-    return ids;
-  }
   // Asks until no trace is left; the last answer.
-  static std::vector<std::string> traces_after(const State& state,
-                                               const std::set<uint64_t>& namespaces,
+  static std::vector<std::string> traces_after(const State& state, const Namespaces& namespaces,
                                                std::chrono::seconds time) {
     const auto deadline = sys::after(time);
     auto found = traces(state, namespaces);

@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "lab/lab_builder.h"
+#include "lab/mesh.h"
 #include "sys/files.h"
 #include "sys/mounts.h"
 #include "sys/signals.h"
@@ -25,6 +26,7 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr auto kTessdUpTime = std::chrono::seconds(30);
+constexpr auto kMeshTime = std::chrono::seconds(15);
 constexpr auto kStopTime = std::chrono::seconds(25);  // an init takes up to 20 s for its tessd
 constexpr int kAskEveryMilliseconds = 20;
 
@@ -40,6 +42,7 @@ class Supervisor {
  private:
   Result<> check();
   Result<> await_tessds();
+  Result<> await_mesh();
   Result<> confirm();
   Result<> handle_events(int timeout);
   void on_node_news(size_t index);
@@ -135,6 +138,30 @@ Result<> Supervisor::await_tessds() {
   return {};
 }
 
+Result<> Supervisor::await_mesh() {
+  if (!can_ask_nodes(state_)) {
+    return {};
+  }
+  const auto deadline = std::chrono::steady_clock::now() + kMeshTime;
+  for (size_t i = 0; i < state_.nodes.size();) {
+    const auto seen = sees_all(state_, i);
+    if (seen && *seen) {
+      ++i;
+      continue;
+    }
+    if (!seen || std::chrono::steady_clock::now() >= deadline) {
+      // A lab all the same, and the place to find out why.
+      const std::string reason = seen ? "it does not see all nodes" : seen.error().message();
+      (void)send_news(
+          link_, News::kWarning,
+          fmt::format("{}: {}; `tess nodes` there tells more", state_.nodes[i].name, reason));
+      return {};
+    }
+    TESS_TRY(handle_events(kAskEveryMilliseconds));
+  }
+  return {};
+}
+
 // The lab is there; it stays only if `up` is still there to hear of it.
 Result<> Supervisor::confirm() {
   state_.ready = true;
@@ -158,6 +185,9 @@ Result<> Supervisor::build(const MakeIdentities& make_identities) {
   auto built = build_lab(state_, hooks, nodes_);
   if (built) {
     built = await_tessds();
+  }
+  if (built) {
+    built = await_mesh();
   }
   if (built) {
     built = confirm();
