@@ -261,8 +261,8 @@ void Guest::finish() {
     }
   }
   if (process_.pidfd.valid() && !quiet_exit_) {
-    log::info("host", "event=exited pid={} status={:#x}", pid(), status);
-    answer(0,
+    log::info("host", "event=exited pid={} status={:#x}", known_as, status);
+    answer(0, known_as,
            [&](wire::LinkMessage& message) { message.mutable_exited()->set_wait_status(status); });
   }
   services_.ended(this);

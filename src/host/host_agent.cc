@@ -100,7 +100,6 @@ class HostAgent {
   std::list<std::shared_ptr<Guest>> guests_;
   std::map<uint64_t, Expected> expected_;
   std::map<uint64_t, Waiting> waiting_;
-  std::shared_ptr<net::TlsStream> link_stream_;
   std::thread link_reader_;
   std::unique_ptr<net::FdWatch> exits_watch_;
   std::unique_ptr<TessdClient> tessd_;
@@ -190,14 +189,14 @@ void HostAgent::on_link(std::unique_ptr<net::TlsStream> stream, const wire::Agen
               stream->peer_name());
     return;
   }
-  link_stream_ = std::move(stream);
-  if (auto attached = link_.attach(link_stream_); !attached) {
+  const std::shared_ptr<net::TlsStream> shared = std::move(stream);
+  if (auto attached = link_.attach(shared); !attached) {
     log::warn("host", "event=link_refused reason=\"{}\"", attached.error().message());
     return;
   }
   link_timer_.stop();
   log::info("host", "event=linked home={}", config_.home_node);
-  link_reader_ = std::thread([this, shared = link_stream_] { read_link(shared); });
+  link_reader_ = std::thread([this, shared] { read_link(shared); });
 }
 
 void HostAgent::read_link(std::shared_ptr<net::TlsStream> stream) {

@@ -217,6 +217,9 @@ void TestDeputy::run() {
     int64_t result = 0;
     if (request.op == SYS_getppid) {
       result = parent_;
+    } else if (request.op == stub::kOpClone) {
+      parent_ = 0;
+      result = child_;
     } else if (request.op == SYS_write && request.segment_count == 1) {
       stub::Segment segment;
       std::memcpy(&segment, payload.data(), sizeof(segment));

@@ -49,6 +49,8 @@ class TestDeputy {
   int exit_status() const { return exit_status_; }
   int requests() const { return requests_; }
   void set_parent(int64_t parent) { parent_ = parent; }
+  // The pid that the next fork gets; getppid is answered with 0 from then on.
+  void set_child(int32_t child) { child_ = child; }
 
  private:
   void run();
@@ -59,6 +61,7 @@ class TestDeputy {
   std::string pending_;  // unpacked, unread
   std::string written_;
   std::atomic<int64_t> parent_{0};
+  std::atomic<int32_t> child_{0};
   std::atomic<int> exit_status_{-1}, requests_{0};
   std::atomic<bool> ended_{false};
   std::thread thread_;
