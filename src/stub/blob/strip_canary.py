@@ -2,8 +2,8 @@
 """Takes the stack-protector's reads of %fs:0x28 out of an object file.
 
 The blob runs with the application's %fs, which may be 0 (before its C library has set it), so code in the blob must not read it. Debian's BearSSL is
-compiled with the stack protector: `mov %fs:0x28,%reg` becomes `xor %reg,%reg`, `sub` and `xor` with %fs:0x28 become nothing, so each check
-compares zero with zero. Fails if any other use of %fs is left.
+compiled with the stack protector: `mov %fs:0x28,%reg` becomes `xor %reg,%reg`, and `sub` or `xor` with %fs:0x28 becomes `test %reg,%reg`, so each
+check compares zero with zero. Fails if any other use of %fs is left.
 
 usage: strip_canary.py IN.o OUT.o
 """
@@ -11,7 +11,6 @@ import re
 import subprocess
 import sys
 
-NOP9 = bytes.fromhex("660f1f840000000000")
 NOP = {6: bytes.fromhex("660f1f440000"), 7: bytes.fromhex("0f1f8000000000")}
 
 
@@ -29,7 +28,7 @@ def main(source, target):
             else:
                 new = bytes([0x31, 0xC0 | reg << 3 | reg]) + NOP[7]
         else:
-            new = NOP9
+            new = bytes([0x4D if rex == 0x4C else 0x48, 0x85, 0xC0 | reg << 3 | reg]) + NOP[6]
         assert len(new) == 9
         data[match.start():match.end()] = new
         count += 1
