@@ -80,6 +80,12 @@ void print_error(const std::string& text) {
   std::fprintf(stderr, "tess: %s\n", text.c_str());
 }
 
+std::string check_pid(const std::string& text) {
+  const bool good = !text.empty() && text.size() < 10 && text[0] != '0' &&
+                    text.find_first_not_of("0123456789") == std::string::npos;
+  return good ? std::string() : fmt::format("'{}' is not a process id", text);
+}
+
 void print_json(const json& value) {
   std::puts(value.dump(-1, ' ', false, json::error_handler_t::replace).c_str());
 }

@@ -30,6 +30,8 @@ class Client {
 nlohmann::json ask(const nlohmann::json& request, ExitCode& code);
 ExitCode exit_code_for(const nlohmann::json& answer);
 void print_error(const std::string& text);
+// For CLI11: empty, or what is wrong with the text as a process id.
+std::string check_pid(const std::string& text);
 
 // JSON to standard output, one line; bytes that are not UTF-8 are replaced.
 void print_json(const nlohmann::json& value);

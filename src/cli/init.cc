@@ -99,19 +99,22 @@ Result<> init(const Options& options) {
   if (!options.out.empty()) {
     return issue_for_other(options, state);
   }
-  TESS_TRY(make_certificate(options, state));
   const std::string path = wire::config_path();
-  if (!exists(path)) {
-    TESS_TRY(sys::make_directories(std::filesystem::path(path).parent_path()));
-    TESS_TRY(sys::replace_file(path, configuration(options), 0644));
-    std::printf("made %s: list the other nodes there\n", path.c_str());
-  } else {
+  const bool configured = exists(path);
+  if (configured) {
     TESS_TRY_ASSIGN(const node::Config config, node::load_config(path));
     if (config.name != options.name) {
       return fail(ErrorKind::kNotPossible, "{} names this node '{}', not '{}': change it there",
                   path, config.name, options.name);
     }
+  }
+  TESS_TRY(make_certificate(options, state));
+  if (configured) {
     std::printf("kept %s\n", path.c_str());
+  } else {
+    TESS_TRY(sys::make_directories(std::filesystem::path(path).parent_path()));
+    TESS_TRY(sys::replace_file(path, configuration(options), 0644));
+    std::printf("made %s: list the other nodes there\n", path.c_str());
   }
   std::printf("next: start tessd (systemctl enable --now tessd), then look at `tess nodes`\n");
   return {};

@@ -30,10 +30,8 @@ int main(int argc, char** argv) {
   if (argc > 1 && std::strcmp(argv[1], "run") == 0) {
     return run_command(std::vector<std::string>(argv + 2, argv + argc));
   }
-  // Warnings only: a person reads this.
-  ::setenv("TESS_LOG", "warn", 0);
-  tess::log::start("tess");
   if (argc > 1 && std::strcmp(argv[1], "lab") == 0) {
+    tess::log::start("tess");
     return lab_command(argc - 1, argv + 1);
   }
   CLI::App app{

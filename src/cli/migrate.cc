@@ -18,7 +18,7 @@ void add_migrate(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("migrate", "Move a running process to a node, or home");
   command->add_option("pid", arguments->pid, "The process, as its home node numbers it")
       ->required()
-      ->check(CLI::PositiveNumber);
+      ->check(check_pid);
   command->add_option("node", arguments->node, "A node's name, or 'home'")->required();
   command->add_flag("-q,--quiet", arguments->quiet, "Say nothing when it worked");
   command->footer(
@@ -56,9 +56,9 @@ void add_bring_home(CLI::App& app, int& exit_code) {
         print_error("job " + failed.value("job", "") + " stays away: " + failed.value("error", ""));
         code = kFailed;
       }
-      std::printf("%d jobs are home\n",
-                  answer.value("jobs", 0) -
-                      static_cast<int>(answer.value("failed", nlohmann::json::array()).size()));
+      const int home = answer.value("jobs", 0) -
+                       static_cast<int>(answer.value("failed", nlohmann::json::array()).size());
+      std::printf("%d %s brought home\n", home, home == 1 ? "job" : "jobs");
     }
     exit_code = code;
   });

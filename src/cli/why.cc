@@ -17,7 +17,7 @@ void add_why(CLI::App& app, int& exit_code) {
   };
   const auto arguments = std::make_shared<Arguments>();
   CLI::App* command = app.add_subcommand("why", "Tell what forbids a process to move, if anything");
-  command->add_option("pid", arguments->pid, "The process")->required()->check(CLI::PositiveNumber);
+  command->add_option("pid", arguments->pid, "The process")->required()->check(check_pid);
   command->add_option("node", arguments->node, "Where it would go");
   command->add_flag("--json", arguments->as_json, "Print JSON");
   command->footer(

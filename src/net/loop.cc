@@ -28,6 +28,10 @@ void Loop::stop() {
   impl_->context.stop();
 }
 
+void Loop::restart() {
+  impl_->context.restart();
+}
+
 void Loop::post(std::function<void()> task) {
   asio::post(impl_->context, std::move(task));
 }

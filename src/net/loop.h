@@ -18,8 +18,9 @@ class Loop {
   Loop(const Loop&) = delete;
   Loop& operator=(const Loop&) = delete;
 
-  void run();   // until stop()
-  void stop();  // any thread
+  void run();      // until stop()
+  void stop();     // any thread
+  void restart();  // after stop(), before run() again
   // Runs `task` soon, after what is running now; any thread.
   void post(std::function<void()> task);
 

@@ -225,7 +225,8 @@ void AgentHub::on_message(const std::shared_ptr<Session>& session, wire::AgentUp
                         }
                       });
   } else {
-    answer(message.request(), std::move(message));
+    const uint64_t request = message.request();  // before the move: arguments have no order
+    answer(request, std::move(message));
   }
 }
 

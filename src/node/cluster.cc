@@ -202,7 +202,8 @@ void Cluster::on_peer_message(Peer& peer, wire::ClusterMessage message) {
     ping(peer);
     return;
   }
-  peer.answer(message.request(), std::move(message));
+  const uint64_t request = message.request();  // before the move: arguments have no order
+  peer.answer(request, std::move(message));
 }
 
 void Cluster::ping(Peer& peer) {

@@ -494,7 +494,9 @@ void ControlApi::op_bring_home(const RequestPtr& request) {
     const bool away = std::any_of(processes.begin(), processes.end(),
                                   [](const auto& one) { return one.state() != "native"; });
     const bool theirs = std::all_of(processes.begin(), processes.end(), [&](const auto& one) {
-      return request->caller.uid == 0 || one.uid() == request->caller.uid;
+      const auto facts = process_facts(one.pid());
+      return request->caller.uid == 0 ||
+             (facts && *facts && may_control(request->caller.uid, **facts));
     });
     if (agent->role != wire::Register::HOME || !away || !theirs) {
       continue;

@@ -1,0 +1,183 @@
+// Several nodes' Cluster objects on one loop, over real TLS connections on loopback.
+#include "node/cluster.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "net/test_certificates.h"
+
+namespace tess::node {
+namespace {
+
+using namespace std::chrono_literals;
+
+class ClusterTest : public ::testing::Test {
+ protected:
+  struct Node {
+    std::unique_ptr<Cluster> cluster;
+    NodeEntry entry;
+  };
+
+  Node make(const net::TestCluster& certificates, const std::string& name, unsigned protocol = 1,
+            const std::string& certificate_name = "") {
+    ClusterOptions options;
+    options.node_name = name;
+    options.version = "test";
+    options.protocol_version = protocol;
+    options.ping_interval = 20ms;
+    options.answer_timeout = 1s;
+    options.retry_least = 10ms;
+    options.retry_most = 20ms;
+    ClusterService service;
+    service.node_info = [] {
+      wire::NodeInfo info;
+      info.set_cores(42);
+      return info;
+    };
+    service.prepare_host = [](const wire::PrepareHost& ask, const std::string& asker,
+                              const std::string& local) {
+      wire::HostPrepared answer;
+      answer.set_ok(true);
+      answer.set_message(fmt::format("{} for {} at {}", ask.job(), asker, local));
+      return answer;
+    };
+    service.job_table = [] { return wire::JobTable(); };
+    Node node;
+    node.cluster = std::make_unique<Cluster>(
+        loop_, certificates.context(certificate_name.empty() ? name : certificate_name), options,
+        service);
+    EXPECT_TRUE(node.cluster->listen({"127.0.0.1", 0}));
+    node.entry = {name, *node.cluster->listening()};
+    return node;
+  }
+
+  // Runs the loop until `done` holds.
+  void run_until(const std::function<bool()>& done) {
+    net::Timer poll(loop_);
+    const auto deadline = std::chrono::steady_clock::now() + 10s;
+    std::function<void()> check = [&] {
+      if (done()) {
+        loop_.stop();
+      } else if (std::chrono::steady_clock::now() > deadline) {
+        ADD_FAILURE() << "it did not come to pass within 10 s";
+        loop_.stop();
+      } else {
+        poll.start(2ms, check);
+      }
+    };
+    check();
+    loop_.run();
+    loop_.restart();
+  }
+
+  static bool up(const Node& from, const std::string& name) {
+    return from.cluster->check_up(name).has_value();
+  }
+  static std::string reason(const Node& from, const std::string& name) {
+    const auto state = from.cluster->check_up(name);
+    return state ? "" : state.error().message();
+  }
+
+  net::Loop loop_;
+  net::TestCluster certificates_;
+};
+
+TEST_F(ClusterTest, TwoNodesSeeEachOther) {
+  Node a = make(certificates_, "a");
+  Node b = make(certificates_, "b");
+  a.cluster->set_nodes({b.entry});
+  b.cluster->set_nodes({a.entry});
+  run_until([&] { return a.cluster->nodes()[0].has_info && b.cluster->nodes()[0].has_info; });
+  EXPECT_EQ(a.cluster->nodes()[0].info.cores(), 42U);
+  EXPECT_TRUE(up(a, "b"));
+}
+
+TEST_F(ClusterTest, QuestionsAreAnsweredWithTheAskersName) {
+  Node a = make(certificates_, "a");
+  Node b = make(certificates_, "b");
+  a.cluster->set_nodes({b.entry});
+  run_until([&] { return up(a, "b"); });
+  std::string answer;
+  wire::ClusterMessage ask;
+  ask.mutable_prepare_host()->set_job(7);
+  a.cluster->ask("b", ask, 5s, [&](Result<wire::ClusterMessage> result) {
+    answer = result ? result->host_prepared().message() : result.error().message();
+  });
+  run_until([&] { return !answer.empty(); });
+  EXPECT_EQ(answer, "7 for a at 127.0.0.1");
+}
+
+TEST_F(ClusterTest, AForeignClusterIsRefusedInWords) {
+  const net::TestCluster foreign;
+  Node a = make(certificates_, "a");
+  Node b = make(foreign, "b");
+  a.cluster->set_nodes({b.entry});
+  run_until([&] { return reason(a, "b").find("not one of this cluster") != std::string::npos; });
+  EXPECT_FALSE(up(a, "b"));
+}
+
+TEST_F(ClusterTest, AnotherProtocolVersionIsRefusedInWords) {
+  Node a = make(certificates_, "a", 1);
+  Node b = make(certificates_, "b", 2);
+  a.cluster->set_nodes({b.entry});
+  b.cluster->set_nodes({a.entry});
+  const std::string text = "protocol versions differ";
+  run_until([&] {
+    return reason(a, "b").find(text) != std::string::npos &&
+           reason(b, "a").find(text) != std::string::npos;
+  });
+  EXPECT_NE(reason(a, "b").find("install the same Tessera"), std::string::npos);
+}
+
+TEST_F(ClusterTest, ANodeWithAnotherNameThanConfiguredIsNotIt) {
+  Node a = make(certificates_, "a");
+  Node c = make(certificates_, "c");
+  a.cluster->set_nodes({{"b", c.entry.endpoint}});
+  run_until(
+      [&] { return reason(a, "b").find("is node 'c' by its certificate") != std::string::npos; });
+}
+
+TEST_F(ClusterTest, ANodeThatLiesAboutItsNameIsRejected) {
+  Node a = make(certificates_, "a");
+  Node liar = make(certificates_, "b", 1, "c");
+  liar.cluster->set_nodes({a.entry});
+  run_until([&] {
+    return reason(liar, "a").find("'b' shows the certificate of 'c'") != std::string::npos;
+  });
+}
+
+TEST_F(ClusterTest, ALostNodeIsDownAndItsQuestionsFail) {
+  Node a = make(certificates_, "a");
+  auto b = std::make_unique<Node>(make(certificates_, "b"));
+  const NodeEntry entry = b->entry;
+  a.cluster->set_nodes({entry});
+  run_until([&] { return up(a, "b"); });
+  b.reset();
+  run_until([&] { return !up(a, "b"); });
+  bool failed = false;
+  wire::ClusterMessage ask;
+  ask.mutable_ping();
+  a.cluster->ask("b", ask, 5s,
+                 [&](Result<wire::ClusterMessage> result) { failed = !result.has_value(); });
+  EXPECT_TRUE(failed) << "at once, not by timeout";
+}
+
+TEST_F(ClusterTest, UnknownNodesAreNamedWithTheKnownOnes) {
+  Node a = make(certificates_, "a");
+  a.cluster->set_nodes({{"b", {"127.0.0.1", 1}}});
+  EXPECT_EQ(reason(a, "z"), "there is no node 'z'; the nodes are a, b");
+}
+
+TEST_F(ClusterTest, RemovedNodesAreForgotten) {
+  Node a = make(certificates_, "a");
+  Node b = make(certificates_, "b");
+  a.cluster->set_nodes({b.entry});
+  run_until([&] { return up(a, "b"); });
+  a.cluster->set_nodes({});
+  EXPECT_TRUE(a.cluster->nodes().empty());
+  EXPECT_NE(reason(a, "b").find("there is no node"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace tess::node
