@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <map>
+#include <set>
 #include <thread>
 
 #include "host/capture.h"
@@ -76,6 +78,48 @@ void program(std::atomic<int>* started) {
   raw_call(SYS_exit_group, 7);
 }
 
+// Three threads pass a token round by private futexes, which never leave the host; the leader asks
+// home now and then.
+void threaded_program(std::atomic<int>* started) {
+  static std::atomic<int> token{0};
+  static std::atomic<long> rounds{0};
+  const auto pass = [](int mine, int next) {
+    while (true) {
+      const int now = token.load();
+      if (now == mine) {
+        return;
+      }
+      raw_call(SYS_futex, reinterpret_cast<long>(&token), 128 /* WAIT_PRIVATE */, now);
+      (void)next;
+    }
+  };
+  const auto give = [](int next) {
+    token.store(next);
+    raw_call(SYS_futex, reinterpret_cast<long>(&token), 129 /* WAKE_PRIVATE */, 100);
+  };
+  for (int i = 1; i <= 2; ++i) {
+    std::thread([i, pass, give] {
+      while (true) {
+        pass(i, i + 1);
+        give((i + 1) % 3);
+      }
+    }).detach();
+  }
+  long known = 0;
+  while (true) {
+    give(1);
+    pass(0, 1);
+    if (++rounds == 10) {
+      started->store(1);
+    }
+    if (rounds % 8 == 0 && raw_call(SYS_getppid) == 4242 && ++known > 20) {
+      break;
+    }
+  }
+  raw_call(SYS_write, 1, reinterpret_cast<long>("all is well\n"), 12);
+  raw_call(SYS_exit_group, 7);
+}
+
 class RestoreTest : public testing::Test {
  protected:
   void SetUp() override {
@@ -120,19 +164,23 @@ class RestoreTest : public testing::Test {
     }
     return restored;
   }
-  // A channel for the only thread; the body runs when this returns.
-  std::unique_ptr<TestDeputy> run(RestoredBody& body) {
-    int fds[2];
-    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
-    const sys::Fd theirs(fds[1]);
-    const uint32_t slot = image_.threads(0).slot();
-    const int ours[] = {fds[1]};
-    const int32_t targets[] = {kBodyFdBase + 1 + static_cast<int32_t>(slot)};
-    EXPECT_TRUE(body.session->place_fds(ours, targets));
+  // A channel for every thread; the body runs when this returns. The leader's is the first.
+  std::vector<std::unique_ptr<TestDeputy>> run_all(RestoredBody& body) {
+    std::vector<std::unique_ptr<TestDeputy>> deputies;
+    for (const wire::Thread& thread : image_.threads()) {
+      int fds[2];
+      EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+      const sys::Fd theirs(fds[1]);
+      const int ours[] = {fds[1]};
+      const int32_t targets[] = {kBodyFdBase + 1 + static_cast<int32_t>(thread.slot())};
+      EXPECT_TRUE(body.session->place_fds(ours, targets));
+      deputies.push_back(std::make_unique<TestDeputy>(sys::Fd(fds[0])));
+    }
     auto released = body.session->release(stub::kPhaseBody);
     EXPECT_TRUE(released) << released.error().message();
-    return std::make_unique<TestDeputy>(sys::Fd(fds[0]));
+    return deputies;
   }
+  std::unique_ptr<TestDeputy> run(RestoredBody& body) { return std::move(run_all(body).front()); }
   void freeze(RestoredBody& body) {
     ASSERT_TRUE(body.session->set_freeze(true));
     auto threads = threads_of(body.process.outer_pid);
@@ -280,6 +328,43 @@ TEST_F(RestoreTest, ThawsWhereItWas) {
   }
   deputy->set_parent(4242);
   expect_good_end(*deputy);
+}
+
+TEST_F(RestoreTest, ThreadsMoveTogether) {
+  TestProcess process(threaded_program);
+  ASSERT_EQ(process.threads().size(), 3u);
+  wire::ProcessImage image;
+  process.fill_image(image, true);
+  auto body = move(process.pid(), image);
+  ASSERT_TRUE(body) << body.error().message();
+  std::vector<std::unique_ptr<TestDeputy>> deputies;
+  for (int hop = 0; hop < 3; ++hop) {
+    deputies = run_all(*body);
+    while (deputies.front()->requests() < 20) {
+      ::sched_yield();
+    }
+    auto threads = threads_of(body->process.outer_pid);
+    ASSERT_TRUE(threads);
+    std::set<int32_t> inside;
+    for (const ThreadIds& ids : *threads) {
+      inside.insert(ids.inside);
+    }
+    EXPECT_EQ(inside, std::set<int32_t>(process.threads().begin(), process.threads().end()));
+    freeze(*body);
+    wire::ProcessImage captured = image_;
+    ASSERT_TRUE(capture(*sandbox_, body->process.outer_pid, *body->session, false, captured));
+    ASSERT_EQ(captured.threads_size(), 3);
+    const auto old_sandbox = std::move(sandbox_);
+    const auto old_content = std::move(content_);
+    make_host();
+    auto next = move(body->process.outer_pid, captured);
+    ASSERT_TRUE(next) << next.error().message();
+    end_body(body->process);
+    body = std::move(next);
+  }
+  deputies = run_all(*body);
+  deputies.front()->set_parent(4242);
+  expect_good_end(*deputies.front());
 }
 
 TEST_F(RestoreTest, RefusesInWordsAndLeavesNothing) {

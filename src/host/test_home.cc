@@ -16,7 +16,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 
 #include "memory/address_space.h"
 #include "memory/cpu_features.h"
@@ -60,10 +62,20 @@ TestProcess::TestProcess(const std::function<void(std::atomic<int>*)>& program) 
     ::sched_yield();
   }
   ::munmap(started, 4096);
-  EXPECT_EQ(::ptrace(PTRACE_SEIZE, pid_, 0, 0), 0);
-  EXPECT_EQ(::ptrace(PTRACE_INTERRUPT, pid_, 0, 0), 0);
-  int status = 0;
-  EXPECT_EQ(::waitpid(pid_, &status, __WALL), pid_);
+  threads_.push_back(pid_);
+  for (const auto& entry :
+       std::filesystem::directory_iterator(fmt::format("/proc/{}/task", pid_))) {
+    const pid_t tid = std::atoi(entry.path().filename().c_str());
+    if (tid != pid_) {
+      threads_.push_back(tid);
+    }
+  }
+  for (const pid_t tid : threads_) {
+    int status = 0;
+    EXPECT_EQ(::ptrace(PTRACE_SEIZE, tid, 0, 0), 0);
+    EXPECT_EQ(::ptrace(PTRACE_INTERRUPT, tid, 0, 0), 0);
+    EXPECT_EQ(::waitpid(tid, &status, __WALL), tid);
+  }
 }
 
 TestProcess::~TestProcess() {
@@ -107,12 +119,19 @@ void TestProcess::fill_image(wire::ProcessImage& image, bool hash_files) const {
   image.set_memory_bytes(64 << 20);
   image.set_home_monotonic_ns(now_ns(CLOCK_MONOTONIC));
   image.set_home_boottime_ns(now_ns(CLOCK_BOOTTIME));
+  uint32_t slot = 3;
+  for (const pid_t tid : threads_) {
+    add_thread(tid, slot++, image);
+  }
+}
 
+void TestProcess::add_thread(pid_t tid, uint32_t slot, wire::ProcessImage& image) const {
+  using namespace stub;
   user_regs_struct r{};
   std::vector<std::byte> xstate(16384);
   iovec part{xstate.data(), xstate.size()};
-  ASSERT_EQ(::ptrace(PTRACE_GETREGS, pid_, 0, &r), 0);
-  ASSERT_EQ(::ptrace(PTRACE_GETREGSET, pid_, NT_X86_XSTATE, &part), 0);
+  ASSERT_EQ(::ptrace(PTRACE_GETREGS, tid, 0, &r), 0);
+  ASSERT_EQ(::ptrace(PTRACE_GETREGSET, tid, NT_X86_XSTATE, &part), 0);
   auto context = std::make_unique<ThreadContext>();
   ASSERT_TRUE(set_xsave(*context, std::span(xstate).first(part.iov_len)));
   const uint64_t gregs[] = {r.r8,
@@ -144,10 +163,11 @@ void TestProcess::fill_image(wire::ProcessImage& image, bool hash_files) const {
   context->gs_base = r.gs_base;
   context->altstack_flags = SS_DISABLE;
   context->repeat_number = -1;
-  context->tid = pid_;
+  context->tid = tid;
   std::strcpy(context->comm, "test-body");
-  image.add_threads()->set_context(context.get(), sizeof(*context));
-  image.mutable_threads(0)->set_slot(3);
+  wire::Thread& thread = *image.add_threads();
+  thread.set_context(context.get(), sizeof(*context));
+  thread.set_slot(slot);
 }
 
 TestDeputy::TestDeputy(sys::Fd channel) : channel_(std::move(channel)) {

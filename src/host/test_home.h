@@ -30,11 +30,15 @@ class TestProcess {
   explicit TestProcess(const std::function<void(std::atomic<int>* started)>& program);
   ~TestProcess();
   pid_t pid() const { return pid_; }
-  // As home would make it; one thread. `home_pid`: what it is to be called.
+  // As home would make it. The leader has slot 3, other threads 4 and on.
   void fill_image(wire::ProcessImage& image, bool hash_files) const;
+  const std::vector<pid_t>& threads() const { return threads_; }
 
  private:
+  void add_thread(pid_t tid, uint32_t slot, wire::ProcessImage& image) const;
+
   pid_t pid_ = -1;
+  std::vector<pid_t> threads_;  // the leader first
 };
 
 // The home end of one thread's channel. Answers getppid with `parent`, takes what is written,
