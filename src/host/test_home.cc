@@ -80,7 +80,10 @@ TestProcess::TestProcess(const std::function<void(std::atomic<int>*)>& program) 
 
 TestProcess::~TestProcess() {
   ::kill(pid_, SIGKILL);
-  ::waitpid(pid_, nullptr, __WALL);
+  // A traced thread is the tracer's to reap, and the leader only ends after the others.
+  for (auto tid = threads_.rbegin(); tid != threads_.rend(); ++tid) {
+    ::waitpid(*tid, nullptr, __WALL);
+  }
 }
 
 void TestProcess::fill_image(wire::ProcessImage& image, bool hash_files) const {
