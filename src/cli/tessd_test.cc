@@ -241,7 +241,7 @@ TEST_F(Tessd, StoppingAHostSendsGuestsHomeFirst) {
   const auto status = n2_.daemon().wait(sys::after(10s));
   ASSERT_TRUE(status);
   EXPECT_TRUE(status->success());
-  EXPECT_TRUE(n2_.agents("host").empty());
+  EXPECT_TRUE(eventually([&] { return n2_.agents("host").empty(); }));
   EXPECT_FALSE(contains(n2_.log(), "stays_away")) << n2_.log();
 }
 

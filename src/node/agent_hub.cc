@@ -23,6 +23,7 @@ using std::chrono::milliseconds;
 
 constexpr uint32_t kFrameLimit = 4 << 20;
 constexpr milliseconds kStartTimeout{15000};
+constexpr milliseconds kExitFollows{500};
 constexpr int kListenFd = 3;  // where a host agent finds its listening socket
 
 std::string new_token() {
@@ -187,11 +188,21 @@ void AgentHub::on_closed(const std::shared_ptr<Session>& session, const std::str
       lost.push_back(request);
     }
   }
-  for (const uint64_t request : lost) {
-    answer(request, fail(ErrorKind::kDisconnected, "the {} agent of job {} is gone: {}",
-                         role_name(agent->role), job_text(agent->job),
-                         agent->last_words.empty() ? reason : agent->last_words));
+  if (lost.empty()) {
+    return;
   }
+  // If it has died, how it died says more than the end of its connection, which may be seen a
+  // moment earlier.
+  when([agent] { return !agent->process.running(); }, kExitFollows,
+       [this, agent, lost, reason](bool) {
+         const std::string& words = !agent->ending.empty()       ? agent->ending
+                                    : !agent->last_words.empty() ? agent->last_words
+                                                                 : reason;
+         for (const uint64_t request : lost) {
+           answer(request, fail(ErrorKind::kDisconnected, "the {} agent of job {} is gone: {}",
+                                role_name(agent->role), job_text(agent->job), words));
+         }
+       });
 }
 
 void AgentHub::on_message(const std::shared_ptr<Session>& session, wire::AgentUp message) {
@@ -476,7 +487,8 @@ void AgentHub::on_exit(const std::shared_ptr<Agent>& agent) {
   if (const auto connection = agent->connection) {
     connection->receive_now();  // what it said last
   }
-  const std::string ending = ending_of(*agent);
+  agent->ending = ending_of(*agent);
+  const std::string& ending = agent->ending;
   log::info("node", "event=agent_ended role={} job={} how=\"{}\"", role_name(agent->role),
             job_text(agent->job), ending);
   agents_.erase(key_of(*agent));

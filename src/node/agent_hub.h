@@ -37,6 +37,7 @@ struct Agent {
   HostAddress host;     // host agents only
   std::string log_path;
   std::string last_words;  // of its last JobLog
+  std::string ending;      // how it ended, once it has
 
   std::shared_ptr<net::Connection> connection;  // null while it is not connected
   wire::JobStatus status;

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -41,15 +40,11 @@ ControlServer::~ControlServer() {
 }
 
 Result<> ControlServer::listen(const std::string& path) {
-  // 0600 until the group is right, so that nobody else gets in meanwhile.
-  TESS_TRY_ASSIGN(listener_, sys::listen_unix(path, 0600));
+  TESS_TRY_ASSIGN(listener_, sys::listen_unix(path, 0660));
   if (const auto group = sys::group_id(kGroup)) {
     if (::chown(path.c_str(), 0, *group) != 0) {
       return fail_errno("give {} to group {}", path, kGroup);
     }
-  }
-  if (::chmod(path.c_str(), 0660) != 0) {
-    return fail_errno("set the mode of {}", path);
   }
   ::fcntl(listener_.get(), F_SETFL, ::fcntl(listener_.get(), F_GETFL) | O_NONBLOCK);
   watch_ = std::make_unique<net::FdWatch>(

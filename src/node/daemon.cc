@@ -262,6 +262,22 @@ bool Daemon::anything_away() const {
   return false;
 }
 
+void Daemon::recall(const std::shared_ptr<Agent>& agent, const std::shared_ptr<size_t>& left) {
+  wire::AgentDown ask;
+  if (agent->role == wire::Register::HOST) {
+    ask.mutable_recall();
+  } else {
+    ask.mutable_bring_home();
+  }
+  hub_->ask(agent, std::move(ask), kStopTimeout, [left, agent](Result<wire::AgentUp> answer) {
+    --*left;
+    if (!answer || !answer->answer().ok()) {
+      log::warn("node", "event=recall_failed job={} reason=\"{}\"", job_text(agent->job),
+                answer ? answer->answer().message() : answer.error().message());
+    }
+  });
+}
+
 void Daemon::stop() {
   if (stopping_) {
     finish_stop(!anything_away());
@@ -272,23 +288,10 @@ void Daemon::stop() {
   log::info("node", "event=stopping agents={}", hub_->all().size());
   const auto left = std::make_shared<size_t>(0);
   for (const auto& agent : hub_->all()) {
-    if (!agent->connected()) {
-      continue;
-    }
-    wire::AgentDown ask;
-    if (agent->role == wire::Register::HOST) {
-      ask.mutable_recall();
-    } else {
-      ask.mutable_bring_home();
-    }
     ++*left;
-    hub_->ask(agent, std::move(ask), kStopTimeout, [left, agent](Result<wire::AgentUp> answer) {
-      --*left;
-      if (!answer || !answer->answer().ok()) {
-        log::warn("node", "event=recall_failed job={} reason=\"{}\"", job_text(agent->job),
-                  answer ? answer->answer().message() : answer.error().message());
-      }
-    });
+    // One that is just starting, or looking for this tessd, is asked as soon as it is there.
+    hub_->when([agent] { return agent->connected() || !agent->process.running(); }, kStopTimeout,
+               [this, agent, left](bool) { recall(agent, left); });
   }
   // All have answered (failed or not) and every status says so, or the time is over.
   hub_->when([this, left] { return *left == 0 && !anything_away(); }, kStopTimeout,

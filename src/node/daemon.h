@@ -42,6 +42,7 @@ class Daemon {
   void need_host(const Agent& agent, const wire::NeedHost& need,
                  const std::function<void(const wire::HostPrepared&)>& reply);
   bool anything_away() const;
+  void recall(const std::shared_ptr<Agent>& agent, const std::shared_ptr<size_t>& left);
   void finish_stop(bool all_home);
 
   net::Loop& loop_;

@@ -125,7 +125,7 @@ class FakeAgent {
       send_status(stream);
       return;
     }
-    if (!options_.home || options_.run) {
+    if (!options_.home || options_.run || moves_ > 0) {
       send_status(stream);
     }
     wire::AgentDown down;

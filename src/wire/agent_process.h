@@ -8,11 +8,11 @@
 // digits) and TESS_AGENT_ADDRESS ("ADDRESS:PORT" of the listening socket) for a host agent. They
 // must stay in /proc/PID/environ: a restarted tessd learns them from there. An agent connects to
 // agents_socket(), sends Register, gets Registered (with the name of this node), then sends
-// JobStatus on every change. `home --run`: the first JobStatus that lists PID means that all its
-// threads are seized; `tess run` waits for it before exec. If attaching fails: JobLog with the
-// reason, JobStatus{finished}, exit. A home agent that has nothing left to hold (nothing seized,
-// nothing away) sends JobStatus{finished} and exits; after SIGTERM it brings everything home and
-// exits.
+// JobStatus on every change (and after registering again, if it holds anything). `home --run`: the
+// first JobStatus that lists PID means that all its threads are seized; `tess run` waits for it
+// before exec. If attaching fails: JobLog with the reason, JobStatus{finished}, exit. A home agent
+// that has nothing left to hold (nothing seized, nothing away) sends JobStatus{finished} and exits;
+// after SIGTERM it brings everything home and exits.
 #pragma once
 
 #include <string>
