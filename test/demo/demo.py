@@ -24,7 +24,7 @@ import lab as labs  # noqa: E402
 NODES = ("n1", "n2", "n3", "n4")
 MOVE_DEADLINE = 60
 PROGRAM_DEADLINE = 100
-CPU_SECONDS = {"bc": 6.0, "gzip": 6.0, "python3": 16.0}  # the threads take a bigger share of the machine
+CPU_SECONDS = {"bc": 6.0, "gzip": 6.0, "python3": 22.0}  # the threads take a bigger share of the machine
 
 THREADS = """
 import hashlib, sys, threading
@@ -227,7 +227,7 @@ def run_moved(lab, everything, folder, display):
             display.event(f"{task.name}: {'back home' if target == 'home' else 'now on ' + target} after {task.frozen_ms[-1]:.0f} ms")
             display.draw()
         confirm_places(lab, everything, display)
-        pause = time.monotonic() + 0.7  # for the eye, and so that it runs a while at each place
+        pause = time.monotonic() + 0.5  # for the eye, and so that it runs a while at each place
         while time.monotonic() < pause:
             display.draw()
             time.sleep(0.1)
