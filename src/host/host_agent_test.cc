@@ -248,13 +248,14 @@ class HostAgentTest : public testing::Test {
     std::erase_if(agents_, [&](const Agent& a) { return a.pid == agent.pid; });
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   }
-  // Bodies have their home pid as the last number of NSpid, and the sandbox's init as parent.
+  // Living processes of a sandbox: their home pid is the second and last number of NSpid.
   static int count_bodies(int32_t home_pid) {
     int count = 0;
     for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
       const auto status = sys::read_file(entry.path().string() + "/status");
       if (status && status->find(fmt::format("\t{}\n", home_pid)) != std::string::npos &&
-          status->find("NSpid:") != std::string::npos) {
+          status->find("NSpid:") != std::string::npos &&
+          status->find("State:\tZ") == std::string::npos) {
         const size_t at = status->find("NSpid:");
         const std::string line = status->substr(at, status->find('\n', at) - at);
         count += std::count(line.begin(), line.end(), '\t') == 2 &&
