@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -45,6 +46,10 @@ Result<> ControlServer::listen(const std::string& path) {
     if (::chown(path.c_str(), 0, *group) != 0) {
       return fail_errno("give {} to group {}", path, kGroup);
     }
+  }
+  // The umask may have taken the group's rights.
+  if (::chmod(path.c_str(), 0660) != 0) {
+    return fail_errno("set the mode of {}", path);
   }
   ::fcntl(listener_.get(), F_SETFL, ::fcntl(listener_.get(), F_GETFL) | O_NONBLOCK);
   watch_ = std::make_unique<net::FdWatch>(
