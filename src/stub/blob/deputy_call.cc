@@ -118,12 +118,16 @@ bool apply_pointers(Call& call) {
 }
 
 // ---- descriptors of ours that the application must not see ----
-int32_t guard_end(const ControlBlock& control) {
-  int32_t highest = 0;
+// A vfork child has its channel beside those of the parent whose control block it shares, but is
+// not in the bitmap.
+int32_t guard_end(const Slot* slot) {
+  const ControlBlock& control = control_of(slot);
+  int32_t highest = (int32_t)slot->index;
   for (uint32_t word = 0; word < 64; ++word) {
     const uint64_t bits = control.slot_bitmap[word];
     if (bits != 0) {
-      highest = (int32_t)(word * 64 + 63 - (uint32_t)__builtin_clzll(bits));
+      const auto here = (int32_t)(word * 64 + 63 - (uint32_t)__builtin_clzll(bits));
+      highest = here > highest ? here : highest;
     }
   }
   return control.fd_base + 2 + highest;
@@ -131,14 +135,14 @@ int32_t guard_end(const ControlBlock& control) {
 
 bool is_ours(const Slot* slot, int32_t fd) {
   const ControlBlock& control = control_of(slot);
-  return (fd >= control.fd_base && fd < guard_end(control)) || fd == slot->channel_fd;
+  return fd >= control.fd_base && fd < guard_end(slot);
 }
 
 // close_range over our descriptors: the parts before and behind them. Flags include
 // CLOSE_RANGE_UNSHARE, CLOSE_RANGE_CLOEXEC.
-long close_range_around(const ControlBlock& control, uint64_t first, uint64_t last,
-                        uint64_t flags) {
-  const uint64_t ours_begin = (uint64_t)control.fd_base, ours_end = (uint64_t)guard_end(control);
+long close_range_around(const Slot* slot, uint64_t first, uint64_t last, uint64_t flags) {
+  const auto ours_begin = (uint64_t)control_of(slot).fd_base;
+  const auto ours_end = (uint64_t)guard_end(slot);
   first = (uint32_t)first;
   last = (uint32_t)last;
   if (last < ours_begin || first >= ours_end || first > last) {
@@ -157,7 +161,7 @@ long close_range_around(const ControlBlock& control, uint64_t first, uint64_t la
 bool guard_descriptors(Slot* slot, Call& call) {
   Request& r = call.request;
   if (r.op == __NR_close_range) {
-    call.result = close_range_around(control_of(slot), r.args[0], r.args[1], r.args[2]);
+    call.result = close_range_around(slot, r.args[0], r.args[1], r.args[2]);
     return false;
   }
   for (uint32_t i = 0; i < 6; ++i) {
@@ -253,25 +257,54 @@ void prepare_temporary_mask(SlotPrivate& p, const Call& call) {
   }
 }
 
+// Calls that answer EINTR when their thread is merely stopped and continued, or traced while an
+// ignored signal comes (signal(7), ptrace(2)): without a handler that ran the application would not
+// have seen it. Repeating them is safe.
+bool interrupted_for_nothing(uint32_t op) {
+  switch (op) {
+    case __NR_epoll_wait:
+    case __NR_epoll_pwait:
+    case __NR_epoll_pwait2:
+    case __NR_semop:
+    case __NR_semtimedop:
+    case __NR_rt_sigtimedwait:
+    case __NR_read:
+    case __NR_recvfrom:
+    case __NR_recvmsg:
+    case __NR_accept:
+    case __NR_accept4:
+      return true;
+    default:
+      return false;
+  }
+}
+
 void run_kernel_call(Slot* slot, Call& call) {
   SlotPrivate& p = priv(slot);
   const syscalls::SyscallInfo* info = syscalls::syscall_info(call.request.op);
-  if (info != nullptr) {
-    prepare_timeout(call, *info);
+  while (true) {
+    if (info != nullptr) {
+      prepare_timeout(call, *info);
+    }
+    prepare_temporary_mask(p, call);
+    uint64_t args[7];
+    memcpy(args, call.request.args, sizeof(call.request.args));
+    args[6] = ~uint64_t{0};
+    call.result = tess_cp_syscall(&slot->pending, call.request.op, args);
+    p.has_temporary_mask = 0;
+    const bool no_signal = call.result == kEintr && slot->signal_count == 0;
+    if (call.result == kAborted || (no_signal && slot->pending != 0)) {
+      call.result = slot->signal_count != 0 ? kRestart : kKicked;
+      return;
+    }
+    if (!no_signal || !interrupted_for_nothing(call.request.op)) {
+      return;
+    }
+    if (call.deadline_ns != 0) {
+      call.request.flags |= kRequestRepeat;
+      call.request.deadline_ns = (uint64_t)call.deadline_ns;
+    }
   }
-  prepare_temporary_mask(p, call);
-  uint64_t args[7];
-  memcpy(args, call.request.args, sizeof(call.request.args));
-  args[6] = ~uint64_t{0};
-  long result = tess_cp_syscall(&slot->pending, call.request.op, args);
-  p.has_temporary_mask = 0;
-  // Some calls return EINTR when their thread is merely stopped and continued, as a kick does
-  // (signal(7)).
-  const bool stopped = result == kEintr && slot->signal_count == 0 && slot->pending != 0;
-  if (result == kAborted || stopped) {
-    result = slot->signal_count != 0 ? kRestart : kKicked;
-  }
-  call.result = result;
 }
 
 // ---- operations that are not plain calls ----
@@ -468,14 +501,17 @@ void execute(Slot* slot, Call& call) {
   }
 }
 
-uint64_t capacity(const Segment& s) { return s.in_size > s.out_size ? s.in_size : s.out_size; }
+uint64_t capacity(const Segment& s) {
+  return s.in_size > s.out_size ? s.in_size : s.out_size;
+}
 
 uint64_t out_size(const Call& call, uint32_t i) {
   const Segment& s = call.segments[i];
   uint64_t n = s.out_size;
   switch (s.trim) {
     case kTrimResult: {
-      const uint64_t counted = call.result >= 0 ? (uint64_t)call.result * s.trim_unit + s.trim_offset : 0;
+      const uint64_t counted =
+          call.result >= 0 ? (uint64_t)call.result * s.trim_unit + s.trim_offset : 0;
       n = counted < n ? counted : n;
       break;
     }
