@@ -176,14 +176,12 @@ Result<std::unique_ptr<wire::LinkMessage>> HostLink::wait(uint64_t operation,
               lost_reason_);
 }
 
-Result<std::unique_ptr<wire::LinkMessage>> HostLink::ask(const wire::LinkMessage& message,
-                                                         wire::Timeout timeout) {
+Result<> HostLink::send_expecting(const wire::LinkMessage& message) {
   {
     const std::lock_guard lock(mutex_);
     answers_[message.operation()];
   }
-  TESS_TRY(send(message));
-  return wait(message.operation(), timeout);
+  return send(message);
 }
 
 void HostLink::forget(uint64_t operation) {

@@ -60,11 +60,11 @@ class HostLink {
   void close();
 
   Result<> send(const wire::LinkMessage& message);
+  // From now on answers to the message's operation are kept for wait().
+  Result<> send_expecting(const wire::LinkMessage& message);
   // Waits for the next answer to an operation; a Failed answer is an Error with its reason, the
   // loss of the link kDisconnected.
   Result<std::unique_ptr<wire::LinkMessage>> wait(uint64_t operation, wire::Timeout timeout);
-  Result<std::unique_ptr<wire::LinkMessage>> ask(const wire::LinkMessage& message,
-                                                 wire::Timeout timeout);
   // Answers that come later to this operation are nobody's.
   void forget(uint64_t operation);
 

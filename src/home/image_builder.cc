@@ -14,6 +14,7 @@
 
 #include "home/injector.h"
 #include "memory/cpu_features.h"
+#include "memory/image_stream.h"
 #include "memory/page_source.h"
 #include "wire/agent.pb.h"
 
@@ -114,7 +115,8 @@ ClockReading read_clocks() {
   return {.monotonic_ns = read_clock(CLOCK_MONOTONIC), .boottime_ns = read_clock(CLOCK_BOOTTIME)};
 }
 
-Result<> build_image(pid_t pid, stub::Session& session, wire::ProcessImage& image) {
+Result<> build_image(pid_t pid, stub::Session& session, const std::string& cache_dir,
+                     wire::ProcessImage& image) {
   image.Clear();
   image.set_abi_version(stub::kAbiVersion);
   image.set_pid(innermost_id(pid, pid));
@@ -122,8 +124,9 @@ Result<> build_image(pid_t pid, stub::Session& session, wire::ProcessImage& imag
   image.set_region_base(session.region_base());
   TESS_TRY(add_threads(pid, session, image));
   TESS_TRY_ASSIGN(const auto all, memory::read_address_space(pid));
-  const auto mappings =
+  auto mappings =
       memory::without_range(all, session.region_base(), session.region_base() + stub::kRegionSize);
+  TESS_TRY(memory::hash_file_content(pid, mappings, cache_dir));
   for (const Mapping& mapping : mappings) {
     memory::to_wire(mapping, *image.add_vmas());
   }

@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -18,7 +19,9 @@ class ProcessImage;
 
 namespace tess::home {
 
-Result<> build_image(pid_t pid, stub::Session& session, wire::ProcessImage& image);
+// `cache_dir`: where hashes of file content are kept; empty: nowhere.
+Result<> build_image(pid_t pid, stub::Session& session, const std::string& cache_dir,
+                     wire::ProcessImage& image);
 
 // The private memory that a deputy can do without: all of it but the stub's region and the pages
 // with its arguments and environment.

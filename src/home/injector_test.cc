@@ -147,7 +147,7 @@ class InjectorTest : public ::testing::Test {
     tracer_->handle_events();
     if (build) {
       wire::ProcessImage image;
-      if (const auto built = build_image(pid, session, image); !built) {
+      if (const auto built = build_image(pid, session, "", image); !built) {
         return ::testing::AssertionFailure() << built.error().message();
       }
       image_ = image.DebugString();
@@ -173,6 +173,12 @@ class InjectorTest : public ::testing::Test {
   }
 
   void finish(Program& program, int expected_status) {
+    tracer_->handle_events();
+    if (heard_.status != -1) {  // ended while it was traced
+      ASSERT_TRUE(WIFEXITED(heard_.status)) << heard_.status;
+      EXPECT_EQ(WEXITSTATUS(std::exchange(heard_.status, -1)), expected_status);
+      return;
+    }
     // Not traced any more, but still our child: the hub reaps it.
     const auto event = hub_->wait_for(program.pid(), trace::after(std::chrono::seconds(60)));
     ASSERT_TRUE(event) << event.error().message();

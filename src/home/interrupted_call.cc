@@ -16,32 +16,6 @@ constexpr int64_t kRestartNoHand = -514;
 constexpr int64_t kRestartBlock = -516;
 constexpr uint64_t kSyscallLength = 2;
 
-// Calls that return EINTR when their thread is only stopped and continued (signal(7)), so an EINTR
-// found in them here was made by our own stop, or belongs to a signal that is still pending and
-// will interrupt the repeated call again.
-bool returns_eintr_when_stopped(int64_t number) {
-  switch (number) {
-    case SYS_epoll_wait:
-    case SYS_epoll_pwait:
-    case SYS_epoll_pwait2:
-    case SYS_semop:
-    case SYS_semtimedop:
-    case SYS_rt_sigtimedwait:
-    case SYS_io_getevents:
-    case SYS_recvmmsg:
-    case SYS_accept:
-    case SYS_accept4:
-    case SYS_recvfrom:
-    case SYS_recvmsg:
-    case SYS_sendto:
-    case SYS_sendmsg:
-    case SYS_read:  // inotify
-      return true;
-    default:
-      return false;
-  }
-}
-
 void find_timeout(const trace::Registers& registers, InterruptedCall& call) {
   using Timeout = InterruptedCall::Timeout;
   const auto timespec_at = [&](uint64_t address) {
@@ -96,18 +70,44 @@ bool waits_until_absolute_time(const trace::Registers& registers) {
 
 }  // namespace
 
+bool returns_eintr_when_stopped(int64_t number) {
+  switch (number) {
+    case SYS_epoll_wait:
+    case SYS_epoll_pwait:
+    case SYS_epoll_pwait2:
+    case SYS_semop:
+    case SYS_semtimedop:
+    case SYS_rt_sigtimedwait:
+    case SYS_io_getevents:
+    case SYS_recvmmsg:
+    case SYS_accept:
+    case SYS_accept4:
+    case SYS_recvfrom:
+    case SYS_recvmsg:
+    case SYS_sendto:
+    case SYS_sendmsg:
+    case SYS_read:  // inotify
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool stopped_in_call(const trace::Registers& registers) {
+  const auto number = static_cast<int64_t>(registers.orig_rax);
+  const auto result = static_cast<int64_t>(registers.rax);
+  return number >= 0 &&
+         (result == kRestartSys || result == kRestartNoIntr || result == kRestartNoHand ||
+          result == kRestartBlock || (result == -EINTR && returns_eintr_when_stopped(number)));
+}
+
 InterruptedCall undo_interrupted_call(trace::Registers& registers) {
   InterruptedCall call;
+  const bool interrupted = stopped_in_call(registers);
   const auto number = static_cast<int64_t>(registers.orig_rax);
   const auto result = static_cast<int64_t>(registers.rax);
   registers.orig_rax = ~uint64_t{0};
-  if (number < 0) {
-    return call;
-  }
-  const bool restarts = result == kRestartSys || result == kRestartNoIntr ||
-                        result == kRestartNoHand || result == kRestartBlock ||
-                        (result == -EINTR && returns_eintr_when_stopped(number));
-  if (!restarts) {
+  if (!interrupted) {
     return call;
   }
   call.number = number;

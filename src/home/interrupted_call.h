@@ -21,6 +21,14 @@ struct InterruptedCall {
       0;  // address of the timespec into which the kernel has put what is left, 0: nowhere
 };
 
+// Calls that return EINTR when their thread is only stopped and continued (signal(7)), so an EINTR
+// found in them at a stop of ours was made by it, or belongs to a signal that is still pending and
+// will interrupt the repeated call again.
+bool returns_eintr_when_stopped(int64_t number);
+// The thread has been stopped in a call that the kernel would restart, or that ended only because
+// of our stop.
+bool stopped_in_call(const trace::Registers& registers);
+
 // Changes `registers` in place.
 InterruptedCall undo_interrupted_call(trace::Registers& registers);
 

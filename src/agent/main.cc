@@ -1,0 +1,55 @@
+// tess-agent home|host: the process that controls one job on its home node, or lends a node to one
+// job. Started by tessd (wire/agent_process.h); both speak to it on agents.sock.
+#include <signal.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdlib>
+#include <string>
+
+#include "base/log.h"
+#include "home/home_config.h"
+#include "host/host_agent.h"
+#include "wire/agent_process.h"
+
+namespace {
+
+std::string environment(const char* name) {
+  const char* const value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("tess-agent: started by tessd, one for each job and side");
+  app.require_subcommand(1);
+
+  tess::home::HomeConfig home;
+  CLI::App* const home_command = app.add_subcommand("home", "control a job on its home node");
+  home_command->add_option("--job", home.job, "number of the job")->required();
+  home_command->add_option("--pid", home.pid, "its first process")->required();
+  home_command->add_flag("--run", home.run, "seize it now; place what it executes");
+  home_command->add_option("--node", home.node, "where to");
+
+  tess::host::HostConfig host;
+  int listen_fd = -1;
+  CLI::App* const host_command = app.add_subcommand("host", "lend this node to a job");
+  host_command->add_option("--job", host.job, "number of the job")->required();
+  host_command->add_option("--home-node", host.home_node, "the job's home")->required();
+  host_command->add_option("--listen-fd", listen_fd, "listening socket")->required();
+  CLI11_PARSE(app, argc, argv);
+
+  ::signal(SIGPIPE, SIG_IGN);
+  if (home_command->parsed()) {
+    tess::log::start("tess-agent-home");
+    home.state_dir = tess::wire::state_dir();
+    home.run_dir = tess::wire::run_dir();
+    return tess::home::run(home);
+  }
+  tess::log::start("tess-agent-host");
+  host.listen_fd = tess::sys::Fd(listen_fd);
+  host.token = tess::wire::from_hex(environment(tess::wire::kTokenVariable));
+  host.state_dir = tess::wire::state_dir();
+  host.run_dir = tess::wire::run_dir();
+  return tess::host::run(std::move(host));
+}

@@ -1,0 +1,454 @@
+#include "home/home_agent.h"
+
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <future>
+#include <iterator>
+#include <sstream>
+
+#include "base/log.h"
+#include "home/image_builder.h"
+#include "memory/cpu_features.h"
+#include "migrate/eligibility.h"
+#include "wire/agent.pb.h"
+#include "wire/agent_process.h"
+#include "wire/node.pb.h"
+
+namespace tess::home {
+namespace {
+
+constexpr std::chrono::seconds kTick{1};
+constexpr int kIdleTicksMax = 30;
+constexpr std::chrono::seconds kMainTimeout{60};
+
+std::string environment(const char* name) {
+  const char* const value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+std::string command_line(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/cmdline", std::ios::binary);
+  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  while (!text.empty() && text.back() == '\0') {
+    text.pop_back();
+  }
+  for (char& c : text) {
+    c = c == '\0' ? ' ' : c;
+  }
+  return text;
+}
+
+struct ProcessFacts {
+  pid_t parent = 0;
+  uint32_t uid = 0;
+  uint32_t threads = 0;
+  uint64_t resident = 0;
+  uint64_t cpu_ns = 0;
+};
+
+ProcessFacts read_facts(pid_t pid) {
+  ProcessFacts facts;
+  const std::string directory = "/proc/" + std::to_string(pid);
+  std::ifstream status(directory + "/status");
+  std::string key;
+  while (status >> key) {
+    if (key == "PPid:") {
+      status >> facts.parent;
+    } else if (key == "Uid:") {
+      status >> facts.uid;
+    } else if (key == "Threads:") {
+      status >> facts.threads;
+    } else if (key == "VmRSS:") {
+      status >> facts.resident;
+      facts.resident <<= 10;
+    }
+  }
+  std::ifstream stat(directory + "/stat");
+  std::string text;
+  std::getline(stat, text);
+  std::istringstream rest(text.substr(std::min(text.size(), text.rfind(')') + 1)));
+  constexpr int kUtimeAfterName = 12;  // field 14 of proc(5), counted from the one after the name
+  std::string field;
+  for (int i = 1; i < kUtimeAfterName; ++i) {
+    rest >> field;
+  }
+  uint64_t user = 0;
+  uint64_t system = 0;
+  rest >> user >> system;
+  facts.cpu_ns = (user + system) * (1'000'000'000 / static_cast<uint64_t>(::sysconf(_SC_CLK_TCK)));
+  return facts;
+}
+
+const char* state_name(const Managed& process) {
+  if (process.busy) {
+    return "moving";
+  }
+  return process.state == Managed::State::kDeputy ? "deputy" : "native";
+}
+
+}  // namespace
+
+HomeAgent::HomeAgent(HomeConfig config, net::TlsContext tls, migrate::Journal journal,
+                     trace::WaitHub hub)
+    : config_(std::move(config)),
+      tls_(std::move(tls)),
+      journal_(std::move(journal)),
+      faults_(environment("TESS_FAULT"), config_.run_dir + "/fault"),
+      hub_(std::move(hub)),
+      tracer_(hub_, *this),
+      hub_watch_(
+          loop_, hub_.fd(), [this] { after_events(); }, [] {}),
+      tick_timer_(loop_),
+      next_operation_(static_cast<uint64_t>(read_clocks().boottime_ns)) {}
+
+HomeAgent::~HomeAgent() {
+  for (std::thread& worker : workers_) {
+    worker.join();
+  }
+}
+
+int HomeAgent::run() {
+  const net::SignalWatch signals(loop_, {SIGTERM, SIGINT}, [this](int) {
+    finishing_ = true;
+    bring_home([this](const Result<>&) { maybe_finish(); });
+  });
+  tessd_ = std::make_unique<TessdClient>(
+      loop_, wire::agents_socket(), config_.job,
+      TessdClient::Handlers{[this](wire::JobStatus& status) { fill_status(status); },
+                            [this](const wire::AgentDown& message) { handle_request(message); }});
+  hub_watch_.want_read(true);
+  loop_.post([this] { attach(); });
+  tick_timer_.start(kTick, [this] { tick(); });
+  loop_.run();
+  tessd_->send_status(true);
+  return 0;
+}
+
+void HomeAgent::attach() {
+  std::shared_ptr<Managed> process = make_process(config_.pid);
+  if (config_.run) {
+    process->stays_seized = true;
+    process->placed_on = config_.node;
+    if (auto seized = tracer_.seize(config_.pid, true); !seized) {
+      tessd_->log(config_.pid, seized.error().message());
+      log::warn("home", "event=attach_failed pid={} reason=\"{}\"", config_.pid,
+                seized.error().message());
+      processes_.clear();
+      loop_.stop();
+      return;
+    }
+  } else if (!config_.node.empty()) {
+    asked_ = true;
+    migrate(config_.pid, config_.node, [](const Result<>&) {});
+  }
+  tessd_->send_status();
+}
+
+Managed* HomeAgent::find(pid_t pid) {
+  const auto it = processes_.find(pid);
+  return it == processes_.end() ? nullptr : it->second.get();
+}
+
+std::shared_ptr<Managed> HomeAgent::make_process(pid_t pid) {
+  auto& process = processes_[pid];
+  if (process == nullptr) {
+    process = std::make_shared<Managed>();
+    process->pid = pid;
+    process->inner_pid = innermost_id(pid, pid);
+  }
+  return process;
+}
+
+// ---- services for the workers ----
+
+Result<> HomeAgent::on_main(const std::function<Result<>()>& work) {
+  auto promise = std::make_shared<std::promise<Result<>>>();
+  auto future = promise->get_future();
+  loop_.post([this, promise, &work] {
+    promise->set_value(work());
+    after_events();  // what happened while the work waited for its own threads
+  });
+  return future.get();
+}
+
+uint64_t HomeAgent::new_operation() {
+  const std::lock_guard lock(operation_mutex_);
+  return next_operation_++;
+}
+
+Result<std::shared_ptr<HostLink>> HomeAgent::link_to(const std::string& node,
+                                                     uint64_t memory_bytes) {
+  const std::lock_guard lock(links_mutex_);
+  if (const auto it = links_.find(node); it != links_.end() && it->second->alive()) {
+    return it->second;
+  }
+  auto promise = std::make_shared<std::promise<Result<HostAddress>>>();
+  auto future = promise->get_future();
+  loop_.post([this, promise, node, memory_bytes] {
+    tessd_->need_host(node, memory_bytes, memory::host_cpu_features(),
+                      [promise](Result<HostAddress> host) { promise->set_value(std::move(host)); });
+  });
+  if (future.wait_for(kMainTimeout) != std::future_status::ready) {
+    return fail(ErrorKind::kRetry, "this node's tessd does not answer");
+  }
+  TESS_TRY_ASSIGN(const HostAddress host, future.get());
+  HostLink::Handlers handlers;
+  handlers.unasked = [this, node](const wire::LinkMessage& message) {
+    loop_.post([this, node, copy = message] { host_said(node, copy); });
+  };
+  handlers.lost = [this, node](const Error& error) {
+    loop_.post([this, node, error] { host_lost(node, error); });
+  };
+  TESS_TRY_ASSIGN(auto link, HostLink::open(tls_, config_.job, host, std::move(handlers)));
+  links_[node] = link;
+  return link;
+}
+
+void HomeAgent::watch(Managed& process) {
+  process.watch = std::make_unique<net::FdWatch>(
+      loop_, process.session->mailbox().get(), [this, pid = process.pid] { read_mailbox(pid); },
+      [] {});
+  process.watch->want_read(true);
+}
+
+// ---- requests ----
+
+void HomeAgent::handle_request(const wire::AgentDown& message) {
+  const uint64_t request = message.request();
+  const auto answer = [this, request](const Result<>& result) {
+    tessd_->answer(request, result.has_value(), result ? "" : result.error().message());
+  };
+  asked_ = true;
+  idle_ticks_ = 0;
+  switch (message.body_case()) {
+    case wire::AgentDown::kMigrate:
+      migrate(message.migrate().pid(), message.migrate().home() ? "" : message.migrate().node(),
+              answer);
+      break;
+    case wire::AgentDown::kWhyRequest:
+      explain(message.why_request().pid(), request);
+      break;
+    case wire::AgentDown::kBringHome:
+      bring_home(answer);
+      break;
+    default:
+      break;
+  }
+}
+
+void HomeAgent::explain(pid_t pid, uint64_t request) {
+  wire::AgentUp message;
+  message.set_request(request);
+  wire::WhyAnswer& why = *message.mutable_why();
+  const Managed* const process = find(pid);
+  if (process == nullptr || process->state == Managed::State::kNative) {
+    for (const std::string& reason : migrate::check_eligibility(pid, {.own_tracer = ::getpid()})) {
+      why.add_reason(reason);
+    }
+  }
+  tessd_->send(message);
+  maybe_finish();
+}
+
+void HomeAgent::migrate(pid_t pid, const std::string& node, Done done) {
+  if (find(pid) == nullptr && pid != config_.pid) {
+    done(fail(ErrorKind::kBadInput, "process {} does not belong to job {}", pid, config_.job));
+    return;
+  }
+  std::shared_ptr<Managed> process = make_process(pid);
+  if (process->busy) {
+    done(fail(ErrorKind::kRetry, "process {} is moving already; try again when it has arrived",
+              pid));
+    return;
+  }
+  const bool home = node.empty() || node == tessd_->node();
+  if (home && process->state == Managed::State::kNative) {
+    process->placed_on.clear();
+    done({});
+    maybe_finish();
+    return;
+  }
+  if (!home && process->where() == node) {
+    done({});
+    return;
+  }
+  start_migration(std::move(process), home ? "" : node, std::move(done));
+}
+
+void HomeAgent::start_migration(std::shared_ptr<Managed> process, const std::string& node,
+                                Done done) {
+  process->busy = true;
+  if (process->state == Managed::State::kNative) {
+    process->watch.reset();
+  }
+  ++running_workers_;
+  tessd_->send_status();
+  workers_.emplace_back([this, process, node, done = std::move(done)] {
+    Migration migration(*this, process, node);
+    Result<> result = migration.run();
+    loop_.post([this, process, node, result = std::move(result), warning = migration.warning(),
+                done] { migration_ended(process, node, result, warning, done); });
+  });
+}
+
+void HomeAgent::migration_ended(const std::shared_ptr<Managed>& process, const std::string& node,
+                                const Result<>& result, const std::string& warning,
+                                const Done& done) {
+  process->busy = false;
+  --running_workers_;
+  const std::string place = node.empty() ? "home" : node;
+  if (result) {
+    ++process->moves;
+    process->placed_on = node;
+    tessd_->log(process->pid, fmt::format("process {} moved to {}", process->pid, place));
+    log::info("home", "event=moved pid={} to={}", process->pid, place);
+  } else {
+    tessd_->log(process->pid, fmt::format("process {} did not move to {}: {}", process->pid, place,
+                                          result.error().message()));
+    log::warn("home", "event=stayed pid={} to={} reason=\"{}\"", process->pid, place,
+              result.error().message());
+    // Held at its exec, and refused before anything was done to it.
+    if (process->state == Managed::State::kNative && tracer_.held(process->pid)) {
+      (void)(process->stays_seized ? tracer_.release(process->pid) : tracer_.detach(process->pid));
+    }
+  }
+  if (!warning.empty()) {
+    log::warn("home", "event=moved_with_trouble pid={} reason=\"{}\"", process->pid, warning);
+  }
+  after_events();
+  done(result);
+  drop_unused_links();
+  tessd_->send_status();
+  maybe_finish();
+}
+
+void HomeAgent::bring_home(Done done) {
+  struct Progress {
+    int left = 1;
+    std::string failures;
+  };
+  const auto progress = std::make_shared<Progress>();
+  const auto one_done = [progress, done](const Result<>& result) {
+    if (!result) {
+      progress->failures += (progress->failures.empty() ? "" : "; ") + result.error().message();
+    }
+    if (--progress->left == 0) {
+      done(progress->failures.empty() ? Result<>()
+                                      : fail(ErrorKind::kFailed, "{}", progress->failures));
+    }
+  };
+  std::vector<std::shared_ptr<Managed>> away;
+  for (const auto& [pid, process] : processes_) {
+    process->placed_on.clear();
+    if (process->state == Managed::State::kDeputy) {
+      away.push_back(process);
+    }
+  }
+  for (const auto& process : away) {
+    ++progress->left;
+    migrate(process->pid, "", one_done);
+  }
+  one_done({});
+}
+
+// ---- the passage of time ----
+
+void HomeAgent::after_events() {
+  tracer_.handle_events();
+}
+
+void HomeAgent::tick() {
+  tick_timer_.start(kTick, [this] { tick(); });
+  bool away = false;
+  for (auto it = processes_.begin(); it != processes_.end();) {
+    const std::shared_ptr<Managed>& process = it->second;
+    away = away || process->state == Managed::State::kDeputy || process->busy;
+    // A native process that is not traced says nothing when it ends.
+    if (!process->busy && !tracer_.traced(it->first) && ::kill(it->first, 0) != 0 &&
+        errno == ESRCH) {
+      it = processes_.erase(it);
+    } else {
+      ++it;
+    }
+  }
+  if (away) {
+    const std::lock_guard lock(links_mutex_);
+    for (const auto& [node, link] : links_) {
+      wire::LinkMessage message;
+      message.set_operation(new_operation());
+      message.mutable_ask_usage();
+      (void)link->send(message);
+    }
+  }
+  if (away) {
+    tessd_->send_status();
+  }
+  ++idle_ticks_;
+  maybe_finish();
+}
+
+void HomeAgent::maybe_finish() {
+  if (running_workers_ != 0) {
+    return;
+  }
+  workers_.remove_if([](std::thread& worker) {
+    worker.join();  // has posted its end already
+    return true;
+  });
+  bool holding = false;
+  for (const auto& [pid, process] : processes_) {
+    holding = holding || process->busy || process->state == Managed::State::kDeputy ||
+              (process->stays_seized && !finishing_);
+  }
+  const bool waiting = !asked_ && !config_.run && idle_ticks_ < kIdleTicksMax && !finishing_;
+  const bool just_asked = idle_ticks_ < 2 && !finishing_ && !processes_.empty() && !config_.run;
+  if (!holding && !waiting && !just_asked) {
+    loop_.stop();
+  }
+}
+
+void HomeAgent::fill_status(wire::JobStatus& status) {
+  for (const auto& [pid, process] : processes_) {
+    const ProcessFacts facts = read_facts(pid);
+    if (facts.threads == 0) {
+      continue;
+    }
+    process->cpu_home_ns = facts.cpu_ns;
+    wire::JobProcess& entry = *status.add_process();
+    entry.set_pid(pid);
+    entry.set_parent_pid(facts.parent);
+    entry.set_uid(facts.uid);
+    entry.set_command(command_line(pid));
+    entry.set_home_node(tls_.node_name());
+    const std::string where = process->where();
+    entry.set_node(where.empty() ? tls_.node_name() : where);
+    entry.set_cpu_home_ns(facts.cpu_ns);
+    entry.set_cpu_hosts_ns(process->cpu_hosts_settled_ns + process->cpu_host_ns);
+    entry.set_memory_bytes(process->state == Managed::State::kDeputy ? process->memory_bytes
+                                                                     : facts.resident);
+    entry.set_moves(process->moves);
+    entry.set_state(state_name(*process));
+    entry.set_thread_count(facts.threads);
+  }
+}
+
+int run(const HomeConfig& config) {
+  auto hub = trace::WaitHub::create();
+  auto tls = net::TlsContext::load(config.state_dir);
+  auto journal = migrate::Journal::open(config.run_dir + "/journal", config.job);
+  for (const Error* error : {hub ? nullptr : &hub.error(), tls ? nullptr : &tls.error(),
+                             journal ? nullptr : &journal.error()}) {
+    if (error != nullptr) {
+      log::error("home", "event=start_failed job={} reason=\"{}\"", config.job, error->message());
+      return 1;
+    }
+  }
+  HomeAgent agent(config, std::move(*tls), std::move(*journal), std::move(*hub));
+  return agent.run();
+}
+
+}  // namespace tess::home

@@ -1,0 +1,107 @@
+// The home agent of one job: only tracer of its processes at home, coordinator of all their
+// migrations. The main thread runs the loop, makes every ptrace call and owns everything here but
+// what the members say; each migration has a worker thread.
+#pragma once
+
+#include <list>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "base/fault.h"
+#include "home/home_config.h"
+#include "home/managed.h"
+#include "home/migration.h"
+#include "home/tessd_client.h"
+#include "migrate/journal.h"
+#include "net/loop.h"
+#include "net/tls_stream.h"
+#include "trace/tracer.h"
+
+namespace tess::home {
+
+class HomeAgent final : public trace::TraceListener, public MainServices {
+ public:
+  HomeAgent(HomeConfig config, net::TlsContext tls, migrate::Journal journal, trace::WaitHub hub);
+  ~HomeAgent() override;
+  int run();
+
+  // trace::TraceListener
+  void forked(pid_t parent, pid_t thread, pid_t child) override;
+  bool executed(pid_t pid) override;
+  void group_stopped(pid_t pid, int signal) override;
+  void group_continued(pid_t pid) override;
+  void exited(pid_t pid, int wait_status) override;
+
+  // MainServices (workers)
+  Result<> on_main(const std::function<Result<>()>& work) override;
+  Result<std::shared_ptr<HostLink>> link_to(const std::string& node,
+                                            uint64_t memory_bytes) override;
+  trace::Tracer& tracer() override { return tracer_; }
+  const net::TlsContext& tls() override { return tls_; }
+  Faults& faults() override { return faults_; }
+  migrate::Journal& journal() override { return journal_; }
+  std::string run_dir() override { return config_.run_dir; }
+  uint64_t job() override { return config_.job; }
+  uint64_t new_operation() override;
+  void watch(Managed& process) override;
+
+ private:
+  using Done = std::function<void(const Result<>&)>;
+  using Processes = std::map<pid_t, std::shared_ptr<Managed>>;
+
+  // what tessd asks (home_agent.cc)
+  void attach();
+  void handle_request(const wire::AgentDown& message);
+  void migrate(pid_t pid, const std::string& node, Done done);
+  void start_migration(std::shared_ptr<Managed> process, const std::string& node, Done done);
+  void migration_ended(const std::shared_ptr<Managed>& process, const std::string& node,
+                       const Result<>& result, const std::string& warning, const Done& done);
+  void explain(pid_t pid, uint64_t request);
+  void bring_home(Done done);
+  void after_events();
+  void maybe_finish();
+  void tick();
+  void fill_status(wire::JobStatus& status);
+
+  // what bodies and deputies say (home_events.cc)
+  void read_mailbox(pid_t pid);
+  void handle_note(Managed& process, const stub::MailboxNote& note);
+  void answer_channel(Managed& process, const stub::MailboxNote& note);
+  void adopt_fork(Managed& parent, pid_t thread, pid_t child);
+  void host_said(const std::string& node, const wire::LinkMessage& message);
+  void host_lost(const std::string& node, const Error& error);
+  void tell_lost(const Managed& process, const std::string& reason);
+  void body_gone(Managed& process);
+  void drop_unused_links();
+  pid_t outer_tid(pid_t pid, int32_t inner_tid) const;
+
+  Managed* find(pid_t pid);
+  std::shared_ptr<Managed> make_process(pid_t pid);
+
+  const HomeConfig config_;
+  const net::TlsContext tls_;
+  migrate::Journal journal_;
+  Faults faults_;
+  net::Loop loop_;
+  trace::WaitHub hub_;
+  trace::Tracer tracer_;
+  net::FdWatch hub_watch_;
+  net::Timer tick_timer_;
+  std::unique_ptr<TessdClient> tessd_;
+  Processes processes_;
+  std::map<pid_t, sys::Fd> newborn_mailboxes_;  // by the thread that is forking
+  std::list<std::thread> workers_;
+  int running_workers_ = 0;
+  bool finishing_ = false;  // SIGTERM: everybody home, then the end
+  bool asked_ = false;      // tessd has wanted something already
+  int idle_ticks_ = 0;
+  std::mutex links_mutex_;  // held while a link is being made: one agent for each host
+  std::map<std::string, std::shared_ptr<HostLink>> links_;  // guarded
+  std::mutex operation_mutex_;
+  uint64_t next_operation_;
+};
+
+}  // namespace tess::home

@@ -1,0 +1,14 @@
+// Makes the threads of a deputy look at their freeze word: each is stopped for a moment, its kick
+// bit is set, and a call that it waits in is aborted before it has had an effect. Tracing thread
+// only. To be repeated until all are parked.
+#pragma once
+
+#include "base/result.h"
+#include "stub/session.h"
+#include "trace/tracer.h"
+
+namespace tess::home {
+
+Result<> kick_deputy(trace::Tracer& tracer, pid_t pid, const stub::Session& session);
+
+}  // namespace tess::home

@@ -1,0 +1,48 @@
+// One process of a job, as its home agent knows it. Owned by the main thread; a migration in
+// progress (busy) uses placement, session and host from its worker thread while all threads are
+// parked.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "home/host_link.h"
+#include "home/injector.h"
+#include "net/loop.h"
+#include "stub/session.h"
+
+namespace tess::home {
+
+struct Managed {
+  enum class State { kNative, kDeputy };
+
+  pid_t pid = 0;
+  int32_t inner_pid = 0;  // as the application sees it
+  State state = State::kNative;
+  bool busy = false;          // a migration is in progress
+  bool stays_seized = false;  // of a `tess run` job: traced when native, too
+  std::string placed_on;      // where a program that it executes is to run; empty: at home
+  uint32_t moves = 0;
+
+  // While away, or on the way.
+  Placement placement;
+  std::shared_ptr<stub::Session> session;
+  std::shared_ptr<HostLink> host;
+  std::unique_ptr<net::FdWatch> watch;  // of the mailbox, while nobody else reads it
+  std::function<void()> on_parked;      // called once, when kAllParked comes
+  uint32_t unsupported_call = 0;        // last one reported
+
+  // For people.
+  uint64_t cpu_home_ns = 0;
+  uint64_t cpu_hosts_settled_ns = 0;  // on hosts that it has left
+  uint64_t cpu_host_ns = 0;           // where it is
+  uint64_t memory_bytes = 0;
+
+  std::string where() const { return host == nullptr ? std::string() : host->host().node; }
+};
+
+}  // namespace tess::home

@@ -1,0 +1,449 @@
+#include "home/migration.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <cstddef>
+#include <fstream>
+#include <mutex>
+#include <thread>
+
+#include "base/log.h"
+#include "home/image_builder.h"
+#include "home/kick.h"
+#include "migrate/eligibility.h"
+#include "migrate/sharing.h"
+#include "wire/agent.pb.h"
+
+namespace tess::home {
+namespace {
+
+using migrate::Kind;
+using migrate::Step;
+using std::chrono::milliseconds;
+
+constexpr milliseconds kHoldTimeout(10'000);
+constexpr milliseconds kParkTimeout(15'000);
+constexpr milliseconds kKickInterval(200);
+constexpr wire::Timeout kAnswerTimeout(30'000);
+
+Kind kind_of(const Managed& process, const std::string& node) {
+  if (node.empty()) {
+    return Kind::kBack;
+  }
+  return process.state == Managed::State::kNative ? Kind::kOut : Kind::kHop;
+}
+
+std::string joined(const std::vector<std::string>& reasons) {
+  std::string text;
+  for (const std::string& reason : reasons) {
+    text += (text.empty() ? "" : "; ") + reason;
+  }
+  return text;
+}
+
+// Resident and swapped, roughly what a host will have to hold.
+uint64_t memory_of(pid_t pid) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+  std::string line;
+  uint64_t kib = 0;
+  while (std::getline(status, line)) {
+    if (line.starts_with("VmRSS:") || line.starts_with("VmSwap:")) {
+      kib += std::stoull(line.substr(line.find(':') + 1));
+    }
+  }
+  return kib << 10;
+}
+
+}  // namespace
+
+Migration::Migration(MainServices& services, std::shared_ptr<Managed> process, std::string node)
+    : services_(services),
+      process_(std::move(process)),
+      node_(std::move(node)),
+      kind_(kind_of(*process_, node_)),
+      operation_(services.new_operation()),
+      from_(process_->where()),
+      source_(process_->host) {}
+
+migrate::JournalEntry Migration::journal_entry(std::string state) const {
+  return {.operation = operation_,
+          .pid = process_->pid,
+          .kind = std::string(migrate::name(kind_)),
+          .state = std::move(state),
+          .from = from_.empty() ? "home" : from_,
+          .to = node_.empty() ? "home" : node_};
+}
+
+Result<> Migration::run() {
+  migrate::Coordinator coordinator(kind_);
+  if (auto written = services_.journal().write(journal_entry("begun")); !written) {
+    return written;
+  }
+  while (const auto step = coordinator.next()) {
+    const std::string before = migrate::fault_point(kind_, false, *step);
+    const std::string after = migrate::fault_point(kind_, true, *step);
+    const auto start = std::chrono::steady_clock::now();
+    Result<> result = services_.faults().at(before);
+    if (result) {
+      result = perform(*step);
+    }
+    if (result) {
+      result = services_.faults().at(after);
+    }
+    log::debug(
+        "home", "event=step pid={} operation={} step={} ms={} result=\"{}\"", process_->pid,
+        operation_, migrate::name(*step),
+        std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - start).count(),
+        result ? "ok" : result.error().message());
+    if (result) {
+      coordinator.done();
+    } else {
+      coordinator.failed(result.error().message());
+    }
+  }
+  for (HostLink* const link : {source_.get(), target_.get()}) {
+    if (link != nullptr) {
+      link->forget(operation_);
+    }
+  }
+  if (coordinator.outcome() == migrate::Outcome::kStayed) {
+    (void)services_.journal().write(journal_entry("stayed"));
+    return fail(ErrorKind::kFailed, "{}", coordinator.reason());
+  }
+  (void)services_.journal().write(journal_entry("moved"));
+  warning_ = coordinator.reason();
+  return {};
+}
+
+Result<> Migration::perform(Step step) {
+  switch (step) {
+    case Step::kReserve:
+      return reserve();
+    case Step::kFreeze:
+      return freeze();
+    case Step::kTransfer:
+      return transfer();
+    case Step::kConnect:
+      return connect();
+    case Step::kRunTarget:
+      return run_target();
+    case Step::kJournal:
+      return services_.journal().decided(journal_entry("decided"));
+    case Step::kSwitch:
+      return switch_over();
+    case Step::kDropSource:
+      return drop_source();
+    case Step::kDropTarget:
+      return drop_target();
+    case Step::kThawSource:
+      return thaw_source();
+    case Step::kReleaseHome:
+      return release_home();
+  }
+  return {};
+}
+
+// ---- messages ----
+
+Result<> Migration::tell(HostLink& link, const std::function<void(wire::LinkMessage&)>& fill) {
+  wire::LinkMessage message;
+  message.set_operation(operation_);
+  message.set_pid(process_->inner_pid);
+  fill(message);
+  return link.send_expecting(message);
+}
+
+// Sends and waits for an answer of that kind; others of this operation that come first are late
+// answers to earlier messages.
+Result<> Migration::demand(HostLink& link, const char* what, int answer_case, wire::Timeout timeout,
+                           const std::function<void(wire::LinkMessage&)>& fill) {
+  if (fill) {
+    TESS_TRY(tell(link, fill));
+  }
+  while (true) {
+    auto answer = link.wait(operation_, timeout);
+    if (!answer) {
+      return fail_with(answer.error(), "{}", what);
+    }
+    if (static_cast<int>((*answer)->body_case()) == answer_case) {
+      return {};
+    }
+  }
+}
+
+// ---- forward ----
+
+Result<> Migration::reserve() {
+  if (kind_ == Kind::kOut) {
+    const auto reasons = migrate::check_eligibility(process_->pid, {.own_tracer = ::getpid()});
+    if (!reasons.empty()) {
+      return fail(ErrorKind::kNotPossible, "{}", joined(reasons));
+    }
+  }
+  TESS_TRY_ASSIGN(target_, services_.link_to(
+                               node_, std::max(memory_of(process_->pid), process_->memory_bytes)));
+  if (target_ == source_) {
+    return fail(ErrorKind::kNotPossible, "process {} is on {} already", process_->pid, node_);
+  }
+  return {};
+}
+
+Result<> Migration::freeze() {
+  return kind_ == Kind::kOut ? freeze_native() : freeze_deputy();
+}
+
+Result<> Migration::freeze_native() {
+  const pid_t pid = process_->pid;
+  SleepClock sleeps = SleepClock::look_before_hold(pid);
+  const Result<> put_in = services_.on_main([&]() -> Result<> {
+    trace::Tracer& tracer = services_.tracer();
+    TESS_TRY(tracer.seize(pid, process_->stays_seized));
+    Result<> result = tracer.hold(pid, kHoldTimeout);
+    if (result) {
+      sleeps.confirm_after_hold(pid);
+      result = tracer.follow_children(pid);
+    }
+    if (result) {
+      auto injected = put_stub_in(tracer, pid, services_.job(), sleeps);
+      if (injected) {
+        process_->placement = injected->placement;
+        process_->inner_pid = innermost_id(pid, pid);
+        auto memory = stub::RemoteMemory::open(pid);
+        if (memory) {
+          process_->session = std::make_shared<stub::Session>(
+              std::move(injected->mailbox), std::move(*memory), injected->placement.region_base);
+          injected_ = true;
+          return {};
+        }
+        // The mailbox closes with `injected`: the stub restores the process by itself.
+        return tl::unexpected(std::move(memory.error()));
+      }
+      result = tl::unexpected(std::move(injected.error()));
+    }
+    (void)(process_->stays_seized ? tracer.release(pid) : tracer.detach(pid));
+    return result;
+  });
+  TESS_TRY(put_in);
+  TESS_TRY_ASSIGN(const stub::MailboxNote note, process_->session->wait_note(kParkTimeout));
+  if (note.kind != stub::Note::kAllParked) {
+    return fail(ErrorKind::kFailed, "the stub said {} instead of resting",
+                static_cast<uint32_t>(note.kind));
+  }
+  parked_ = true;
+  return {};
+}
+
+Result<> Migration::freeze_deputy() {
+  if (const auto sharers = migrate::find_clone_sharers(process_->pid); !sharers.empty()) {
+    return fail(ErrorKind::kRetry,
+                "process {} is in the middle of vfork with process {} ({}); try again",
+                process_->pid, sharers[0].pid, sharers[0].command);
+  }
+  // Both sides get their freeze word before either is waited for: each may need the other to come
+  // to rest.
+  struct Parked {
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool yes = false;
+  };
+  const auto parked = std::make_shared<Parked>();
+  TESS_TRY(services_.on_main([&]() -> Result<> {
+    process_->on_parked = [parked] {
+      const std::lock_guard lock(parked->mutex);
+      parked->yes = true;
+      parked->changed.notify_all();
+    };
+    return process_->session->set_freeze(true);
+  }));
+  TESS_TRY(tell(*source_, [](wire::LinkMessage& message) { message.mutable_freeze(); }));
+  const auto deadline = std::chrono::steady_clock::now() + kParkTimeout;
+  while (!parked_) {
+    TESS_TRY(services_.on_main([&]() -> Result<> {
+      return process_->session == nullptr
+                 ? fail(ErrorKind::kDisconnected, "process {} is gone", process_->pid)
+                 : kick_deputy(services_.tracer(), process_->pid, *process_->session);
+    }));
+    std::unique_lock lock(parked->mutex);
+    parked_ = parked->changed.wait_for(lock, kKickInterval, [&] { return parked->yes; });
+    if (!parked_ && std::chrono::steady_clock::now() > deadline) {
+      return fail(ErrorKind::kRetry, "not all threads of process {} came to rest in time",
+                  process_->pid);
+    }
+  }
+  return demand(*source_, "freeze the body", wire::LinkMessage::kFrozen, kAnswerTimeout, nullptr);
+}
+
+Result<> Migration::connect() {
+  TESS_TRY_ASSIGN(const auto slots, process_->session->slots());
+  wire::LinkMessage assign;
+  assign.set_operation(operation_);
+  assign.set_pid(process_->inner_pid);
+  for (const auto& slot : slots) {
+    if (slot.state != stub::kSlotParked) {
+      continue;
+    }
+    TESS_TRY_ASSIGN(Channel channel, target_->make_reserved_channel());
+    assign.mutable_assign()->add_tid(slot.tid);
+    assign.mutable_assign()->add_channel(channel.id);
+    channels_.push_back({slot.index, slot.tid, std::move(channel)});
+  }
+  return target_->send_expecting(assign);
+}
+
+Result<> Migration::run_target() {
+  return demand(*target_, "let the body run", wire::LinkMessage::kRunning, kAnswerTimeout,
+                [](wire::LinkMessage& message) {
+                  const ClockReading now = read_clocks();
+                  message.mutable_commit()->set_home_monotonic_ns(now.monotonic_ns);
+                  message.mutable_commit()->set_home_boottime_ns(now.boottime_ns);
+                });
+}
+
+Result<> Migration::switch_over() {
+  switch (kind_) {
+    case Kind::kOut:
+      return become_deputy();
+    case Kind::kBack:
+      return become_native();
+    case Kind::kHop:
+      TESS_TRY(place_channels());
+      TESS_TRY(process_->session->release(stub::kPhaseContinue));
+      return services_.on_main([&]() -> Result<> {
+        process_->cpu_hosts_settled_ns += std::exchange(process_->cpu_host_ns, 0);
+        process_->host = target_;
+        services_.watch(*process_);
+        return {};
+      });
+  }
+  return {};
+}
+
+Result<> Migration::place_channels() {
+  std::vector<int> ours;
+  std::vector<int32_t> targets;
+  for (const ThreadChannel& thread : channels_) {
+    ours.push_back(thread.channel.socket.get());
+    targets.push_back(process_->placement.fd_base + 1 + static_cast<int32_t>(thread.slot));
+  }
+  TESS_TRY(process_->session->place_fds(ours, targets));
+  for (size_t i = 0; i < channels_.size(); ++i) {
+    const uint64_t address = stub::slot_address(process_->placement.region_base, channels_[i].slot);
+    const stub::RemoteMemory& memory = process_->session->memory();
+    TESS_TRY(memory.put(address + offsetof(stub::Slot, channel_fd), targets[i]));
+    TESS_TRY(memory.put(address + offsetof(stub::Slot, keys), channels_[i].channel.keys));
+  }
+  channels_.clear();  // our copies of the sockets close
+  return {};
+}
+
+Result<> Migration::become_deputy() {
+  TESS_TRY(place_channels());
+  if (const auto mappings = memory::read_address_space(process_->pid); mappings) {
+    const auto ranges =
+        discardable(*mappings, process_->placement.region_base, arg_start_, env_end_);
+    TESS_TRY(process_->session->discard_memory(ranges));
+  }
+  TESS_TRY(process_->session->release(stub::kPhaseDeputy));
+  return services_.on_main([&]() -> Result<> {
+    process_->state = Managed::State::kDeputy;
+    process_->host = target_;
+    target_->keep_spares();
+    services_.watch(*process_);
+    return {};
+  });
+}
+
+Result<> Migration::become_native() {
+  TESS_TRY(leave_stub());
+  return services_.on_main([&]() -> Result<> {
+    process_->cpu_hosts_settled_ns += std::exchange(process_->cpu_host_ns, 0);
+    process_->state = Managed::State::kNative;
+    process_->session.reset();
+    process_->host.reset();
+    return process_->stays_seized ? services_.tracer().release(process_->pid)
+                                  : services_.tracer().detach(process_->pid);
+  });
+}
+
+// All threads are parked: into native life, and every trace of the stub removed. The process ends
+// up held.
+Result<> Migration::leave_stub() {
+  TESS_TRY(process_->session->release(stub::kPhaseNative));
+  parked_ = false;
+  const auto deadline = std::chrono::steady_clock::now() + kParkTimeout;
+  while (true) {
+    Result<> out = services_.on_main([&]() -> Result<> {
+      return take_stub_out(services_.tracer(), process_->pid, process_->placement);
+    });
+    if (out || out.error().kind() != ErrorKind::kRetry) {
+      return out;
+    }
+    if (std::chrono::steady_clock::now() > deadline) {
+      return fail_with(out.error(), "take the stub out of process {}", process_->pid);
+    }
+    std::this_thread::yield();  // a few instructions away from done
+  }
+}
+
+Result<> Migration::drop_source() {
+  const Result<> dropped =
+      demand(*source_, "drop the body that was left behind", wire::LinkMessage::kDone,
+             kAnswerTimeout, [](wire::LinkMessage& message) { message.mutable_discard(); });
+  // A link that is gone has taken the body with it.
+  return dropped || dropped.error().kind() == ErrorKind::kDisconnected ? Result<>() : dropped;
+}
+
+// ---- undo ----
+
+Result<> Migration::drop_target() {
+  channels_.clear();
+  const Result<> dropped =
+      demand(*target_, "drop what the target has", wire::LinkMessage::kDone, kAnswerTimeout,
+             [](wire::LinkMessage& message) { message.mutable_discard(); });
+  if (!dropped && dropped.error().kind() == ErrorKind::kRetry) {
+    target_->close();  // no answer: without its link the agent there kills all it has
+  }
+  return {};
+}
+
+Result<> Migration::thaw_source() {
+  return demand(*source_, "let the body go on", wire::LinkMessage::kDone, kAnswerTimeout,
+                [](wire::LinkMessage& message) { message.mutable_thaw(); });
+}
+
+Result<> Migration::release_home() {
+  if (kind_ == Kind::kOut) {
+    if (!injected_) {
+      return {};
+    }
+    const Result<> left = parked_ ? leave_stub() : Result<>();
+    const Result<> released = services_.on_main([&]() -> Result<> {
+      process_->session.reset();  // if it has not parked in time, it leaves by itself now
+      return process_->stays_seized && parked_ ? services_.tracer().release(process_->pid)
+                                               : services_.tracer().detach(process_->pid);
+    });
+    return left ? released : left;
+  }
+  if (parked_) {
+    TESS_TRY(process_->session->release(stub::kPhaseContinue));
+    return services_.on_main([&]() -> Result<> {
+      services_.watch(*process_);
+      return {};
+    });
+  }
+  // Those already at rest can only be released together with the others: when the last one comes to
+  // rest.
+  return services_.on_main([&]() -> Result<> {
+    if (process_->session != nullptr) {
+      process_->on_parked = [this_process = process_.get(), &services = services_] {
+        (void)this_process->session->release(stub::kPhaseContinue);
+        services.watch(*this_process);
+      };
+    }
+    return {};
+  });
+}
+
+}  // namespace tess::home

@@ -1,0 +1,70 @@
+// The home agent's connection to its node's tessd (run_dir/agents.sock): what tessd asks of the
+// job, and what the job asks of tessd. Reconnects every second; the agent goes on without it. Main
+// thread only.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+#include "home/host_link.h"
+#include "net/loop.h"
+#include "sys/fd.h"
+#include "wire/frame.h"
+
+namespace tess::wire {
+class AgentDown;
+class AgentUp;
+class JobStatus;
+}  // namespace tess::wire
+
+namespace tess::home {
+
+class TessdClient {
+ public:
+  struct Handlers {
+    std::function<void(wire::JobStatus&)> fill_status;
+    std::function<void(const wire::AgentDown&)> request;  // Migrate, Why, BringHome
+  };
+  TessdClient(net::Loop& loop, std::string socket_path, uint64_t job, Handlers handlers);
+  ~TessdClient();
+  TessdClient(const TessdClient&) = delete;
+  TessdClient& operator=(const TessdClient&) = delete;
+
+  const std::string& node() const { return node_; }  // our own; empty until tessd has said it
+  void send_status(bool finished = false);
+  void answer(uint64_t request, bool ok, const std::string& message);
+  void send(const wire::AgentUp& message);
+  void log(pid_t pid, const std::string& text);
+  // A host agent for this job on a node. `done` is called once.
+  void need_host(const std::string& node, uint64_t memory_bytes, const std::string& cpu_features,
+                 std::function<void(Result<HostAddress>)> done);
+
+ private:
+  struct Question {
+    std::function<void(Result<HostAddress>)> done;
+    std::unique_ptr<net::Timer> timer;
+  };
+  void connect();
+  void lost();
+  void readable();
+  void handle(const wire::AgentDown& message);
+  void finish_question(uint64_t request, Result<HostAddress> result);
+
+  net::Loop& loop_;
+  const std::string path_;
+  const uint64_t job_;
+  const Handlers handlers_;
+  net::Timer retry_;
+  sys::Fd socket_;
+  std::unique_ptr<net::FdWatch> watch_;
+  wire::FrameReader reader_;
+  std::string node_;
+  uint64_t next_question_ = uint64_t{1} << 63;
+  std::map<uint64_t, Question> questions_;
+};
+
+}  // namespace tess::home
