@@ -127,7 +127,7 @@ struct Slot {
   uint32_t state;           // SlotState
   int32_t channel_fd;
   uint32_t reserved;
-  alignas(8) uint32_t pending;  // deputy: kPending*, written only by the agent, cleared by the stub when it parks
+  alignas(8) uint32_t pending;  // deputy: kPendingKick, written only by the agent, cleared by the stub when it parks
   uint32_t signal_count;        // deputy: queued records; body: the doorbell has rung. Read together with `pending`
   ChannelKeys keys;
   uint32_t in_application;  // body: 1 while application code runs
@@ -138,11 +138,10 @@ struct Slot {
 };
 static_assert(sizeof(Slot) <= kSlotSendOffset);
 
-// Kicking a deputy has two stages, so that no request of a body is left without its reply:
-// 1. pending = kPendingKick: the call in progress and every later one is answered kKicked; the deputy still listens. Then the body can freeze.
-// 2. when the body is frozen: control.freeze = 1, pending = kPendingKick | kPendingPark: the idle deputy parks.
+// Parking a deputy and its body: both get their freeze word, then deputies are kicked (pending = kPendingKick, so that calls in progress and new ones are
+// answered kKicked). Each body thread then comes to rest and says so on its channel (kOpRest); its deputy answers that and parks. So no
+// request is ever left without its reply.
 inline constexpr uint32_t kPendingKick = 1;
-inline constexpr uint32_t kPendingPark = 2;
 
 struct SignalAction {
   uint64_t handler;  // 0 SIG_DFL, 1 SIG_IGN
@@ -291,6 +290,7 @@ enum Op : uint32_t {
   kOpSynthetic = 0x10003,    // open a file whose content the body supplies (segment 0); args: flags
   kOpMapFile = 0x10004,      // mmap of a file: arguments of mmap with a fixed address. Segment 0 out: FileIdentity, segment 1 out: content
   kOpSetMask = 0x10006,      // sigreturn: args[1] becomes the mask. Never aborted
+  kOpRest = 0x10007,         // the body thread parks as soon as this is answered
   kOpReadFile = 0x10005,     // more of a mapped file: args: fd, offset, size. Segment 0 out: content
 };
 

@@ -46,6 +46,9 @@ void push_received(Slot* slot, KernelUcontext* context) {
 }
 
 void park_body(Slot* slot, KernelUcontext* context) {
+  const uint64_t args[6] = {};
+  own_request(slot, kOpRest, args, nullptr, 0, 0);
+  push_received(slot, context);
   save_context(slot, context);
   if (park(slot) != kPhaseContinue) {
     die_quietly(slot);

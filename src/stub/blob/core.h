@@ -110,6 +110,8 @@ struct SlotPrivate {
   uint32_t send_used;               // plaintext bytes in the send buffer
   uint32_t lost;                    // the channel has failed
   uint32_t executing;               // body: an execve is under way: end of file means success
+  uint32_t at_rest;                 // deputy: the last request said that the body thread parks
+  uint32_t reserved;
   uint32_t timer_bits;         // body: bit 0 SIGVTALRM, bit 1 SIGPROF went off while in the stub
   uint64_t clone_flags;        // of the clone that made this thread
   uint64_t parent_context;     // body child: unused after its start

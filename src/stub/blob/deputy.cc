@@ -150,13 +150,13 @@ void deputy_loop(Slot* slot) {
   SlotPrivate& p = priv(slot);
   while (true) {
     __atomic_store_n(&p.busy, 0, __ATOMIC_SEQ_CST);
-    if (must_park(slot)) {
+    if (p.at_rest != 0 && must_park(slot)) {
+      p.at_rest = 0;
       park_deputy(slot);
       continue;
     }
     ring_for_queued(slot);
-    const long ready = receive_wait(
-        slot, kPendingPark);  // neither queued signals nor the first stage of a kick end this wait
+    const long ready = receive_wait(slot, 0);  // neither queued signals nor a kick end this wait
     if (ready == kAborted) {
       continue;
     }

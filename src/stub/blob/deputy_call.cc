@@ -465,6 +465,10 @@ void execute(Slot* slot, Call& call) {
     case kOpFault:
       raise_fault(slot, call);
       return;
+    case kOpRest:
+      priv(slot).at_rest = 1;
+      call.result = 0;
+      return;
     case kOpSetMask:
       set_signal_mask(r.args[1]);
       call.result = 0;
@@ -584,6 +588,7 @@ bool serve_request(Slot* slot) {
   }
   call.deadline_ns = 0;
   slot->sequence = call.request.sequence;
+  priv(slot).at_rest = 0;
   if (guard_descriptors(slot, call)) {
     execute(slot, call);
   }
