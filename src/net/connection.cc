@@ -69,7 +69,8 @@ std::shared_ptr<Connection> Connection::tls_connect(Loop& loop, const TlsContext
 
 void Connection::start() {
   loop_.post([weak = weak_from_this()] {
-    if (const auto self = weak.lock(); self != nullptr && self->state_ != State::kClosed) {
+    const auto self = weak.lock();
+    if (self != nullptr && self->state_ != State::kClosed && self->watch_ == nullptr) {
       self->begin_watch();
     }
   });
@@ -291,7 +292,10 @@ void Connection::fail_with_error(Error error) {
 
 void Connection::receive_now() {
   const auto self = shared_from_this();
-  if (watch_ != nullptr && state_ != State::kConnecting) {
+  if (state_ == State::kOpen && watch_ == nullptr) {
+    begin_watch();
+  }
+  if (state_ == State::kOpen || state_ == State::kHandshake) {
     on_readable();
   }
 }

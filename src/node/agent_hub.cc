@@ -123,14 +123,15 @@ Result<> AgentHub::listen() {
   return {};
 }
 
-void AgentHub::accept() {
+// False: nobody waits.
+bool AgentHub::accept() {
   sys::Fd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (!fd.valid()) {
-    return;
+    return false;
   }
   const auto peer = sys::peer_credentials(fd);
   if (!peer || peer->uid != 0) {
-    return;  // the socket's mode says so too
+    return true;  // the socket's mode says so too
   }
   auto session = std::make_shared<Session>();
   session->peer_pid = peer->pid;
@@ -148,6 +149,7 @@ void AgentHub::accept() {
                                                   }
                                                 }});
   sessions_[session->connection.get()] = session;
+  return true;
 }
 
 void AgentHub::on_data(const std::shared_ptr<Session>& session, std::span<const std::byte> bytes) {
@@ -193,7 +195,7 @@ void AgentHub::on_closed(const std::shared_ptr<Session>& session, const std::str
   }
   // If it has died, how it died says more than the end of its connection, which may be seen a
   // moment earlier.
-  when([agent] { return !agent->process.running(); }, kExitFollows,
+  when([agent] { return !agent->ending.empty(); }, kExitFollows,
        [this, agent, lost, reason](bool) {
          const std::string& words = !agent->ending.empty()       ? agent->ending
                                     : !agent->last_words.empty() ? agent->last_words
@@ -483,10 +485,23 @@ void AgentHub::close_session_of(Agent& agent, const std::string& reason) {
   on_closed(session, reason);
 }
 
-void AgentHub::on_exit(const std::shared_ptr<Agent>& agent) {
-  if (const auto connection = agent->connection) {
-    connection->receive_now();  // what it said last
+// Its end may be seen before what it said, even before its connection.
+void AgentHub::hear_last_words(pid_t pid) {
+  while (accept()) {
   }
+  std::vector<std::shared_ptr<net::Connection>> connections;
+  for (const auto& [raw, session] : sessions_) {
+    if (session->peer_pid == pid) {
+      connections.push_back(session->connection);
+    }
+  }
+  for (const auto& connection : connections) {
+    connection->receive_now();
+  }
+}
+
+void AgentHub::on_exit(const std::shared_ptr<Agent>& agent) {
+  hear_last_words(agent->process.pid());
   agent->ending = ending_of(*agent);
   const std::string& ending = agent->ending;
   log::info("node", "event=agent_ended role={} job={} how=\"{}\"", role_name(agent->role),

@@ -99,7 +99,7 @@ class AgentHub {
   struct Starting;
   struct Waiter;
 
-  void accept();
+  bool accept();
   void on_data(const std::shared_ptr<Session>& session, std::span<const std::byte> bytes);
   void on_closed(const std::shared_ptr<Session>& session, const std::string& reason);
   void on_message(const std::shared_ptr<Session>& session, wire::AgentUp message);
@@ -114,6 +114,7 @@ class AgentHub {
   void on_exit(const std::shared_ptr<Agent>& agent);
   void finish_start(uint64_t job, Result<std::shared_ptr<Agent>> result);
   std::string ending_of(Agent& agent);
+  void hear_last_words(pid_t pid);
   void check_waiters();
   void finish_waiter(uint64_t number, bool came);
 
