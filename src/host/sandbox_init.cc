@@ -104,6 +104,16 @@ void expect(InitCommand command) {
   }
 }
 
+// No user namespaces below the sandbox's: they would give a body capabilities to play with. A
+// kernel without the limit has not got it.
+void forbid_nesting() {
+  const int fd = ::open("/proc/sys/user/max_user_namespaces", O_WRONLY | O_CLOEXEC);
+  if (fd >= 0) {
+    (void)!::write(fd, "0\n", 2);
+    ::close(fd);
+  }
+}
+
 // An empty read-only tmpfs as root; nothing of the old tree can be named any more.
 bool make_empty_root() {
   return ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
@@ -334,6 +344,7 @@ void run_sandbox(int requests, int exits) {
       ::sethostname("tessera", 7) != 0) {
     fail_stage(kStepNamespaces);
   }
+  forbid_nesting();
   if (!make_empty_root()) {
     fail_stage(kStepRoot);
   }

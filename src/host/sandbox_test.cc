@@ -108,6 +108,8 @@ TEST_F(SandboxTest, NothingOfTheHostIsReachable) {
   put("/");
   EXPECT_EQ(session.call(SYS_mount, {text, text, text, 0, 0}).error().sys_errno(), EPERM);
   EXPECT_EQ(session.call(SYS_unshare, {CLONE_NEWNS}).error().sys_errno(), EPERM);
+  EXPECT_EQ(session.call(SYS_unshare, {CLONE_NEWUSER}).error().sys_errno(), ENOSPC)
+      << "no capabilities by a namespace of its own either";
   EXPECT_EQ(
       session.call(SYS_kill, {static_cast<uint64_t>(::getpid()), SIGTERM}).error().sys_errno(),
       ESRCH);

@@ -193,6 +193,10 @@ std::string TestDeputy::written() const {
   return ended_ ? written_ : std::string();
 }
 
+std::set<uint32_t> TestDeputy::seen() const {
+  return ended_ ? seen_ : std::set<uint32_t>();
+}
+
 bool TestDeputy::read_plain(void* to, size_t n) {
   while (pending_.size() < n) {
     uint32_t length = 0;
@@ -233,6 +237,7 @@ void TestDeputy::run() {
       break;
     }
     ++requests_;
+    seen_.insert(request.op);
     if (request.op == SYS_exit_group) {
       exit_status_ = static_cast<int>(request.args[0]);
       break;

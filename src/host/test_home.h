@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <functional>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -52,6 +53,7 @@ class TestDeputy {
   std::string written() const;
   int exit_status() const { return exit_status_; }
   int requests() const { return requests_; }
+  std::set<uint32_t> seen() const;  // system calls and operations; after wait_end
   void set_parent(int64_t parent) { parent_ = parent; }
   // The pid that the next fork gets; getppid is answered with 0 from then on.
   void set_child(int32_t child) { child_ = child; }
@@ -64,6 +66,7 @@ class TestDeputy {
   sys::Fd channel_;
   std::string pending_;  // unpacked, unread
   std::string written_;
+  std::set<uint32_t> seen_;
   std::atomic<int64_t> parent_{0};
   std::atomic<int32_t> child_{0};
   std::atomic<int> exit_status_{-1}, requests_{0};
