@@ -305,6 +305,15 @@ TEST_F(Tessd, AnAgentThatCrashesInTheMiddleIsTold) {
   expect(n1_.tess({"migrate", victim.pid(), "n2"}), 7, "crashes in the middle");
 }
 
+TEST_F(Tessd, AnAgentThatWasJustEndingIsReplaced) {
+  start_both({"FAKE_AGENT_ENDS=1"});
+  const Victim victim;
+  expect(n1_.tess({"migrate", victim.pid(), "n2"}), 0, "now on n2");
+  const auto before = n1_.agents("home");
+  expect(n1_.tess({"migrate", victim.pid(), "n2"}), 0, "now on n2");
+  EXPECT_NE(n1_.agents("home"), before);
+}
+
 TEST_F(Tessd, TooLittleMemoryIsToldByTheHost) {
   start_both({"FAKE_AGENT_MEMORY=1125899906842624"});
   const Victim victim;

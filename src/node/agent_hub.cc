@@ -462,6 +462,7 @@ std::string AgentHub::ending_of(Agent& agent) {
     if (auto status = agent.process.wait(sys::after(milliseconds(0)))) {
       how = status->text();
       clean = status->success();
+      agent.ended_well = clean;
     }
   }
   std::string words = agent.last_words;

@@ -38,6 +38,7 @@ struct Agent {
   std::string log_path;
   std::string last_words;  // of its last JobLog
   std::string ending;      // how it ended, once it has
+  bool ended_well = false;
 
   std::shared_ptr<net::Connection> connection;  // null while it is not connected
   wire::JobStatus status;

@@ -334,46 +334,62 @@ void ControlApi::op_why(const RequestPtr& request) {
       return;
     }
   }
-  with_home_agent(*pid, [this, request, pid = *pid, node](auto agent, bool fresh) {
-    if (!agent) {
-      request->error(agent.error());
+  ask_why(request, *pid, node);
+}
+
+void ControlApi::ask_home_agent(const RequestPtr& request, pid_t pid, const wire::AgentDown& ask,
+                                milliseconds timeout, AgentAnswered answered) {
+  with_home_agent(pid, [=, this](Result<std::shared_ptr<Agent>> found, bool fresh) {
+    if (!found) {
+      request->error(found.error());
       return;
     }
-    ask_why(request, pid, node, *agent, fresh);
+    const std::shared_ptr<Agent> agent = *found;
+    // Those who wait hear what the agent says about the job meanwhile.
+    const auto listener = listeners_.emplace(agent->job, request->reply);
+    hub_.ask(agent, ask, timeout, [=, this](Result<wire::AgentUp> answer) {
+      listeners_.erase(listener);
+      if (answer) {
+        answered(agent, fresh, *answer);
+      } else if (!fresh && agent->ended_well) {
+        ask_home_agent(request, pid, ask, timeout, answered);
+      } else {
+        request->error(answer.error());
+      }
+    });
   });
 }
 
-void ControlApi::ask_why(const RequestPtr& request, pid_t pid, const std::string& node,
-                         const std::shared_ptr<Agent>& agent, bool fresh) {
+void ControlApi::ask_why(const RequestPtr& request, pid_t pid, const std::string& node) {
   wire::AgentDown ask;
   ask.mutable_why_request()->set_pid(pid);
   ask.mutable_why_request()->set_node(node);
-  hub_.ask(agent, std::move(ask), kWhyTimeout,
-           [this, request, pid, node, agent, fresh](Result<wire::AgentUp> answer) {
-             if (fresh) {
-               // It was started for this question only and holds nothing.
-               (void)agent->process.signal(SIGTERM);
-             }
-             if (!answer || !answer->has_why()) {
-               request->error(answer ? Error(ErrorKind::kFailed, "the agent gave no reasons")
-                                     : answer.error());
-               return;
-             }
-             json reasons = json::array();
-             for (const auto& reason : answer->why().reason()) {
-               reasons.push_back(reason);
-             }
-             if (!node.empty() && node != options_.node_name) {
-               if (const auto up = cluster_.check_up(node); !up) {
-                 reasons.push_back(up.error().message());
-               }
-             }
-             const bool can_move = reasons.empty();
-             request->ok({{"pid", pid},
-                          {"node", node},
-                          {"can_move", can_move},
-                          {"reasons", std::move(reasons)}});
-           });
+  ask_home_agent(request, pid, ask, kWhyTimeout,
+                 [this, request, pid, node](const std::shared_ptr<Agent>& agent, bool fresh,
+                                            const wire::AgentUp& answer) {
+                   if (fresh) {
+                     // It was started for this question only and holds nothing.
+                     (void)agent->process.signal(SIGTERM);
+                   }
+                   if (!answer.has_why()) {
+                     request->error("failed", "the agent gave no reasons");
+                     return;
+                   }
+                   json reasons = json::array();
+                   for (const auto& reason : answer.why().reason()) {
+                     reasons.push_back(reason);
+                   }
+                   if (!node.empty() && node != options_.node_name) {
+                     if (const auto up = cluster_.check_up(node); !up) {
+                       reasons.push_back(up.error().message());
+                     }
+                   }
+                   const bool can_move = reasons.empty();
+                   request->ok({{"pid", pid},
+                                {"node", node},
+                                {"can_move", can_move},
+                                {"reasons", std::move(reasons)}});
+                 });
 }
 
 void ControlApi::op_migrate(const RequestPtr& request) {
@@ -401,37 +417,28 @@ void ControlApi::op_migrate(const RequestPtr& request) {
   } else if (!check_node(request, node)) {
     return;
   }
-  with_home_agent(*pid, [this, request, pid = *pid, node, home](auto agent, bool) {
-    if (!agent) {
-      request->error(agent.error());
-      return;
-    }
-    ask_migrate(request, pid, node, home, *agent);
-  });
+  ask_migrate(request, *pid, node, home);
 }
 
 void ControlApi::ask_migrate(const RequestPtr& request, pid_t pid, const std::string& node,
-                             bool home, const std::shared_ptr<Agent>& agent) {
+                             bool home) {
   wire::AgentDown ask;
   ask.mutable_migrate()->set_pid(pid);
   ask.mutable_migrate()->set_node(node);
   ask.mutable_migrate()->set_home(home);
-  const auto listener = listeners_.emplace(agent->job, request->reply);
-  hub_.ask(agent, std::move(ask), kMigrateTimeout,
-           [this, request, pid, node, listener, job = agent->job](Result<wire::AgentUp> answer) {
-             listeners_.erase(listener);
-             if (!answer) {
-               request->error(answer.error());
-             } else if (!answer->has_answer() || !answer->answer().ok()) {
-               const std::string& words = answer->answer().message();
-               request->error("refused", words.empty() ? "the agent gives no reason" : words);
-             } else {
-               request->ok({{"pid", pid},
-                            {"job", job_text(job)},
-                            {"node", node},
-                            {"message", answer->answer().message()}});
-             }
-           });
+  ask_home_agent(
+      request, pid, ask, kMigrateTimeout,
+      [request, pid, node](const std::shared_ptr<Agent>& agent, bool, const wire::AgentUp& answer) {
+        if (!answer.has_answer() || !answer.answer().ok()) {
+          const std::string& words = answer.answer().message();
+          request->error("refused", words.empty() ? "the agent gives no reason" : words);
+          return;
+        }
+        request->ok({{"pid", pid},
+                     {"job", job_text(agent->job)},
+                     {"node", node},
+                     {"message", answer.answer().message()}});
+      });
 }
 
 void ControlApi::on_job_log(const Agent& agent, const wire::JobLog& entry) {

@@ -38,6 +38,9 @@ class ControlApi {
   using RequestPtr = std::shared_ptr<Request>;
   using WithAgent = std::function<void(Result<std::shared_ptr<Agent>>, bool fresh)>;
 
+  using AgentAnswered =
+      std::function<void(const std::shared_ptr<Agent>&, bool fresh, const wire::AgentUp& answer)>;
+
   void op_ping(const RequestPtr& request);
   void op_nodes(const RequestPtr& request);
   void op_ps(const RequestPtr& request);
@@ -51,10 +54,12 @@ class ControlApi {
   std::optional<pid_t> target(const RequestPtr& request);
   bool check_node(const RequestPtr& request, const std::string& node);
   void with_home_agent(pid_t pid, WithAgent then);
-  void ask_why(const RequestPtr& request, pid_t pid, const std::string& node,
-               const std::shared_ptr<Agent>& agent, bool fresh);
-  void ask_migrate(const RequestPtr& request, pid_t pid, const std::string& node, bool home,
-                   const std::shared_ptr<Agent>& agent);
+  // A request to the home agent of `pid`. An agent that has nothing left to hold may just be ending
+  // when it is asked: then a new one is.
+  void ask_home_agent(const RequestPtr& request, pid_t pid, const wire::AgentDown& ask,
+                      std::chrono::milliseconds timeout, AgentAnswered answered);
+  void ask_why(const RequestPtr& request, pid_t pid, const std::string& node);
+  void ask_migrate(const RequestPtr& request, pid_t pid, const std::string& node, bool home);
   void send_ps(const RequestPtr& request, const std::vector<wire::JobTable>& others);
   void gather_ps(const RequestPtr& request);
 

@@ -156,6 +156,10 @@ class FakeAgent {
   }
 
   void on_migrate(wire::FdStream& stream, const wire::AgentDown& down) {
+    if (moves_ > 0 && enabled("FAKE_AGENT_ENDS")) {
+      finished_ = true;  // as one that was just about to end when it was asked
+      return;
+    }
     if (enabled("FAKE_AGENT_CRASHES")) {
       std::fputs("fake agent: crashes in the middle\n", stderr);
       ::_exit(4);
