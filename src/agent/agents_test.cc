@@ -1,81 +1,16 @@
 // Real programs, real agents: away, on and back, while they work. What a program prints and how it
 // ends must be what it prints and how it ends when left alone.
-#include <fcntl.h>
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <string>
 #include <vector>
 
 #include "agent/test_cluster_agents.h"
+#include "agent/test_program.h"
 
 namespace tess::agent {
 namespace {
-
-using Argv = std::vector<std::string>;
-
-class Program {
- public:
-  explicit Program(const Argv& argv) {
-    int ends[2];
-    if (::pipe2(ends, O_CLOEXEC) != 0) {
-      return;
-    }
-    pid_ = ::fork();
-    if (pid_ == 0) {
-      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-      ::dup2(ends[1], 1);
-      ::dup2(::open("/dev/null", O_RDONLY | O_CLOEXEC), 0);
-      ::closefrom(3);
-      std::vector<char*> pointers;
-      for (const std::string& argument : argv) {
-        pointers.push_back(const_cast<char*>(argument.c_str()));
-      }
-      pointers.push_back(nullptr);
-      ::execvp(pointers[0], pointers.data());
-      ::_exit(127);
-    }
-    ::close(ends[1]);
-    output_ = ends[0];
-  }
-  ~Program() {
-    if (pid_ > 0) {
-      ::kill(pid_, SIGKILL);
-      ::waitpid(pid_, nullptr, 0);
-    }
-    ::close(output_);
-  }
-  pid_t pid() const { return pid_; }
-  bool read_bytes(size_t n) {
-    char piece[4096];
-    while (text_.size() < n) {
-      const ssize_t got = ::read(output_, piece, std::min(sizeof(piece), n - text_.size()));
-      if (got <= 0) {
-        return false;
-      }
-      text_.append(piece, static_cast<size_t>(got));
-    }
-    return true;
-  }
-  const std::string& text() const { return text_; }
-  std::string read_all() {
-    (void)read_bytes(SIZE_MAX);
-    return text_;
-  }
-  int wait() {
-    int status = -1;
-    ::waitpid(std::exchange(pid_, -1), &status, 0);
-    return status;
-  }
-
- private:
-  pid_t pid_ = -1;
-  int output_ = -1;
-  std::string text_;
-};
 
 class AgentsTest : public ::testing::Test {
  protected:
@@ -117,6 +52,90 @@ TEST_F(AgentsTest, OutAndBack) {
 }
 TEST_F(AgentsTest, OutOnAndBack) {
   compare({"bash", "-c", kShell}, {"n2", "n3", "home"});
+}
+
+TEST_F(AgentsTest, AwayAndBackTenTimes) {
+  std::vector<std::string> moves;
+  for (int i = 0; i < 10; ++i) {
+    moves.insert(moves.end(), {"n2", "n3", "home"});
+  }
+  compare({"bash", "-c",
+           "echo start; for i in {1..900000}; do s=$((s+i*i)); done; echo $s; cd /; pwd; exit 3"},
+          moves);
+}
+
+TEST_F(AgentsTest, PythonFloats) {
+  compare({"python3", "-c",
+           "import math\nprint('start',flush=True)\nx=0.0\nfor i in range(1500000):\n"
+           "  x+=math.sin(i)*math.sqrt(i)\nprint(repr(x))"},
+          {"n2", "n3", "home", "n4"});
+}
+
+TEST_F(AgentsTest, PythonThreads) {
+  compare({"python3", "-c",
+           "import threading,queue\nprint('start',flush=True)\nq=queue.Queue()\nr=queue.Queue()\n"
+           "def work():\n  while True:\n    i=q.get()\n    if i is None: return\n"
+           "    r.put(sum(range(i)))\nts=[threading.Thread(target=work) for _ in range(6)]\n"
+           "[t.start() for t in ts]\n[q.put(i) for i in range(9000)]\n[q.put(None) for _ in ts]\n"
+           "[t.join() for t in ts]\nprint(sum(r.get() for _ in range(9000)))"},
+          {"n2", "n3", "home"});
+}
+
+TEST_F(AgentsTest, ThreadsMadeAway) {
+  compare({"python3", "-c",
+           "import threading,time\nprint('start',flush=True)\nt=time.monotonic()\nn=[0]\n"
+           "def work(i):\n  n[0]+=i\n"
+           "while time.monotonic()-t<3:\n  pass\n"
+           "for r in range(50):\n"
+           "  ts=[threading.Thread(target=work,args=(r*i,)) for i in range(5)]\n"
+           "  [x.start() for x in ts]\n  [x.join() for x in ts]\nprint(n[0])"},
+          {"n2"});
+}
+
+TEST_F(AgentsTest, ChildrenMadeAway) {
+  compare({"bash", "-c",
+           "echo start; for i in {1..300000}; do s=$((s+i)); done; for i in 1 2 3; do /bin/echo "
+           "child $i; done; (echo sub; exit 4); echo $?; x=$(echo piped | tr a-z A-Z); echo $x; "
+           "exit 5"},
+          {"n2"});
+}
+
+TEST_F(AgentsTest, ASleeper) {
+  const auto start = std::chrono::steady_clock::now();
+  compare({"bash", "-c", "echo start; exec sleep 4"}, {"n2", "n3", "home"});
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(12'000));
+}
+
+TEST_F(AgentsTest, APerlReaderOfFiles) {
+  compare({"perl", "-e",
+           "$|=1; print \"start\\n\"; my $s=0; for (1..60000000) { $s+=$_ } print \"$s\\n\"; open "
+           "G,'/etc/passwd'; print <G>; exit 2"},
+          {"n2", "n3"});
+}
+
+TEST_F(AgentsTest, AnUnknownNode) {
+  TestAgents agents;
+  Program program({"bash", "-c", "echo start; for i in {1..200000}; do s=$((s+i)); done; echo $s"});
+  ASSERT_TRUE(program.read_bytes(6));
+  ASSERT_TRUE(agents.start_home(program.pid()));
+  const auto moved = agents.migrate(program.pid(), "n9");
+  ASSERT_FALSE(moved);
+  EXPECT_NE(moved.error().message().find("there is no node n9"), std::string::npos);
+  EXPECT_EQ(program.read_all(), "start\n20000100000\n");
+  EXPECT_EQ(program.wait(), 0);
+}
+
+TEST_F(AgentsTest, TheAgentLeavesWhenNothingIsLeftToHold) {
+  TestAgents agents;
+  Program program({"bash", "-c", "echo start; for i in {1..900000}; do s=$((s+i)); done; echo $s"});
+  ASSERT_TRUE(program.read_bytes(6));
+  ASSERT_TRUE(agents.start_home(program.pid()));
+  ASSERT_TRUE(agents.migrate(program.pid(), "n2"));
+  EXPECT_EQ(agents.node_of(program.pid()), "n2");
+  EXPECT_EQ(agents.state_of(program.pid()), "deputy");
+  ASSERT_TRUE(agents.migrate(program.pid(), "home"));
+  EXPECT_TRUE(agents.wait_home_gone(std::chrono::seconds(10)));
+  EXPECT_EQ(program.read_all(), "start\n405000450000\n");
 }
 
 }  // namespace

@@ -320,9 +320,9 @@ void HomeAgent::migration_ended(const std::shared_ptr<Managed>& process, const s
     log::warn("home", "event=moved_with_trouble pid={} reason=\"{}\"", process->pid, warning);
   }
   after_events();
+  tessd_->send_status();  // before the answer: who asks next is told the new place
   done(result);
   drop_unused_links();
-  tessd_->send_status();
   maybe_finish();
 }
 

@@ -23,6 +23,16 @@ void ignore_gone(const char* what, const Result<>& result) {
   }
 }
 
+// A zombie cannot be seized; the kernel says EPERM as for one that it forbids.
+bool has_ended(pid_t pid, pid_t tid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/task/" + std::to_string(tid) + "/stat");
+  std::string text;
+  std::getline(file, text);
+  const size_t name_end = text.rfind(')');
+  return name_end == std::string::npos || name_end + 2 >= text.size() ||
+         text[name_end + 2] == 'Z' || text[name_end + 2] == 'X';
+}
+
 }  // namespace
 
 std::vector<pid_t> list_threads(pid_t pid) {
@@ -105,6 +115,9 @@ Result<> Tracer::seize_threads(pid_t pid, Process& process, bool& changed) {
     if (!tracee && tracee.error().sys_errno() == EPERM && !process.threads.empty()) {
       // Either attached by the kernel, as the child of a thread that is ours already (its first
       // stop will tell), or a dying one.
+      continue;
+    }
+    if (!tracee && tracee.error().sys_errno() == EPERM && has_ended(pid, tid)) {
       continue;
     }
     if (!tracee) {
