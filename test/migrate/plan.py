@@ -76,10 +76,15 @@ class Mover:
         return self.where().get(pid, {}).get("state") == "deputy"
 
     def move(self, program, move):
-        pid = program.pid
-        if not move.root:
+        """One move; a random process that is gone before it could move is replaced by another."""
+        for _ in range(1 if move.root else 8):
             tree = program.tree()
-            pid = self.rng.choice(tree) if tree else program.pid
+            pid = program.pid if move.root or not tree else self.rng.choice(tree)
+            if self._move_one(program, move, pid) or not program.alive():
+                return
+
+    def _move_one(self, program, move, pid):
+        """Whether it moved, or was there already."""
         started = time.monotonic()
         done = self._call(["migrate", str(pid), move.target], MOVE_DEADLINE)
         took, text = time.monotonic() - started, done.stdout.strip()
@@ -88,15 +93,15 @@ class Mover:
             self.done += 1
             if move.root:
                 self._verify(program, pid, move.target)
-            return
+            return True
         state = process_state(pid)
         if (state is None or state[0] in "ZX") and (pid != program.pid or not program.alive()):
             if pid == program.pid and self.case.finish != "own":
                 raise CaseFailure(f"the program died while being moved (status {program.process.poll()}): {text}\n"
                                   f"stderr: {bytes(program.err[-1500:])!r}\n{self.history()}")
-            return
+            return False
         if re.search(r"already", text):
-            return
+            return True
         raise CaseFailure(f"tess migrate {pid} {move.target}: exit {done.returncode}: {text}\n{self.history()}")
 
     def _verify(self, program, pid, target):
