@@ -59,9 +59,11 @@ FileContent::File* FileContent::find(const memory::Mapping& mapping) {
       continue;
     }
     // A part of what is there (a mapping that was split since), or several parts together.
-    auto known = hasher.hash(file->memfd, mapping.offset, mapping.size());
-    if (overlaps(*file, mapping) && known && known->hash == mapping.content_hash) {
-      return file.get();
+    if (overlaps(*file, mapping)) {
+      const auto known = hasher.hash(file->memfd, mapping.offset, mapping.size());
+      if (known && known->hash == mapping.content_hash) {
+        return file.get();
+      }
     }
   }
   return nullptr;

@@ -59,19 +59,44 @@ class RunWriter {
       }
     }
     run.set_stored_count(stored.size());
-    const auto start = Clock::now();
-    TESS_TRY(wire::write_frame(stream_, run, kTimeout));
-    TESS_TRY(stream_.write_all(stored, kTimeout));
-    write_time_ += Clock::now() - start;
-    written_ += stored.size();
+    TESS_TRY_ASSIGN(const std::string head, wire::encode_frame(run));
+    buffer_ += head;
+    if (stored.size() < kGather) {
+      buffer_.append(reinterpret_cast<const char*>(stored.data()), stored.size());
+      stored = {};
+    }
     ++runs_;
-    return {};
+    if (stored.empty() && buffer_.size() < kGather) {
+      return {};
+    }
+    TESS_TRY(flush());
+    return send(stored);
   }
 
-  Result<> end_section() { return wire::write_frame(stream_, wire::PageRun(), kTimeout); }
+  Result<> end_section() {
+    TESS_TRY_ASSIGN(const std::string end, wire::encode_frame(wire::PageRun()));
+    buffer_ += end;
+    return flush();
+  }
   uint64_t written() const { return written_; }
 
  private:
+  // Small runs travel together: scattered pages would otherwise cost two writes each.
+  static constexpr size_t kGather = 256 << 10;
+
+  Result<> flush() {
+    TESS_TRY(send(std::as_bytes(std::span(buffer_))));
+    buffer_.clear();
+    return {};
+  }
+  Result<> send(std::span<const std::byte> bytes) {
+    const auto start = Clock::now();
+    TESS_TRY(stream_.write_all(bytes, kTimeout));
+    write_time_ += Clock::now() - start;
+    written_ += bytes.size();
+    return {};
+  }
+
   // Bytes per second that compression would have to beat is what the connection takes: measured on
   // the first 8 MiB. From then on, one run in 16 is tried even when it did not pay before, as data
   // changes.
@@ -97,6 +122,7 @@ class RunWriter {
   wire::ByteStream& stream_;
   Compression compression_;
   std::vector<std::byte> packed_;
+  std::string buffer_;
   Clock::duration pack_time_{}, write_time_{};
   uint64_t pack_in_ = 0, pack_out_ = 0, written_ = 0, runs_ = 0;
 };
