@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <openssl/rand.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <array>
@@ -22,6 +23,7 @@ namespace {
 constexpr wire::Timeout kConnectTimeout(5'000);
 constexpr wire::Timeout kSendTimeout(15'000);
 constexpr size_t kSpareChannels = 8;
+constexpr std::chrono::seconds kSpareCheckInterval{1};
 
 Result<std::array<uint8_t, 16>> make_secret() {
   std::array<uint8_t, 16> secret;
@@ -264,14 +266,26 @@ void HostLink::keep_spares() {
   changed_.notify_all();
 }
 
+// A body that gave up a clone, or ended, has closed its end of a spare; nobody will ask for that one any more.
+void HostLink::drop_dead_spares() {
+  std::erase_if(spares_, [](const auto& spare) {
+    pollfd state{spare.second.socket.get(), POLLRDHUP, 0};
+    return ::poll(&state, 1, 0) > 0;
+  });
+}
+
 void HostLink::spare_loop() {
   std::unique_lock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [&] {
+    const bool wanted = changed_.wait_for(lock, kSpareCheckInterval, [&] {
       return lost_ || closed_ || (want_spares_ && spares_.size() < kSpareChannels);
     });
     if (lost_ || closed_) {
       return;
+    }
+    drop_dead_spares();
+    if (!wanted) {
+      continue;
     }
     lock.unlock();
     auto channel = make_channel(false);

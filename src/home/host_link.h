@@ -86,6 +86,7 @@ class HostLink {
   Result<> say_hello(wire::ByteStream& stream, bool is_link, uint64_t operation) const;
   void read_loop();
   void spare_loop();
+  void drop_dead_spares();  // mutex_ held
   void handle(std::unique_ptr<wire::LinkMessage> message);
   void end(const Error& error);
   Result<Channel> make_channel(bool reserved);

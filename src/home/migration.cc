@@ -313,6 +313,7 @@ Result<> Migration::switch_over() {
       return services_.on_main([&]() -> Result<> {
         process_->cpu_hosts_settled_ns += std::exchange(process_->cpu_host_ns, 0);
         process_->host = target_;
+        target_->keep_spares();
         services_.watch(*process_);
         return {};
       });

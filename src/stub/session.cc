@@ -404,7 +404,9 @@ Result<std::vector<Session::SlotInfo>> Session::slots() const {
       TESS_TRY_ASSIGN(uint32_t state, memory_.get<uint32_t>(address + offsetof(Slot, state)));
       TESS_TRY_ASSIGN(int32_t tid, memory_.get<int32_t>(address + offsetof(Slot, thread) +
                                                         offsetof(ThreadContext, tid)));
-      found.push_back({index, state, tid});
+      if (state != kSlotFree) {  // else its thread is just leaving
+        found.push_back({index, state, tid});
+      }
     }
   }
   return found;

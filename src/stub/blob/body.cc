@@ -49,6 +49,7 @@ void park_body(Slot* slot, KernelUcontext* context) {
   const uint64_t args[6] = {};
   own_request(slot, kOpRest, args, nullptr, 0, 0);
   push_received(slot, context);
+  drop_kept_channel(slot);
   save_context(slot, context);
   if (park(slot) != kPhaseContinue) {
     die_quietly(slot);

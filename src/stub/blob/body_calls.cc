@@ -166,14 +166,7 @@ Answer prctl_call(Trap& trap, const SyscallInfo& info) {
   send_own_request(slot, __NR_exit, trap.args, nullptr, 0, 0);
   uint8_t none;
   receive_bytes(slot, &none, 1);  // end of file: the deputy thread has gone
-  sys(__NR_close, slot->channel_fd);
-  uint64_t ignored;
-  block_all_signals(&ignored);
-  if (priv(slot).vfork_child == 0) {
-    thread_gone(slot);
-  }
-  tess_exit_thread(&control_of(slot).slot_bitmap[slot->index / 64],
-                   ~(uint64_t{1} << (slot->index % 64)), (int)trap.args[0]);
+  leave_process(slot, (int)trap.args[0]);
 }
 
 [[noreturn]] void exit_process(Trap& trap) {

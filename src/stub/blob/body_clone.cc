@@ -171,7 +171,48 @@ void drop_child(Slot* slot, Slot* child, const NewChannel& channel) {
   free_slot(slot, child->index);
 }
 
+// A clone that parking aborts is tried again at once, perhaps many times until this side's freeze
+// word is there: it must not use up a channel each time.
+void keep_channel(Slot* slot, Slot* child, NewChannel& channel, bool with_mailbox) {
+  constexpr int kFDupfdCloexec = 1030;
+  SlotPrivate& p = priv(slot);
+  const long aside = sys(__NR_fcntl, child->channel_fd, kFDupfdCloexec,
+                         control_of(slot).fd_base + 1 + (int32_t)kSlotCount);
+  if (aside < 0 || p.has_kept_channel != 0) {
+    sys(__NR_close, aside);
+    drop_child(slot, child, channel);
+    return;
+  }
+  sys(__NR_close, child->channel_fd);
+  channel.channel_fd = (int32_t)aside;
+  p.kept_channel = channel;
+  p.has_kept_channel = 1;
+  p.kept_has_mailbox = with_mailbox ? 1 : 0;
+  free_slot(slot, child->index);
+}
+
+long take_channel(Slot* slot, bool with_mailbox, NewChannel* channel) {
+  SlotPrivate& p = priv(slot);
+  if (p.has_kept_channel != 0 && (p.kept_has_mailbox != 0) == with_mailbox) {
+    *channel = p.kept_channel;
+    p.has_kept_channel = 0;
+    return 0;
+  }
+  return request_channel(slot, 0, with_mailbox, channel);
+}
+
 }  // namespace
+
+void drop_kept_channel(Slot* slot) {
+  SlotPrivate& p = priv(slot);
+  if (p.has_kept_channel != 0) {
+    sys(__NR_close, p.kept_channel.channel_fd);
+    if (p.kept_has_mailbox != 0) {
+      sys(__NR_close, p.kept_channel.mailbox_fd);
+    }
+    p.has_kept_channel = 0;
+  }
+}
 
 Answer clone_call(Trap& trap) {
   Slot* slot = trap.slot;
@@ -192,7 +233,7 @@ Answer clone_call(Trap& trap) {
   }
   Slot* child = slot_at(slot, (uint32_t)index);
   NewChannel channel;
-  long result = request_channel(slot, 0, !thread, &channel);
+  long result = take_channel(slot, !thread, &channel);
   if (result < 0) {
     free_slot(slot, (uint32_t)index);
     return answer(result);
@@ -216,8 +257,12 @@ Answer clone_call(Trap& trap) {
     if (thread) {
       thread_gone(slot);
     }
+    if (tid == kRestart || tid == kKicked) {
+      keep_channel(slot, child, channel, !thread);
+      return {Outcome::kAgain, 0};
+    }
     drop_child(slot, child, channel);
-    return tid == kRestart || tid == kKicked ? Answer{Outcome::kAgain, 0} : answer(tid);
+    return answer(tid);
   }
   child->thread.tid = (int32_t)tid;
   const auto tid32 = (int32_t)tid;

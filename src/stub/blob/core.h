@@ -54,7 +54,7 @@ long tess_clone3(clone_args* args, size_t size, void (*child)(tess::stub::Slot*)
 [[noreturn]] void tess_leave(tess::stub::Slot* slot, uint64_t frame_sp, void* pending);
 [[noreturn]] void tess_leave_again(tess::stub::Slot* slot, KernelUcontext* context);
 [[noreturn]] void tess_sigreturn(uint64_t frame_sp);
-[[noreturn]] void tess_exit_thread(uint64_t* bitmap_word, uint64_t keep_mask, int status);
+[[noreturn]] void tess_exit_thread(uint64_t* bitmap_word, uint64_t keep_mask, int status, int fd);
 size_t tess_copy(void* to, const void* from, size_t n);
 long tess_string_length(uint64_t address, uint64_t max);
 int tess_probe_read(uint64_t address);
@@ -91,6 +91,13 @@ struct QueuedSignals {
   SignalRecord records[24];
 };
 
+struct NewChannel {
+  int32_t channel_fd;
+  int32_t mailbox_fd;  // -1 unless asked for
+  uint64_t id;
+  ChannelKeys keys;
+};
+
 // Lives in Slot::private_area.
 struct SlotPrivate {
   SignalAction*
@@ -110,7 +117,10 @@ struct SlotPrivate {
   uint32_t send_used;               // plaintext bytes in the send buffer
   uint32_t lost;                    // the channel has failed
   uint32_t executing;               // body: an execve is under way: end of file means success
-  uint32_t at_rest;                 // deputy: the last request said that the body thread parks
+  uint32_t has_kept_channel;        // body: kept_channel was meant for a clone that parking aborted
+  uint32_t kept_has_mailbox;
+  NewChannel kept_channel;
+  uint32_t at_rest;  // deputy: the last request said that the body thread parks
   uint32_t reserved;
   uint32_t timer_bits;         // body: bit 0 SIGVTALRM, bit 1 SIGPROF went off while in the stub
   uint64_t clone_flags;        // of the clone that made this thread
@@ -172,12 +182,6 @@ bool unseal(ChannelKeys& keys, uint8_t* data, size_t n, const uint8_t aad[4],
 
 // ---- mailbox ----
 void note(Slot* slot, Note kind, uint32_t value, int64_t result);
-struct NewChannel {
-  int32_t channel_fd;
-  int32_t mailbox_fd;  // -1 unless asked for
-  uint64_t id;
-  ChannelKeys keys;
-};
 // Asks the agent for a channel (id 0: any). Negative errno on failure. The fds are where the kernel
 // put them.
 long request_channel(Slot* slot, uint64_t id, bool with_mailbox, NewChannel* out);
@@ -213,6 +217,9 @@ void install_body_handlers(Slot* slot);
 [[noreturn]] void body_start(Slot* slot);
 [[noreturn]] void body_leave(Slot* slot, KernelUcontext* context);
 [[noreturn]] void die_quietly(Slot* slot);
+// The calling thread's end in its own process: no signal, no count, no slot of it is left.
+[[noreturn]] void leave_process(Slot* slot, int status);
+void drop_kept_channel(Slot* slot);
 // A thread's application state moves from the signal frame into slot->thread.
 void save_context(Slot* slot, const KernelUcontext* context);
 

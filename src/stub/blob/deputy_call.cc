@@ -486,16 +486,7 @@ void execute(Slot* slot, Call& call) {
       set_action(slot, call);
       return;
     case __NR_exit:
-      sys(__NR_close, slot->channel_fd);
-      {
-        uint64_t ignored;
-        block_all_signals(&ignored);
-      }
-      if (priv(slot).vfork_child == 0) {
-        thread_gone(slot);
-      }
-      tess_exit_thread(&control_of(slot).slot_bitmap[slot->index / 64],
-                       ~(uint64_t{1} << (slot->index % 64)), (int)r.args[0]);
+      leave_process(slot, (int)r.args[0]);
     case __NR_exit_group:
       while (true) {
         sys(__NR_exit_group, r.args[0]);

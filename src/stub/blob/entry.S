@@ -1,5 +1,6 @@
 // Entry points, the two system call instructions and the memory accesses that may fault. Everything that must be known by address is here.
 #define SYS_exit 60
+#define SYS_close 3
 #define SYS_rt_sigreturn 15
 
   .section .blob_header, "a"
@@ -119,11 +120,20 @@ tess_restorer:
   mov $SYS_rt_sigreturn, %eax
   jmp tess_syscall_instruction
 
-// void tess_exit_thread(uint64_t* bitmap_word, uint64_t keep_mask, int status): gives the slot up and exits without touching its stack again.
+// void tess_exit_thread(uint64_t* bitmap_word, uint64_t keep_mask, int status, int fd): gives the slot up, closes its channel and exits without
+// touching its stack: once the channel is closed the peer may have the slot used again.
   .globl tess_exit_thread
 tess_exit_thread:
   lock andq %rsi, (%rdi)
-  mov %edx, %edi
+  mov %edx, %r14d
+  mov %rdi, %rbx
+  xor %r13d, %r13d               // nothing aborts this one
+  lea 11f(%rip), %r12
+  mov %ecx, %edi
+  mov $SYS_close, %eax
+  jmp tess_cp_begin
+11:
+  mov %r14d, %edi
   mov $SYS_exit, %eax
   jmp tess_syscall_instruction
 

@@ -422,6 +422,18 @@ extern "C" [[noreturn]] void tess_blank_body(Slot* slot) {
   __builtin_unreachable();
 }
 
+void leave_process(Slot* slot, int status) {
+  uint64_t ignored;
+  block_all_signals(&ignored);
+  __atomic_store_n(&slot->state, (uint32_t)kSlotFree,
+                   __ATOMIC_SEQ_CST);  // before the others may be seen complete
+  if (priv(slot).vfork_child == 0) {
+    thread_gone(slot);
+  }
+  tess_exit_thread(&control_of(slot).slot_bitmap[slot->index / 64],
+                   ~(uint64_t{1} << (slot->index % 64)), status, slot->channel_fd);
+}
+
 void die_quietly(Slot* slot) {
   (void)slot;
   while (true) {
