@@ -228,6 +228,11 @@ Phase serve(Slot* slot) {
         for (uint32_t i = 0; i < command->count && result == 0; ++i) {
           result = spawn_thread(slot, reinterpret_cast<const uint32_t*>(command + 1)[i]);
         }
+        // The answer means that they rest: a release before that would pass them by.
+        while (__atomic_load_n(&control.parked, __ATOMIC_SEQ_CST) !=
+               __atomic_load_n(&control.in_use, __ATOMIC_SEQ_CST)) {
+          sys(__NR_sched_yield);
+        }
         break;
       case Command::kDiscardMemory:
         discard(command);
