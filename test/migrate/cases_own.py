@@ -73,6 +73,9 @@ TERMINAL = [
     Step(expect=b"$ ", send=b"exit 4\n"),
 ]
 
+# It moves while it shares nothing; the rounds then run where it is.
+POOL = [Step(), Step(do=lambda program: (program.work / "go").touch()), Step(do=lambda program: (program.work / "stop").touch())]
+
 OWN = [
     c_program("forktree", "deep and wide trees of forks"),
     c_program("signals", "queued signals, masks, alternate stacks, timers, EINTR and restart, faults"),
@@ -104,7 +107,9 @@ OWN = [
     script("bash-jobs", "bash with job control, traps, pipelines", "bash", "jobs.sh", status=3),
     script("dash-loops", "dash loops over builtins and small programs", "dash", "loops.sh", proof=b"all alike", who="any"),
     script("python-threads", "python3 threads and pools", PYTHON, "threads.py"),
-    script("python-subprocess", "python3 subprocess, pipes, multiprocessing", PYTHON, "subprocesses.py", who="any"),
+    script("python-subprocess", "python3 subprocess, pipelines, fork", PYTHON, "subprocesses.py", who="any"),
+    script("python-pool", "python3 multiprocessing: semaphores in shared memory while away", PYTHON, "pool.py",
+           ready=file_exists("ready"), ready_text="it to be ready", placements=("start", "mid"), finish="own", steps=POOL),
     script("python-signals", "python3 alarms, interval timers, sigwait, wakeup descriptor", PYTHON, "alarms.py"),
     script("python-server", "a TCP and UDP server with live clients from other nodes", PYTHON, "server.py",
            ready=file_exists("ports"), ready_text="its ports", proof=b"server: served", companion=companions.Clients),

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -91,6 +92,8 @@ def down_node(lab, programs):
         lab.run("n4", ["ip", "link", "set", "eth0", "down"], host_files=True)
         try:
             message = expect_refusal(migrate(lab, worker.pid, "n4", 90), r"(?i)n4", "node out of reach")
+            if "this node's tessd" in message:
+                raise Wrong(f"it blames the wrong node: {message!r}")
             untouched(lab, worker)
         finally:
             lab.run("n4", ["ip", "link", "set", "eth0", "up"], host_files=True)
@@ -103,7 +106,7 @@ def other_user(lab, programs):
         argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "tess", "migrate", str(worker.pid), "n2"]
         done = subprocess.run(lab.command("n1", argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               text=True, timeout=60, env=labs.clean_environment(lab.bin_dir))
-        message = expect_refusal(done, r"(?i)permi|not allowed|denied|belongs|owner", "another user's process")
+        message = expect_refusal(done, r"(?i)permi|not allowed|denied|belongs|owner|may not", "another user's process")
         untouched(lab, worker)
         return message
 
@@ -113,13 +116,22 @@ def init_process(lab, _programs):
 
 
 def too_big(lab, programs):
-    with Worker(lab, [Path(programs) / "hog", "600"]) as worker:
-        worker.wait_output(b"ready\n", 60)
-        message = expect_refusal(migrate(lab, worker.pid, "n2", 120), r"(?i)memory", "a host with too little memory")
-        worker.stop()
-        if b"kept\n" not in worker.output():
-            raise Wrong(f"the program suffered: {worker.output()!r} {worker.errors()!r}")
-        return message
+    """Both nodes have 1 GiB; most of the target's is taken."""
+    with tempfile.TemporaryDirectory(prefix="tessera-hog.") as folder:
+        taker = lab.popen("n2", [Path(programs) / "hog", "600"], host_files=True, cwd=folder, stdout=subprocess.PIPE)
+        try:
+            if taker.stdout.readline() != b"ready\n":
+                raise labs.LabError("could not fill the target's memory")
+            with Worker(lab, [Path(programs) / "hog", "600"]) as worker:
+                worker.wait_output(b"ready\n", 60)
+                message = expect_refusal(migrate(lab, worker.pid, "n2", 120), r"(?i)memory", "a host with too little memory")
+                worker.stop()
+                if b"kept\n" not in worker.output():
+                    raise Wrong(f"the program suffered: {worker.output()!r} {worker.errors()!r}")
+                return message
+        finally:
+            Path(folder, "stop").touch()
+            taker.wait(30)
 
 
 def run_unknown_node(lab, _programs):
@@ -157,7 +169,7 @@ def main():
     failed = 0
     with labs.Lab(f"refuse-{os.getpid()}", 4) as lab:
         failed += run_all(lab, options, cases, can_run_32)
-    with labs.Lab(f"refuse-{os.getpid()}", 2, ["--memory", "256M"]) as lab:
+    with labs.Lab(f"refuse-{os.getpid()}", 2, ["--memory", "1G"]) as lab:
         failed += run_all(lab, options, [("too little memory", too_big)], True)
     return 1 if failed else 0
 

@@ -149,13 +149,16 @@ def in_lab(options, chosen):
             for case in chosen:
                 argv += ["--case", case.name]
             limit = sum(case.deadline * (2 + 3 * len(case.placements)) + 60 for case in chosen)
-            with lab.popen("n1", argv, stdin=subprocess.DEVNULL) as process:
-                try:
-                    return process.wait(limit)
-                except subprocess.TimeoutExpired:
-                    print(f"FAIL  the run did not end within {limit} s\n{lab.evidence()}", flush=True)
+            process = lab.popen("n1", argv, stdin=subprocess.DEVNULL)
+            try:
+                return process.wait(limit)
+            except subprocess.TimeoutExpired:
+                print(f"FAIL  the run did not end within {limit} s\n{lab.evidence()}", flush=True)
+                return 1
+            finally:  # interrupted: the lab's end takes what is still in it
+                if process.poll() is None:
                     process.kill()
-                    return 1
+                    process.wait(10)
     finally:
         shutil.rmtree(base, ignore_errors=True)
 
