@@ -1,10 +1,10 @@
-// What the benchmarks move: obeys one-line commands on standard input, answers one line each. While it waits it only reads.
+// What the benchmarks move: obeys one-line commands on standard input, answers one line each. While
+// it waits it only reads.
 //   n COUNT   getppid (never cached) COUNT times: nanoseconds per call
-//   c COUNT   a computing loop of COUNT rounds: nanoseconds per round, by wall clock and by CPU clock
-//   m MIB     have MIB of memory with incompressible content: ok
-//   v         check that memory: ok
-//   g         largest gap, in microseconds, between two ticks of the ticking thread since the last g
-//   p         pid
+//   c COUNT   a computing loop of COUNT rounds: nanoseconds per round, by wall clock and by CPU
+//   clock m MIB     have MIB of memory with incompressible content: ok v         check that memory:
+//   ok g         largest gap, in microseconds, between two ticks of the ticking thread since the
+//   last g p         pid
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdint.h>
@@ -62,7 +62,8 @@ static void compute(long count) {
     x = mix(x + 1);
   }
   uint64_t end = now(CLOCK_MONOTONIC), cpu_end = now(CLOCK_THREAD_CPUTIME_ID);
-  printf("%.4f %.4f %c\n", (double)(end - start) / (double)count, (double)(cpu_end - cpu) / (double)count, x ? '.' : '!');
+  printf("%.4f %.4f %c\n", (double)(end - start) / (double)count,
+         (double)(cpu_end - cpu) / (double)count, x ? '.' : '!');
 }
 
 static void have_memory(long mib) {

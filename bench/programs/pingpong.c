@@ -1,5 +1,5 @@
-// Raw 64-byte TCP ping-pong. `pingpong serve ADDRESS` prints its port and answers one client at a time until it is ended;
-// `pingpong ADDRESS PORT COUNT` prints nanoseconds per round trip.
+// Raw 64-byte TCP ping-pong. `pingpong serve ADDRESS` prints its port and answers one client at a
+// time until it is ended; `pingpong ADDRESS PORT COUNT` prints nanoseconds per round trip.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
@@ -20,7 +20,8 @@ static void die(const char* what) {
 
 static int moved(int fd, char* buffer, int sending) {
   for (int at = 0; at < kSize;) {
-    ssize_t n = sending ? send(fd, buffer + at, kSize - (size_t)at, MSG_NOSIGNAL) : recv(fd, buffer + at, kSize - (size_t)at, 0);
+    ssize_t n = sending ? send(fd, buffer + at, kSize - (size_t)at, MSG_NOSIGNAL)
+                        : recv(fd, buffer + at, kSize - (size_t)at, 0);
     if (n <= 0) {
       return 0;
     }
@@ -73,6 +74,8 @@ int main(int argc, char** argv) {
     }
   }
   clock_gettime(CLOCK_MONOTONIC, &end);
-  printf("%.1f\n", ((double)(end.tv_sec - start.tv_sec) * 1e9 + (double)(end.tv_nsec - start.tv_nsec)) / (double)count);
+  printf("%.1f\n",
+         ((double)(end.tv_sec - start.tv_sec) * 1e9 + (double)(end.tv_nsec - start.tv_nsec)) /
+             (double)count);
   return 0;
 }

@@ -1,5 +1,6 @@
-// Vector and floating-point state: known values sit in xmm/ymm/zmm and mask registers, MXCSR and the x87 control word while
-// the program spins without a system call, then are compared. Two threads hold different values.
+// Vector and floating-point state: known values sit in xmm/ymm/zmm and mask registers, MXCSR and
+// the x87 control word while the program spins without a system call, then are compared. Two
+// threads hold different values.
 #include <cpuid.h>
 #include <immintrin.h>
 #include <pthread.h>
@@ -21,8 +22,8 @@ __attribute__((target("avx2"))) static void hold_ymm(uint64_t seed, uint64_t spi
   __asm__ volatile(ALL(LOAD) "1: dec %[n]\n jnz 1b\n" ALL(STORE)
                    : [n] "+r"(spins)
                    : [in] "r"(in), [out] "r"(out)
-                   : "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
-                     "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+                   : "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
+                     "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
   CHECK(memcmp(in, out, sizeof(in)) == 0);
 }
 
@@ -38,7 +39,8 @@ __attribute__((target("avx512f,avx512bw"))) static void hold_zmm(uint64_t seed, 
       "vmovdqa64 (%[in]), %%zmm3\n vmovdqa64 64(%[in]), %%zmm17\n vmovdqa64 128(%[in]), %%zmm24\n"
       "vmovdqa64 192(%[in]), %%zmm31\n kmovq %[mask], %%k5\n"
       "1: dec %[n]\n jnz 1b\n"
-      "vmovdqa64 %%zmm3, (%[out])\n vmovdqa64 %%zmm17, 64(%[out])\n vmovdqa64 %%zmm24, 128(%[out])\n"
+      "vmovdqa64 %%zmm3, (%[out])\n vmovdqa64 %%zmm17, 64(%[out])\n vmovdqa64 %%zmm24, "
+      "128(%[out])\n"
       "vmovdqa64 %%zmm31, 192(%[out])\n kmovq %%k5, %[got]\n"
       : [n] "+r"(spins), [got] "=&r"(mask_out)
       : [in] "r"(in), [out] "r"(out), [mask] "r"(mask_in)

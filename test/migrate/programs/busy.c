@@ -1,5 +1,6 @@
-// A busy multi-threaded program for the stress: threads compute, pass items through a pipe and a queue, write and read
-// files, map and unmap memory, take timer signals, start children; all checked. Ends when told, printing fixed text.
+// A busy multi-threaded program for the stress: threads compute, pass items through a pipe and a
+// queue, write and read files, map and unmap memory, take timer signals, start children; all
+// checked. Ends when told, printing fixed text.
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -137,8 +138,8 @@ static void* watches_time(void* argument) {
 }
 
 int main(void) {
-  void* (*parts[])(void*) = {computes, computes, writes_pipe, reads_pipe, uses_files, maps_memory, starts_children,
-                             watches_time};
+  void* (*parts[])(void*) = {computes,   computes,    writes_pipe,     reads_pipe,
+                             uses_files, maps_memory, starts_children, watches_time};
   enum { kParts = sizeof(parts) / sizeof(parts[0]) };
   pthread_t threads[kParts];
   struct sigaction action;

@@ -1,12 +1,13 @@
-// Time: monotonic clocks never step back nor leap ahead, in one thread or between two; sleeps are never short; absolute
-// sleeps end when they should; CPU time grows.
+// Time: monotonic clocks never step back nor leap ahead, in one thread or between two; sleeps are
+// never short; absolute sleeps end when they should; CPU time grows.
 #include <pthread.h>
 #include <sys/time.h>
 #include <time.h>
 
 #include "rounds.h"
 
-static const clockid_t kClocks[] = {CLOCK_MONOTONIC, CLOCK_BOOTTIME, CLOCK_MONOTONIC_RAW, CLOCK_MONOTONIC_COARSE};
+static const clockid_t kClocks[] = {CLOCK_MONOTONIC, CLOCK_BOOTTIME, CLOCK_MONOTONIC_RAW,
+                                    CLOCK_MONOTONIC_COARSE};
 static _Atomic uint64_t latest;
 
 static uint64_t now(clockid_t clock) {
@@ -17,11 +18,13 @@ static uint64_t now(clockid_t clock) {
 
 static void* watcher(void* argument) {
   (void)argument;
-  for (int i = 0; i < 20000; i++) {  // whatever another thread has read before is not later than what we read now
+  for (int i = 0; i < 20000;
+       i++) {  // whatever another thread has read before is not later than what we read now
     uint64_t before = latest, t = now(CLOCK_MONOTONIC);
     CHECK(t >= before);
     uint64_t seen = latest;
-    while (seen < t && !__atomic_compare_exchange_n((uint64_t*)&latest, &seen, t, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+    while (seen < t && !__atomic_compare_exchange_n((uint64_t*)&latest, &seen, t, 0,
+                                                    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
     }
   }
   return NULL;

@@ -1,5 +1,5 @@
-// Counts: appends 1, 2, 3, … as lines to the file `count`, checks what the file's end says before each step, and computes
-// between them. Two live copies cannot go unnoticed. First prints its pid.
+// Counts: appends 1, 2, 3, … as lines to the file `count`, checks what the file's end says before
+// each step, and computes between them. Two live copies cannot go unnoticed. First prints its pid.
 #include <time.h>
 
 #include "rounds.h"

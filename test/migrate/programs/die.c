@@ -1,5 +1,5 @@
-// Ends in the way that its argument names, once the file `stop` is there: exit:N, raise:N, segv, fpe, abort, thread (not
-// the leader ends the process), return.
+// Ends in the way that its argument names, once the file `stop` is there: exit:N, raise:N, segv,
+// fpe, abort, thread (not the leader ends the process), return.
 #include <pthread.h>
 #include <signal.h>
 

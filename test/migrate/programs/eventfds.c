@@ -1,4 +1,5 @@
-// eventfd, timerfd and signalfd: values, semaphore mode, expirations, siginfo read from a descriptor.
+// eventfd, timerfd and signalfd: values, semaphore mode, expirations, siginfo read from a
+// descriptor.
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>

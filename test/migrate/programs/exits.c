@@ -1,5 +1,5 @@
-// Every way to end: children exit with each status, die of signals, dump or stop and go on, and the parent's wait, waitid
-// and SIGCHLD see exactly that.
+// Every way to end: children exit with each status, die of signals, dump or stop and go on, and the
+// parent's wait, waitid and SIGCHLD see exactly that.
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -8,7 +8,9 @@
 #include "rounds.h"
 
 static volatile sig_atomic_t children_signalled;
-static void on_child(int s) { (void)s, children_signalled++; }
+static void on_child(int s) {
+  (void)s, children_signalled++;
+}
 
 static pid_t child_that(void (*what)(int), int argument) {
   pid_t child = fork();
@@ -21,7 +23,9 @@ static pid_t child_that(void (*what)(int), int argument) {
   return child;
 }
 
-static void exits(int status) { _exit(status); }
+static void exits(int status) {
+  _exit(status);
+}
 static void raises(int number) {
   signal(number, SIG_DFL);
   raise(number);
@@ -94,7 +98,8 @@ static void stop_and_go(void) {
 }
 
 static void one_round(long number) {
-  static const int kSignals[] = {SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGUSR1, SIGPIPE, SIGALRM, SIGTERM, SIGXCPU, SIGSYS};
+  static const int kSignals[] = {SIGHUP,  SIGINT,  SIGQUIT, SIGKILL, SIGUSR1,
+                                 SIGPIPE, SIGALRM, SIGTERM, SIGXCPU, SIGSYS};
   static const int kStatuses[] = {0, 1, 2, 42, 127, 128, 200, 255};
   (void)number;
   children_signalled = 0;

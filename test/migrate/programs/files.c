@@ -1,5 +1,6 @@
-// The file system as a program uses it: directories, links, renames, permissions, holes, vectors, sendfile, splice,
-// copy_file_range, allocation, times, inotify, big reads and writes, paths relative to descriptors and to the folder.
+// The file system as a program uses it: directories, links, renames, permissions, holes, vectors,
+// sendfile, splice, copy_file_range, allocation, times, inotify, big reads and writes, paths
+// relative to descriptors and to the folder.
 #include <dirent.h>
 #include <sys/inotify.h>
 #include <sys/sendfile.h>

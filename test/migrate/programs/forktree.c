@@ -1,5 +1,5 @@
-// A deep tree of forks: every process checks its parent, adds up its children's exit statuses and passes a byte through a
-// pipe to the top.
+// A deep tree of forks: every process checks its parent, adds up its children's exit statuses and
+// passes a byte through a pipe to the top.
 #include <sys/wait.h>
 
 #include "rounds.h"

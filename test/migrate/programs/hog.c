@@ -1,4 +1,5 @@
-// Holds as many MiB of memory as its argument says, each page different, and checks them until `stop` is there.
+// Holds as many MiB of memory as its argument says, each page different, and checks them until
+// `stop` is there.
 #include "rounds.h"
 
 int main(int argc, char** argv) {

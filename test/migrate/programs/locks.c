@@ -1,5 +1,5 @@
-// File locks: flock, record locks and open-file-description locks between processes; who holds one, waiting for one,
-// losing one by close.
+// File locks: flock, record locks and open-file-description locks between processes; who holds one,
+// waiting for one, losing one by close.
 #include <sys/file.h>
 #include <sys/wait.h>
 

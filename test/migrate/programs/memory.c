@@ -1,7 +1,7 @@
-// Memory: every kind of private mapping keeps its content, protection and place through mmap, munmap, mremap, mprotect,
-// brk, file mappings, a large patterned heap with holes, and fork's copy.
-#include <signal.h>
+// Memory: every kind of private mapping keeps its content, protection and place through mmap,
+// munmap, mremap, mprotect, brk, file mappings, a large patterned heap with holes, and fork's copy.
 #include <setjmp.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 

@@ -1,5 +1,5 @@
-// Waiting for many things: poll, ppoll, select, pselect, epoll level- and edge-triggered over pipes, with timeouts, while
-// children write.
+// Waiting for many things: poll, ppoll, select, pselect, epoll level- and edge-triggered over
+// pipes, with timeouts, while children write.
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>

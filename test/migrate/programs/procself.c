@@ -1,5 +1,6 @@
-// What a process can learn about itself must be what it was at home: ids, session, names, /proc/self, limits, environment,
-// host name, own descriptors, own maps, command line, auxiliary vector.
+// What a process can learn about itself must be what it was at home: ids, session, names,
+// /proc/self, limits, environment, host name, own descriptors, own maps, command line, auxiliary
+// vector.
 #include <dirent.h>
 #include <pthread.h>
 #include <sys/auxv.h>
@@ -56,7 +57,8 @@ static long field_of(const char* text, const char* name) {
 static void read_maps(struct facts* f) {
   static char text[1 << 18];
   slurp("/proc/self/maps", text, sizeof(text));
-  uintptr_t code = (uintptr_t)&read_maps, stack = (uintptr_t)__builtin_frame_address(0), page = (uintptr_t)marker_page;
+  uintptr_t code = (uintptr_t)&read_maps, stack = (uintptr_t)__builtin_frame_address(0),
+            page = (uintptr_t)marker_page;
   for (char* line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
     unsigned long start, end;
     char prot[8];
@@ -73,8 +75,18 @@ static void read_maps(struct facts* f) {
 
 static void learn(struct facts* f) {
   memset(f, 0, sizeof(*f));
-  long ids[12] = {getpid(), getppid(), syscall(SYS_gettid), getuid(), geteuid(), getgid(), getegid(), getpgrp(), getsid(0),
-                  getpriority(PRIO_PROCESS, 0), umask(022), prctl(PR_GET_DUMPABLE)};
+  long ids[12] = {getpid(),
+                  getppid(),
+                  syscall(SYS_gettid),
+                  getuid(),
+                  geteuid(),
+                  getgid(),
+                  getegid(),
+                  getpgrp(),
+                  getsid(0),
+                  getpriority(PRIO_PROCESS, 0),
+                  umask(022),
+                  prctl(PR_GET_DUMPABLE)};
   memcpy(f->ids, ids, sizeof(ids));
   CHECK_EQ(uname(&f->name), 0);
   CHECK(readlink("/proc/self/exe", f->exe, sizeof(f->exe) - 1) > 0);

@@ -1,5 +1,5 @@
-// Threads: mutexes, condition variables, thread-local storage, a robust mutex whose owner dies, a barrier, a
-// read-write lock, names, creation and join while being moved.
+// Threads: mutexes, condition variables, thread-local storage, a robust mutex whose owner dies, a
+// barrier, a read-write lock, names, creation and join while being moved.
 #include <pthread.h>
 #include <sys/syscall.h>
 

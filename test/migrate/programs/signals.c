@@ -1,5 +1,6 @@
-// Signals used heavily: queued real-time signals with values, SA_SIGINFO, masks, sigsuspend, an alternate stack, nested
-// handlers, interval timers, siglongjmp, EINTR against SA_RESTART, faults with their addresses.
+// Signals used heavily: queued real-time signals with values, SA_SIGINFO, masks, sigsuspend, an
+// alternate stack, nested handlers, interval timers, siglongjmp, EINTR against SA_RESTART, faults
+// with their addresses.
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -18,7 +19,9 @@ static sigjmp_buf fault_jump;
 static void* volatile fault_address;
 static volatile int fault_code;
 
-static void on_alarm(int s) { (void)s, alarms++; }
+static void on_alarm(int s) {
+  (void)s, alarms++;
+}
 
 static void on_rt(int s, siginfo_t* info, void* context) {
   (void)s, (void)context;
@@ -52,7 +55,8 @@ static void on_fault(int s, siginfo_t* info, void* context) {
   siglongjmp(fault_jump, s);
 }
 
-static void install(int number, void (*handler)(int), void (*info)(int, siginfo_t*, void*), int flags) {
+static void install(int number, void (*handler)(int), void (*info)(int, siginfo_t*, void*),
+                    int flags) {
   struct sigaction action;
   memset(&action, 0, sizeof(action));
   if (info) {

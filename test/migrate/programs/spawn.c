@@ -1,5 +1,5 @@
-// vfork, posix_spawn, exec and clone: arguments, environment, descriptors and statuses pass; the shared memory of vfork is
-// shared; close-on-exec closes.
+// vfork, posix_spawn, exec and clone: arguments, environment, descriptors and statuses pass; the
+// shared memory of vfork is shared; close-on-exec closes.
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>

@@ -1,5 +1,6 @@
-// Waits or spins until the file `stop` is there, after putting itself into a state named by its arguments that forbids a
-// move: plain, uring, seccomp, shared (a mapping shared with a child that stays), traced (a child of ours traces us).
+// Waits or spins until the file `stop` is there, after putting itself into a state named by its
+// arguments that forbids a move: plain, uring, seccomp, shared (a mapping shared with a child that
+// stays), traced (a child of ours traces us).
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <signal.h>
@@ -37,7 +38,8 @@ static void use_seccomp(void) {
 static pid_t helper;
 
 static void share(void) {
-  volatile uint64_t* shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  volatile uint64_t* shared =
+      mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   CHECK(shared != MAP_FAILED);
   helper = fork();
   CHECK(helper >= 0);

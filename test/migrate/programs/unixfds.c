@@ -1,5 +1,5 @@
-// Unix sockets: stream, datagram and sequenced packets, passing descriptors and credentials, message boundaries,
-// scatter and gather, socket options, half-close.
+// Unix sockets: stream, datagram and sequenced packets, passing descriptors and credentials,
+// message boundaries, scatter and gather, socket options, half-close.
 #include <stddef.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -11,7 +11,8 @@
 static void send_fd(int socket_fd, int fd, const char* text) {
   char control[CMSG_SPACE(sizeof(int))] = {0};
   struct iovec part = {(void*)text, strlen(text)};
-  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+  struct msghdr message = {
+      .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
   struct cmsghdr* header = CMSG_FIRSTHDR(&message);
   header->cmsg_level = SOL_SOCKET;
   header->cmsg_type = SCM_RIGHTS;
@@ -23,7 +24,8 @@ static void send_fd(int socket_fd, int fd, const char* text) {
 static int receive_fd(int socket_fd, const char* expected) {
   char control[CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))], text[64] = {0};
   struct iovec parts[2] = {{text, 3}, {text + 3, 60}};
-  struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2, .msg_control = control, .msg_controllen = sizeof(control)};
+  struct msghdr message = {
+      .msg_iov = parts, .msg_iovlen = 2, .msg_control = control, .msg_controllen = sizeof(control)};
   CHECK_EQ(recvmsg(socket_fd, &message, MSG_CMSG_CLOEXEC), (ssize_t)strlen(expected));
   CHECK(strcmp(text, expected) == 0);
   struct cmsghdr* header = CMSG_FIRSTHDR(&message);
