@@ -1,9 +1,13 @@
 // Real programs, real agents: away, on and back, while they work. What a program prints and how it
 // ends must be what it prints and how it ends when left alone.
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "agent/test_cluster_agents.h"
@@ -136,6 +140,71 @@ TEST_F(AgentsTest, TheAgentLeavesWhenNothingIsLeftToHold) {
   ASSERT_TRUE(agents.migrate(program.pid(), "home"));
   EXPECT_TRUE(agents.wait_home_gone(std::chrono::seconds(10)));
   EXPECT_EQ(program.read_all(), "start\n405000450000\n");
+}
+
+TEST_F(AgentsTest, SignalsReachABodyAndItsHandler) {
+  TestAgents agents;
+  Program program({"python3", "-c",
+                   "import signal,time\nn=[0]\ndef h(s,f): n[0]+=1\n"
+                   "signal.signal(signal.SIGUSR1,h)\nprint('start',flush=True)\n"
+                   "while n[0]<40:\n  sum(range(2000))\nprint('handled',n[0],flush=True)\n"
+                   "signal.pause()\n"});
+  ASSERT_TRUE(program.read_bytes(6));
+  ASSERT_TRUE(agents.start_home(program.pid()));
+  ASSERT_TRUE(agents.migrate(program.pid(), "n2"));
+  // Standard signals do not queue: sent until enough of them were seen.
+  std::atomic<bool> enough = false;
+  std::thread sender([&enough, pid = program.pid()] {
+    while (!enough && ::kill(pid, SIGUSR1) == 0) {
+      ::usleep(2'000);
+    }
+  });
+  EXPECT_TRUE(agents.migrate(program.pid(), "n3"));
+  EXPECT_TRUE(program.read_bytes(6 + 11));
+  EXPECT_EQ(program.text(), "start\nhandled 40\n");
+  enough = true;
+  sender.join();
+  ::kill(program.pid(), SIGTERM);
+  const int status = program.wait();
+  EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM) << status;
+}
+
+TEST_F(AgentsTest, StopsAndContinues) {
+  TestAgents agents;
+  Program program({"bash", "-c", "echo start; for i in {1..900000}; do s=$((s+i)); done; echo $s"});
+  ASSERT_TRUE(program.read_bytes(6));
+  ASSERT_TRUE(agents.start_home(program.pid()));
+  ASSERT_TRUE(agents.migrate(program.pid(), "n2"));
+  ::kill(program.pid(), SIGSTOP);
+  int status = 0;
+  ASSERT_EQ(::waitpid(program.pid(), &status, WUNTRACED), program.pid());
+  EXPECT_TRUE(WIFSTOPPED(status));
+  ::kill(program.pid(), SIGCONT);
+  EXPECT_EQ(program.read_all(), "start\n405000450000\n");
+}
+
+TEST_F(AgentsTest, ARunJobIsPlacedWhenItExecutes) {
+  TestAgents agents;
+  // Stands where `tess run` stands: waits to be seized, then executes the command.
+  Program program(
+      {"bash", "-c",
+       "echo start; kill -STOP $$; exec bash -c 'for r in 1 2 3; do for i in {1..200000}; "
+       "do s=$((s+i)); done; echo $s; done; exit 6'"});
+  ASSERT_TRUE(program.read_bytes(6));
+  int status = 0;
+  ASSERT_EQ(::waitpid(program.pid(), &status, WUNTRACED), program.pid());
+  ASSERT_TRUE(agents.start_home(program.pid(), {"--run", "--node", "n2"}));
+  ::kill(program.pid(), SIGCONT);
+  ASSERT_TRUE(program.read_bytes(6 + 12));
+  bool moved = false;
+  for (const std::string& line : agents.logs()) {
+    moved = moved || line.find("moved to n2") != std::string::npos;
+  }
+  EXPECT_TRUE(moved);
+  EXPECT_EQ(program.read_all(), "start\n20000100000\n40000200000\n60000300000\n");
+  status = program.wait();
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 6) << status;
+  EXPECT_TRUE(agents.wait_home_gone(std::chrono::seconds(10)));
 }
 
 }  // namespace

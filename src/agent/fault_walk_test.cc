@@ -66,11 +66,9 @@ TEST_P(FaultWalk, AFailureLeavesItRunning) {
     const auto moved = agents.migrate(program.pid(), to);
     const bool after_decision = point.ends_with("_switch") || point.ends_with("_drop_source");
     EXPECT_EQ(moved.has_value(), after_decision) << (moved ? "" : moved.error().message());
-    if (point.find("before_switch") == std::string::npos) {
-      EXPECT_EQ(program.read_all(), kExpected);
-      const int status = program.wait();
-      EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 7) << status;
-    }
+    EXPECT_EQ(program.read_all(), kExpected);
+    const int status = program.wait();
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 7) << status;
   }
 }
 

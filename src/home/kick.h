@@ -11,4 +11,8 @@ namespace tess::home {
 
 Result<> kick_deputy(trace::Tracer& tracer, pid_t pid, const stub::Session& session);
 
+// Takes a freeze back: if no thread is parked yet, clears the freeze word and all kick bits, so
+// that calls are no longer aborted. With threads at rest already it leaves everything as it is.
+Result<> unkick_deputy(trace::Tracer& tracer, pid_t pid, stub::Session& session);
+
 }  // namespace tess::home

@@ -1,5 +1,6 @@
 #include "home/migration.h"
 
+#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -86,11 +87,16 @@ Result<> Migration::run() {
     const std::string after = migrate::fault_point(kind_, true, *step);
     const auto start = std::chrono::steady_clock::now();
     Result<> result = services_.faults().at(before);
+    bool performed = false;
     if (result) {
       result = perform(*step);
+      performed = result.has_value();
     }
     if (result) {
       result = services_.faults().at(after);
+    }
+    if (!performed && *step == Step::kSwitch) {
+      result = insist_on_switch(std::move(result));
     }
     log::debug(
         "home", "event=step pid={} operation={} step={} ms={} result=\"{}\"", process_->pid,
@@ -115,6 +121,21 @@ Result<> Migration::run() {
   (void)services_.journal().write(journal_entry("moved"));
   warning_ = coordinator.reason();
   return {};
+}
+
+// The decision has been made: there is no way back, so what failed is tried once more. A process
+// that can be neither here nor there is ended, with a word about it, rather than left at rest for
+// ever.
+Result<> Migration::insist_on_switch(Result<> first) {
+  log::warn("home", "event=switch_failed pid={} reason=\"{}\"", process_->pid,
+            first.error().message());
+  Result<> second = perform(Step::kSwitch);
+  if (!second && second.error().kind() != ErrorKind::kDisconnected) {
+    ::kill(process_->pid, SIGKILL);
+    return fail_with(second.error(), "process {} was ended because it could not go on",
+                     process_->pid);
+  }
+  return second;
 }
 
 Result<> Migration::perform(Step step) {
@@ -259,20 +280,34 @@ Result<> Migration::freeze_deputy() {
   }));
   TESS_TRY(tell(*source_, [](wire::LinkMessage& message) { message.mutable_freeze(); }));
   const auto deadline = std::chrono::steady_clock::now() + kParkTimeout;
-  while (!parked_) {
-    TESS_TRY(services_.on_main([&]() -> Result<> {
-      return process_->session == nullptr
-                 ? fail(ErrorKind::kDisconnected, "process {} is gone", process_->pid)
-                 : kick_deputy(services_.tracer(), process_->pid, *process_->session);
-    }));
-    std::unique_lock lock(parked->mutex);
-    parked_ = parked->changed.wait_for(lock, kKickInterval, [&] { return parked->yes; });
+  bool frozen = false;
+  while (!parked_ || !frozen) {
+    if (!parked_) {
+      const Result<> kicked = services_.on_main([&]() -> Result<> {
+        return process_->session == nullptr
+                   ? fail(ErrorKind::kDisconnected, "process {} is gone", process_->pid)
+                   : kick_deputy(services_.tracer(), process_->pid, *process_->session);
+      });
+      TESS_TRY(kicked);
+      std::unique_lock lock(parked->mutex);
+      parked_ = parked->changed.wait_for(lock, kKickInterval, [&] { return parked->yes; });
+    }
+    if (!frozen) {
+      const Result<> answer = demand(*source_, "freeze the body", wire::LinkMessage::kFrozen,
+                                     parked_ ? kAnswerTimeout : wire::Timeout(0), nullptr);
+      frozen = answer.has_value();
+      // Refused at once, or given up after a while; in both cases the body will not come to rest
+      // for us.
+      if (!answer && (parked_ || answer.error().kind() != ErrorKind::kRetry)) {
+        return answer;
+      }
+    }
     if (!parked_ && std::chrono::steady_clock::now() > deadline) {
       return fail(ErrorKind::kRetry, "not all threads of process {} came to rest in time",
                   process_->pid);
     }
   }
-  return demand(*source_, "freeze the body", wire::LinkMessage::kFrozen, kAnswerTimeout, nullptr);
+  return {};
 }
 
 Result<> Migration::connect() {
@@ -434,16 +469,18 @@ Result<> Migration::release_home() {
       return {};
     });
   }
-  // Those already at rest can only be released together with the others: when the last one comes to
-  // rest.
+  // A deputy rests only after its body's thread. If none of those has come to rest, the freeze is
+  // simply taken back; deputies that do rest can only be released together with the others, when
+  // the last one comes to rest (and the host does the same with the body).
   return services_.on_main([&]() -> Result<> {
-    if (process_->session != nullptr) {
-      process_->on_parked = [this_process = process_.get(), &services = services_] {
-        (void)this_process->session->release(stub::kPhaseContinue);
-        services.watch(*this_process);
-      };
+    if (process_->session == nullptr) {
+      return {};
     }
-    return {};
+    process_->on_parked = [this_process = process_.get(), &services = services_] {
+      (void)this_process->session->release(stub::kPhaseContinue);
+      services.watch(*this_process);
+    };
+    return unkick_deputy(services_.tracer(), process_->pid, *process_->session);
   });
 }
 

@@ -50,6 +50,7 @@ class Migration {
 
  private:
   Result<> perform(migrate::Step step);
+  Result<> insist_on_switch(Result<> first);
   Result<> reserve();
   Result<> freeze();
   Result<> freeze_native();
