@@ -186,6 +186,22 @@ Result<std::shared_ptr<HostLink>> HomeAgent::link_to(const std::string& node,
   if (const auto it = links_.find(node); it != links_.end() && it->second->alive()) {
     return it->second;
   }
+  // The host agent that tessd names may just be ending because its last guest has left: then tessd
+  // starts another.
+  constexpr int kAttempts = 3;
+  for (int attempt = 1;; ++attempt) {
+    TESS_TRY_ASSIGN(const HostAddress host, need_host(node, memory_bytes));
+    auto link = open_link(node, host);
+    if (link) {
+      links_[node] = *link;
+    }
+    if (link || attempt == kAttempts) {
+      return link;
+    }
+  }
+}
+
+Result<HostAddress> HomeAgent::need_host(const std::string& node, uint64_t memory_bytes) {
   auto promise = std::make_shared<std::promise<Result<HostAddress>>>();
   auto future = promise->get_future();
   loop_.post([this, promise, node, memory_bytes] {
@@ -195,7 +211,11 @@ Result<std::shared_ptr<HostLink>> HomeAgent::link_to(const std::string& node,
   if (future.wait_for(kMainTimeout) != std::future_status::ready) {
     return fail(ErrorKind::kRetry, "this node's tessd does not answer");
   }
-  TESS_TRY_ASSIGN(const HostAddress host, future.get());
+  return future.get();
+}
+
+Result<std::shared_ptr<HostLink>> HomeAgent::open_link(const std::string& node,
+                                                       const HostAddress& host) {
   HostLink::Handlers handlers;
   handlers.unasked = [this, node](const wire::LinkMessage& message) {
     loop_.post([this, node, copy = message] { host_said(node, copy); });
@@ -203,9 +223,7 @@ Result<std::shared_ptr<HostLink>> HomeAgent::link_to(const std::string& node,
   handlers.lost = [this, node](const Error& error) {
     loop_.post([this, node, error] { host_lost(node, error); });
   };
-  TESS_TRY_ASSIGN(auto link, HostLink::open(tls_, config_.job, host, std::move(handlers)));
-  links_[node] = link;
-  return link;
+  return HostLink::open(tls_, config_.job, host, std::move(handlers));
 }
 
 void HomeAgent::watch(Managed& process) {

@@ -49,6 +49,10 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   void watch(Managed& process) override;
 
  private:
+  // Workers. What tessd says of a host agent for this job there, and a link to it.
+  Result<HostAddress> need_host(const std::string& node, uint64_t memory_bytes);
+  Result<std::shared_ptr<HostLink>> open_link(const std::string& node, const HostAddress& host);
+
   using Done = std::function<void(const Result<>&)>;
   using Processes = std::map<pid_t, std::shared_ptr<Managed>>;
 

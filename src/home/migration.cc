@@ -20,6 +20,18 @@
 namespace tess::home {
 namespace {
 
+// A process in the middle of vfork (every posix_spawn is one) shares its memory for the
+// milliseconds until its child has executed its program. Nothing tells of that moment, so it is
+// looked for; who shares for longer is refused by the check that follows.
+void wait_out_vfork(pid_t pid) {
+  constexpr std::chrono::milliseconds kLongest(1'000);
+  constexpr std::chrono::milliseconds kLook(2);
+  const auto deadline = std::chrono::steady_clock::now() + kLongest;
+  while (!migrate::find_clone_sharers(pid).empty() && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(kLook);
+  }
+}
+
 using migrate::Kind;
 using migrate::Step;
 using std::chrono::milliseconds;
@@ -198,6 +210,7 @@ Result<> Migration::demand(HostLink& link, const char* what, int answer_case, wi
 
 Result<> Migration::reserve() {
   if (kind_ == Kind::kOut) {
+    wait_out_vfork(process_->pid);
     const auto reasons = migrate::check_eligibility(process_->pid, {.own_tracer = ::getpid()});
     if (!reasons.empty()) {
       return fail(ErrorKind::kNotPossible, "{}", joined(reasons));
@@ -257,6 +270,7 @@ Result<> Migration::freeze_native() {
 }
 
 Result<> Migration::freeze_deputy() {
+  wait_out_vfork(process_->pid);
   if (const auto sharers = migrate::find_clone_sharers(process_->pid); !sharers.empty()) {
     return fail(ErrorKind::kRetry,
                 "process {} is in the middle of vfork with process {} ({}); try again",
