@@ -188,7 +188,8 @@ Result<std::shared_ptr<HostLink>> HomeAgent::link_to(const std::string& node,
   }
   // The host agent that tessd names may just be ending because its last guest has left: then tessd
   // starts another.
-  constexpr int kAttempts = 3;
+  constexpr int kAttempts = 20;
+  constexpr std::chrono::milliseconds kPause(50);  // nothing tells us when its end has been noticed
   for (int attempt = 1;; ++attempt) {
     TESS_TRY_ASSIGN(const HostAddress host, need_host(node, memory_bytes));
     auto link = open_link(node, host);
@@ -198,6 +199,7 @@ Result<std::shared_ptr<HostLink>> HomeAgent::link_to(const std::string& node,
     if (link || attempt == kAttempts) {
       return link;
     }
+    std::this_thread::sleep_for(kPause);
   }
 }
 

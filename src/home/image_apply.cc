@@ -188,7 +188,11 @@ Result<> write_contexts(stub::Session& session, const wire::ProcessImage& image)
       return fail(ErrorKind::kBadInput, "the body has a thread {} that home does not know",
                   context.tid);
     }
-    TESS_TRY(session.memory().put(stub::slot_address(session.region_base(), slot->index), context));
+    // The mask is home's business: the body's copy is as old as its leaving.
+    const uint64_t at = stub::slot_address(session.region_base(), slot->index);
+    TESS_TRY_ASSIGN(context.signal_mask, session.memory().get<uint64_t>(
+                                             at + offsetof(stub::ThreadContext, signal_mask)));
+    TESS_TRY(session.memory().put(at, context));
   }
   return {};
 }
