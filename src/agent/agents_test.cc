@@ -147,8 +147,8 @@ TEST_F(AgentsTest, SignalsReachABodyAndItsHandler) {
   Program program({"python3", "-c",
                    "import signal,time\nn=[0]\ndef h(s,f): n[0]+=1\n"
                    "signal.signal(signal.SIGUSR1,h)\nprint('start',flush=True)\n"
-                   "while n[0]<40:\n  sum(range(2000))\nprint('handled',n[0],flush=True)\n"
-                   "signal.pause()\n"});
+                   "while n[0]<40:\n  sum(range(2000))\nprint('handled 40',flush=True)\n"
+                   "while True: signal.pause()\n"});
   ASSERT_TRUE(program.read_bytes(6));
   ASSERT_TRUE(agents.start_home(program.pid()));
   ASSERT_TRUE(agents.migrate(program.pid(), "n2"));
@@ -205,6 +205,67 @@ TEST_F(AgentsTest, ARunJobIsPlacedWhenItExecutes) {
   status = program.wait();
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 6) << status;
   EXPECT_TRUE(agents.wait_home_gone(std::chrono::seconds(10)));
+}
+
+// Moves it about until it ends; false if a move failed for another reason than its end.
+::testing::AssertionResult roam(TestAgents& agents, Program& program, int moves) {
+  constexpr const char* kNodes[] = {"n2", "n3", "home", "n4", "n2", "home", "n3", "n4"};
+  for (int i = 0; i < moves; ++i) {
+    const auto moved = agents.migrate(program.pid(), kNodes[i % 8]);
+    siginfo_t info{};
+    ::waitid(P_PID, static_cast<id_t>(program.pid()), &info, WEXITED | WNOHANG | WNOWAIT);
+    if (info.si_pid != 0) {
+      return ::testing::AssertionSuccess();
+    }
+    if (!moved && moved.error().message().find("vfork") == std::string::npos) {
+      return ::testing::AssertionFailure()
+             << "move " << i << " to " << kNodes[i % 8] << ": " << moved.error().message();
+    }
+  }
+  return ::testing::AssertionSuccess();
+}
+
+TEST_F(AgentsTest, ManyMovesOfABusyThreadedProcess) {
+  const Argv argv = {
+      "python3", "-c",
+      "import threading,queue,os\nprint('start',flush=True)\nq=queue.Queue()\nr=queue.Queue()\n"
+      "def work():\n  while True:\n    i=q.get()\n    if i is None: return\n"
+      "    r.put(sum(range(i%4000))+len(os.readlink('/proc/self/cwd')))\n"
+      "ts=[threading.Thread(target=work) for _ in range(8)]\n[t.start() for t in ts]\n"
+      "for k in range(6):\n  [q.put(i) for i in range(9000)]\n"
+      "  print(sum(r.get() for _ in range(9000)),flush=True)\n"
+      "[q.put(None) for _ in ts]\n[t.join() for t in ts]"};
+  std::string expected;
+  {
+    Program alone(argv);
+    expected = alone.read_all();
+  }
+  TestAgents agents;
+  Program program(argv);
+  ASSERT_TRUE(program.read_bytes(6));
+  ASSERT_TRUE(agents.start_home(program.pid()));
+  EXPECT_TRUE(roam(agents, program, 40));
+  EXPECT_EQ(program.read_all(), expected);
+}
+
+TEST_F(AgentsTest, ManyMovesOfAShellThatForks) {
+  const Argv argv = {
+      "bash", "-c",
+      "echo start; for r in {1..60}; do x=$(echo $r | tr 1-9 a-i); echo $x; (exit 3); "
+      "echo $?; for i in {1..3000}; do s=$((s+i)); done; done; echo $s; exit 9"};
+  std::string expected;
+  {
+    Program alone(argv);
+    expected = alone.read_all();
+  }
+  TestAgents agents;
+  Program program(argv);
+  ASSERT_TRUE(program.read_bytes(6));
+  ASSERT_TRUE(agents.start_home(program.pid()));
+  EXPECT_TRUE(roam(agents, program, 16));
+  EXPECT_EQ(program.read_all(), expected);
+  const int status = program.wait();
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 9) << status;
 }
 
 }  // namespace

@@ -342,7 +342,6 @@ void HomeAgent::migration_ended(const std::shared_ptr<Managed>& process, const s
   after_events();
   tessd_->send_status();  // before the answer: who asks next is told the new place
   done(result);
-  drop_unused_links();
   maybe_finish();
 }
 
@@ -408,6 +407,7 @@ void HomeAgent::tick() {
     tessd_->send_status();
   }
   ++idle_ticks_;
+  drop_unused_links();
   maybe_finish();
 }
 

@@ -80,6 +80,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   void tell_lost(const Managed& process, const std::string& reason);
   void body_gone(Managed& process);
   void drop_unused_links();
+  Result<std::shared_ptr<HostLink>> open_link(const std::string& node, uint64_t memory_bytes);
   pid_t outer_tid(pid_t pid, int32_t inner_tid) const;
 
   Managed* find(pid_t pid);
@@ -104,6 +105,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   int idle_ticks_ = 0;
   std::mutex links_mutex_;  // held while a link is being made: one agent for each host
   std::map<std::string, std::shared_ptr<HostLink>> links_;  // guarded
+  std::map<std::string, int> link_idle_ticks_;              // main thread
   std::mutex operation_mutex_;
   uint64_t next_operation_;
 };

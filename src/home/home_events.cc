@@ -16,6 +16,8 @@
 namespace tess::home {
 namespace {
 
+constexpr int kLinkIdleTicksMax = 10;
+
 // To the person in front of the process, if its standard error is a terminal. Never blocks.
 void write_to_terminal(pid_t pid, const std::string& text) {
   const std::string path = "/proc/" + std::to_string(pid) + "/fd/2";
@@ -191,7 +193,6 @@ bool HomeAgent::executed(pid_t pid) {
   if (!process->stays_seized) {
     loop_.post([this, pid] {
       (void)tracer_.detach(pid);
-      drop_unused_links();
       maybe_finish();
     });
   }
@@ -238,7 +239,6 @@ void HomeAgent::exited(pid_t pid, int wait_status) {
   it->second->watch.reset();
   processes_.erase(it);
   loop_.post([this] {
-    drop_unused_links();
     tessd_->send_status();
     maybe_finish();
   });
@@ -295,7 +295,6 @@ void HomeAgent::host_lost(const std::string& node, const Error& error) {
       tell_lost(*process, fmt::format("node {} is lost", node));
     }
   }
-  drop_unused_links();
 }
 
 void HomeAgent::tell_lost(const Managed& process, const std::string& reason) {
@@ -308,24 +307,33 @@ void HomeAgent::tell_lost(const Managed& process, const std::string& reason) {
   write_to_terminal(process.pid, "\r\ntessera: " + text + "\r\n");
 }
 
+// Once a tick. A link stays for a while after its last process has left: the next one may be on its
+// way (programs that are executed one after the other, say), and a host agent that has been told
+// goodbye cannot be asked again.
 void HomeAgent::drop_unused_links() {
   if (running_workers_ != 0) {
-    return;  // one may be on its way to using it
+    return;  // one may be about to use it
   }
   std::vector<std::shared_ptr<HostLink>> unused;
   {
     const std::lock_guard lock(links_mutex_);
     std::erase_if(links_, [&](const auto& entry) {
+      int& idle = link_idle_ticks_[entry.first];
+      ++idle;
       for (const auto& [pid, process] : processes_) {
         if (process->host == entry.second) {
-          return false;
+          idle = 0;
         }
+      }
+      if (idle <= kLinkIdleTicksMax && entry.second->alive()) {
+        return false;
       }
       unused.push_back(entry.second);
       return true;
     });
   }
   for (const auto& link : unused) {
+    link_idle_ticks_.erase(link->host().node);
     wire::LinkMessage goodbye;
     goodbye.mutable_shutdown();
     (void)link->send(goodbye);

@@ -266,7 +266,8 @@ void HostLink::keep_spares() {
   changed_.notify_all();
 }
 
-// A body that gave up a clone, or ended, has closed its end of a spare; nobody will ask for that one any more.
+// A body that gave up a clone, or ended, has closed its end of a spare; nobody will ask for that
+// one any more.
 void HostLink::drop_dead_spares() {
   std::erase_if(spares_, [](const auto& spare) {
     pollfd state{spare.second.socket.get(), POLLRDHUP, 0};
