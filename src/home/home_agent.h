@@ -80,7 +80,6 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   void tell_lost(const Managed& process, const std::string& reason);
   void body_gone(Managed& process);
   void drop_unused_links();
-  Result<std::shared_ptr<HostLink>> open_link(const std::string& node, uint64_t memory_bytes);
   pid_t outer_tid(pid_t pid, int32_t inner_tid) const;
 
   Managed* find(pid_t pid);
