@@ -210,8 +210,13 @@ Result<> Migration::demand(HostLink& link, const char* what, int answer_case, wi
 
 Result<> Migration::reserve() {
   if (kind_ == Kind::kOut) {
-    wait_out_vfork(process_->pid);
-    const auto reasons = migrate::check_eligibility(process_->pid, {.own_tracer = ::getpid()});
+    // A shell that starts one program after another is in vfork at every other look: look again, for a second at most.
+    auto reasons = migrate::check_eligibility(process_->pid, {.own_tracer = ::getpid()});
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+    while (!reasons.empty() && std::chrono::steady_clock::now() < deadline) {
+      wait_out_vfork(process_->pid);
+      reasons = migrate::check_eligibility(process_->pid, {.own_tracer = ::getpid()});
+    }
     if (!reasons.empty()) {
       return fail(ErrorKind::kNotPossible, "{}", joined(reasons));
     }
