@@ -158,6 +158,7 @@ void discard(MailboxCommand* command) {
 // What must be true for the whole process before any thread goes on in `phase`.
 void prepare_phase(Slot* slot, Phase phase) {
   ControlBlock& control = control_of(slot);
+  control.freeze = 0;
   if (phase == kPhaseDeputy && control.role == kRoleNone) {
     install_deputy_handlers(slot);
     control.role = kRoleDeputy;
@@ -174,15 +175,18 @@ void prepare_phase(Slot* slot, Phase phase) {
   }
 }
 
-void release_all(Slot* slot, Phase phase) {
+void wake_all(Slot* slot, Phase phase) {
   ControlBlock& control = control_of(slot);
-  prepare_phase(slot, phase);
-  control.freeze = 0;
   control.phase = phase;
   __atomic_store_n(&control.parked, 0, __ATOMIC_SEQ_CST);
   __atomic_store_n(&control.has_server, 0, __ATOMIC_SEQ_CST);
   __atomic_add_fetch(&control.generation, 1, __ATOMIC_SEQ_CST);
   sys(__NR_futex, &control.generation, kFutexWakePrivate, 0x7fffffff, 0, 0, 0);
+}
+
+void release_all(Slot* slot, Phase phase) {
+  prepare_phase(slot, phase);
+  wake_all(slot, phase);
 }
 
 // The agent is gone. A process that has not left home yet goes on there; a deputy keeps serving its
@@ -239,8 +243,10 @@ Phase serve(Slot* slot) {
         break;
       case Command::kRelease: {
         const Phase phase = (Phase)command->value;
+        prepare_phase(slot, phase);
+        // Once it has its answer the agent may freeze us again: nothing of ours may undo that.
         send_answer(slot, 0, nullptr, 0);
-        release_all(slot, phase);
+        wake_all(slot, phase);
         return phase;
       }
       default:
