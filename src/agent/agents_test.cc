@@ -217,6 +217,52 @@ TEST_F(AgentsTest, StopsAndContinues) {
   EXPECT_EQ(program.read_all(), "start\n2001000\n");
 }
 
+// Each stop reaches the parent once, whenever it comes, and holds wherever the process is by then.
+TEST_F(AgentsTest, StopsInTheMiddleOfMoves) {
+  TestAgents agents;
+  Program program({"bash", "-c", "echo start; " UNTIL_MOVED_BASH "echo end"});
+  ASSERT_TRUE(program.read_bytes(6));
+  ASSERT_TRUE(agents.start_home(program.pid()));
+  constexpr const char* kNodes[] = {"n2", "n3", "home"};
+  int status = 0;
+  for (int i = 0; i < 15; ++i) {
+    std::thread stopper([pid = program.pid(), i] {
+      ::usleep(static_cast<useconds_t>(i) * 4'000);  // anywhere in the move
+      ::kill(pid, SIGSTOP);
+    });
+    const auto moved = agents.migrate(program.pid(), kNodes[i % 3]);
+    stopper.join();
+    ASSERT_TRUE(moved) << "move " << i << ": " << moved.error().message();
+    ASSERT_EQ(::waitpid(program.pid(), &status, WUNTRACED), program.pid());
+    EXPECT_TRUE(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP) << status;
+    ::kill(program.pid(), SIGCONT);
+    ASSERT_EQ(::waitpid(program.pid(), &status, WCONTINUED | WUNTRACED), program.pid());
+    EXPECT_TRUE(WIFCONTINUED(status)) << "move " << i << ": " << status;
+  }
+  say_moved();
+  EXPECT_EQ(program.read_all(), "start\nend\n");
+  EXPECT_EQ(program.wait(), 0);
+}
+
+TEST_F(AgentsTest, AStoppedProcessMoves) {
+  TestAgents agents;
+  Program program({"bash", "-c", "echo start; " UNTIL_MOVED_BASH "echo end"});
+  ASSERT_TRUE(program.read_bytes(6));
+  ::kill(program.pid(), SIGSTOP);
+  int status = 0;
+  ASSERT_EQ(::waitpid(program.pid(), &status, WUNTRACED), program.pid());
+  ASSERT_TRUE(agents.start_home(program.pid()));
+  say_moved();  // it would end now if it ran
+  for (const char* node : {"n2", "n3", "home", "n4"}) {
+    const auto moved = agents.migrate(program.pid(), node);
+    ASSERT_TRUE(moved) << "to " << node << ": " << moved.error().message();
+  }
+  EXPECT_EQ(::waitpid(program.pid(), &status, WUNTRACED | WCONTINUED | WNOHANG), 0);
+  ::kill(program.pid(), SIGCONT);
+  EXPECT_EQ(program.read_all(), "start\nend\n");
+  EXPECT_EQ(program.wait(), 0);
+}
+
 TEST_F(AgentsTest, ARunJobIsPlacedWhenItExecutes) {
   TestAgents agents;
   // Stands where `tess run` stands: waits to be seized, then executes the command.

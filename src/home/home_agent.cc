@@ -320,6 +320,7 @@ void HomeAgent::migration_ended(const std::shared_ptr<Managed>& process, const s
                                 const Done& done) {
   process->busy = false;
   --running_workers_;
+  tracer_.resume_stops(process->pid);
   const std::string place = node.empty() ? "home" : node;
   if (result) {
     ++process->moves;

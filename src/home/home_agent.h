@@ -47,6 +47,8 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   uint64_t job() override { return config_.job; }
   uint64_t new_operation() override;
   void watch(Managed& process) override;
+  void group_stopped_away(const Managed& process) override;
+  static void signal_body(const Managed& process, int signal);
 
  private:
   // Workers. What tessd says of a host agent for this job there, and a link to it.

@@ -80,6 +80,11 @@ void HomeAgent::handle_note(Managed& process, const stub::MailboxNote& note) {
       tell_lost(process, "its connection to the host broke");
       break;
     case stub::Note::kAnswer:
+      process.release_unanswered = false;
+      if (const auto released = std::exchange(process.on_released, nullptr); released) {
+        released();
+      }
+      break;
     case stub::Note::kExecFailed:
       break;
   }
@@ -210,23 +215,28 @@ void HomeAgent::body_gone(Managed& process) {
   process.state = Managed::State::kNative;
 }
 
+void HomeAgent::signal_body(const Managed& process, int signal) {
+  wire::LinkMessage message;
+  message.set_pid(process.inner_pid);
+  message.mutable_signal()->set_signal(signal);
+  (void)process.host->send(message);
+}
+
+void HomeAgent::group_stopped_away(const Managed& process) {
+  signal_body(process, SIGSTOP);
+}
+
 void HomeAgent::group_stopped(pid_t pid, int) {
   const Managed* const process = find(pid);
   if (process != nullptr && process->host != nullptr) {
-    wire::LinkMessage message;
-    message.set_pid(process->inner_pid);
-    message.mutable_signal()->set_signal(SIGSTOP);
-    (void)process->host->send(message);
+    signal_body(*process, SIGSTOP);
   }
 }
 
 void HomeAgent::group_continued(pid_t pid) {
   const Managed* const process = find(pid);
   if (process != nullptr && process->host != nullptr) {
-    wire::LinkMessage message;
-    message.set_pid(process->inner_pid);
-    message.mutable_signal()->set_signal(SIGCONT);
-    (void)process->host->send(message);
+    signal_body(*process, SIGCONT);
   }
 }
 

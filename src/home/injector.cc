@@ -342,18 +342,16 @@ Result<Injected> put_stub_in(trace::Tracer& tracer, pid_t pid, uint64_t job,
   return injected;
 }
 
+Result<> catch_leavers(trace::Tracer& tracer, pid_t pid, const Placement& placement) {
+  TESS_TRY(tracer.hold(pid, kHoldTimeout));
+  return tracer.release_until(pid, [base =
+                                        placement.region_base](const trace::Registers& registers) {
+    return registers.rip - base >= stub::kRegionSize && registers.rsp - base >= stub::kRegionSize;
+  });
+}
+
 Result<> take_stub_out(trace::Tracer& tracer, pid_t pid, const Placement& placement) {
   TESS_TRY(tracer.hold(pid, kHoldTimeout));
-  const auto inside = [&](uint64_t address) {
-    return address - placement.region_base < stub::kRegionSize;
-  };
-  for (const pid_t tid : tracer.threads(pid)) {
-    TESS_TRY_ASSIGN(const trace::Registers registers, Tracee::attached(tid).registers());
-    if (inside(registers.rip) || inside(registers.rsp)) {
-      TESS_TRY(tracer.release(pid));
-      return fail(ErrorKind::kRetry, "thread {} is still leaving the stub", tid);
-    }
-  }
   TESS_TRY_ASSIGN(const uint64_t site, trace::find_syscall_site(pid));
   TESS_TRY_ASSIGN(RemoteCalls calls, RemoteCalls::begin(tracer.hub(), Tracee::attached(pid), site));
   TESS_TRY(calls.call("munmap of the stub's region", SYS_munmap,

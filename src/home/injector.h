@@ -31,9 +31,10 @@ struct Injected {
 Result<Injected> put_stub_in(trace::Tracer& tracer, pid_t pid, uint64_t job,
                              const SleepClock& sleeps);
 
-// All threads have been released into kPhaseNative. Holds the process (leaving it held), makes sure
-// that nobody is in the region any more, unmaps it and closes the mailbox. kRetry: a thread is
-// still on its way out; nothing changed, the process runs.
+// The process is parked. From now on, once it is released into kPhaseNative, each thread is held
+// before its first instruction outside of the stub; Tracer::all_held() tells when all have arrived.
+Result<> catch_leavers(trace::Tracer& tracer, pid_t pid, const Placement& placement);
+// All threads have arrived there. Unmaps the region and closes the mailbox; the process stays held.
 Result<> take_stub_out(trace::Tracer& tracer, pid_t pid, const Placement& placement);
 
 // Innermost id of a thread or process of ours: what it sees itself. 0 if it is gone.

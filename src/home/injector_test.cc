@@ -154,16 +154,21 @@ class InjectorTest : public ::testing::Test {
       image_ = image.DebugString();
       image_threads_ = image.threads_size();
     }
-    if (const auto released = session.release(stub::kPhaseNative); !released) {
+    if (const auto caught = catch_leavers(*tracer_, pid, injected->placement); !caught) {
+      return gone(caught.error());
+    }
+    // Its answer would be waited for here, where the thread's stops have to be handled.
+    if (const auto released = session.release_when_it_runs(stub::kPhaseNative); !released) {
       return ::testing::AssertionFailure() << released.error().message();
     }
-    Result<> out = fail(ErrorKind::kRetry, "not yet");
     const auto deadline = trace::after(kTimeout);
-    while (!out && out.error().kind() == ErrorKind::kRetry &&
-           std::chrono::steady_clock::now() < deadline) {
+    while (tracer_->traced(pid) && !tracer_->all_held(pid)) {
+      if (std::chrono::steady_clock::now() > deadline) {
+        return ::testing::AssertionFailure() << "it does not leave the stub";
+      }
       tracer_->handle_events();
-      out = take_stub_out(*tracer_, pid, injected->placement);
     }
+    const Result<> out = take_stub_out(*tracer_, pid, injected->placement);
     if (!out) {
       return gone(out.error());
     }

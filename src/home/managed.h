@@ -34,7 +34,10 @@ struct Managed {
   std::shared_ptr<HostLink> host;
   std::unique_ptr<net::FdWatch> watch;  // of the mailbox, while nobody else reads it
   std::function<void()> on_parked;      // called once, when kAllParked comes
-  uint32_t unsupported_call = 0;        // last one reported
+  // A stop had hold of it when it was released: it has not left its rest yet.
+  bool release_unanswered = false;
+  std::function<void()> on_released;  // called once, when it has
+  uint32_t unsupported_call = 0;      // last one reported
 
   // For people.
   uint64_t cpu_home_ns = 0;

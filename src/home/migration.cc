@@ -4,41 +4,23 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <condition_variable>
 #include <cstddef>
 #include <fstream>
-#include <mutex>
-#include <thread>
 
 #include "base/log.h"
 #include "home/image_builder.h"
 #include "home/kick.h"
+#include "home/vfork_wait.h"
 #include "migrate/eligibility.h"
-#include "migrate/sharing.h"
 #include "wire/agent.pb.h"
 
 namespace tess::home {
 namespace {
 
-// A process in the middle of vfork (every posix_spawn is one) shares its memory for the
-// milliseconds until its child has executed its program. Nothing tells of that moment, so it is
-// looked for; who shares for longer is refused by the check that follows.
-void wait_out_vfork(pid_t pid) {
-  constexpr std::chrono::milliseconds kLongest(1'000);
-  constexpr std::chrono::milliseconds kLook(2);
-  const auto deadline = std::chrono::steady_clock::now() + kLongest;
-  while (!migrate::find_clone_sharers(pid).empty() && std::chrono::steady_clock::now() < deadline) {
-    std::this_thread::sleep_for(kLook);
-  }
-}
-
 using migrate::Kind;
 using migrate::Step;
 using std::chrono::milliseconds;
 
-constexpr milliseconds kHoldTimeout(10'000);
-constexpr milliseconds kParkTimeout(15'000);
-constexpr milliseconds kKickInterval(200);
 constexpr wire::Timeout kAnswerTimeout(30'000);
 
 Kind kind_of(const Managed& process, const std::string& node) {
@@ -210,11 +192,9 @@ Result<> Migration::demand(HostLink& link, const char* what, int answer_case, wi
 
 Result<> Migration::reserve() {
   if (kind_ == Kind::kOut) {
-    // A shell that starts one program after another is in vfork at every other look: look again, for a second at most.
-    auto reasons = migrate::check_eligibility(process_->pid, {.own_tracer = ::getpid()});
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(1);
-    while (!reasons.empty() && std::chrono::steady_clock::now() < deadline) {
-      wait_out_vfork(process_->pid);
+    auto reasons = migrate::check_eligibility(
+        process_->pid, {.own_tracer = ::getpid(), .ignore_clone_sharers = true});
+    if (reasons.empty() && !wait_out_vfork(process_->pid)) {
       reasons = migrate::check_eligibility(process_->pid, {.own_tracer = ::getpid()});
     }
     if (!reasons.empty()) {
@@ -231,102 +211,6 @@ Result<> Migration::reserve() {
 
 Result<> Migration::freeze() {
   return kind_ == Kind::kOut ? freeze_native() : freeze_deputy();
-}
-
-Result<> Migration::freeze_native() {
-  const pid_t pid = process_->pid;
-  SleepClock sleeps = SleepClock::look_before_hold(pid);
-  const Result<> put_in = services_.on_main([&]() -> Result<> {
-    trace::Tracer& tracer = services_.tracer();
-    TESS_TRY(tracer.seize(pid, process_->stays_seized));
-    Result<> result = tracer.hold(pid, kHoldTimeout);
-    if (result) {
-      sleeps.confirm_after_hold(pid);
-      result = tracer.follow_children(pid);
-    }
-    if (result) {
-      auto injected = put_stub_in(tracer, pid, services_.job(), sleeps);
-      if (injected) {
-        process_->placement = injected->placement;
-        process_->inner_pid = innermost_id(pid, pid);
-        auto memory = stub::RemoteMemory::open(pid);
-        if (memory) {
-          process_->session = std::make_shared<stub::Session>(
-              std::move(injected->mailbox), std::move(*memory), injected->placement.region_base);
-          injected_ = true;
-          return {};
-        }
-        // The mailbox closes with `injected`: the stub restores the process by itself.
-        return tl::unexpected(std::move(memory.error()));
-      }
-      result = tl::unexpected(std::move(injected.error()));
-    }
-    (void)(process_->stays_seized ? tracer.release(pid) : tracer.detach(pid));
-    return result;
-  });
-  TESS_TRY(put_in);
-  TESS_TRY_ASSIGN(const stub::MailboxNote note, process_->session->wait_note(kParkTimeout));
-  if (note.kind != stub::Note::kAllParked) {
-    return fail(ErrorKind::kFailed, "the stub said {} instead of resting",
-                static_cast<uint32_t>(note.kind));
-  }
-  parked_ = true;
-  return {};
-}
-
-Result<> Migration::freeze_deputy() {
-  wait_out_vfork(process_->pid);
-  if (const auto sharers = migrate::find_clone_sharers(process_->pid); !sharers.empty()) {
-    return fail(ErrorKind::kRetry,
-                "process {} is in the middle of vfork with process {} ({}); try again",
-                process_->pid, sharers[0].pid, sharers[0].command);
-  }
-  // Both sides get their freeze word before either is waited for: each may need the other to come
-  // to rest.
-  struct Parked {
-    std::mutex mutex;
-    std::condition_variable changed;
-    bool yes = false;
-  };
-  const auto parked = std::make_shared<Parked>();
-  TESS_TRY(services_.on_main([&]() -> Result<> {
-    process_->on_parked = [parked] {
-      const std::lock_guard lock(parked->mutex);
-      parked->yes = true;
-      parked->changed.notify_all();
-    };
-    return process_->session->set_freeze(true);
-  }));
-  TESS_TRY(tell(*source_, [](wire::LinkMessage& message) { message.mutable_freeze(); }));
-  const auto deadline = std::chrono::steady_clock::now() + kParkTimeout;
-  bool frozen = false;
-  while (!parked_ || !frozen) {
-    if (!parked_) {
-      const Result<> kicked = services_.on_main([&]() -> Result<> {
-        return process_->session == nullptr
-                   ? fail(ErrorKind::kDisconnected, "process {} is gone", process_->pid)
-                   : kick_deputy(services_.tracer(), process_->pid, *process_->session);
-      });
-      TESS_TRY(kicked);
-      std::unique_lock lock(parked->mutex);
-      parked_ = parked->changed.wait_for(lock, kKickInterval, [&] { return parked->yes; });
-    }
-    if (!frozen) {
-      const Result<> answer = demand(*source_, "freeze the body", wire::LinkMessage::kFrozen,
-                                     parked_ ? kAnswerTimeout : wire::Timeout(0), nullptr);
-      frozen = answer.has_value();
-      // Refused at once, or given up after a while; in both cases the body will not come to rest
-      // for us.
-      if (!answer && (parked_ || answer.error().kind() != ErrorKind::kRetry)) {
-        return answer;
-      }
-    }
-    if (!parked_ && std::chrono::steady_clock::now() > deadline) {
-      return fail(ErrorKind::kRetry, "not all threads of process {} came to rest in time",
-                  process_->pid);
-    }
-  }
-  return {};
 }
 
 Result<> Migration::connect() {
@@ -363,12 +247,13 @@ Result<> Migration::switch_over() {
       return become_native();
     case Kind::kHop:
       TESS_TRY(place_channels());
-      TESS_TRY(process_->session->release(stub::kPhaseContinue));
+      TESS_TRY(let_go(stub::kPhaseContinue));
       return services_.on_main([&]() -> Result<> {
         process_->cpu_hosts_settled_ns += std::exchange(process_->cpu_host_ns, 0);
         process_->host = target_;
         target_->keep_spares();
         services_.watch(*process_);
+        tell_of_stop();
         return {};
       });
   }
@@ -400,12 +285,13 @@ Result<> Migration::become_deputy() {
         discardable(*mappings, process_->placement.region_base, arg_start_, env_end_);
     TESS_TRY(process_->session->discard_memory(ranges));
   }
-  TESS_TRY(process_->session->release(stub::kPhaseDeputy));
+  TESS_TRY(let_go(stub::kPhaseDeputy));
   return services_.on_main([&]() -> Result<> {
     process_->state = Managed::State::kDeputy;
     process_->host = target_;
     target_->keep_spares();
     services_.watch(*process_);
+    tell_of_stop();
     return {};
   });
 }
@@ -417,29 +303,10 @@ Result<> Migration::become_native() {
     process_->state = Managed::State::kNative;
     process_->session.reset();
     process_->host.reset();
+    (void)services_.tracer().resume_stops(process_->pid);
     return process_->stays_seized ? services_.tracer().release(process_->pid)
                                   : services_.tracer().detach(process_->pid);
   });
-}
-
-// All threads are parked: into native life, and every trace of the stub removed. The process ends
-// up held.
-Result<> Migration::leave_stub() {
-  TESS_TRY(process_->session->release(stub::kPhaseNative));
-  parked_ = false;
-  const auto deadline = std::chrono::steady_clock::now() + kParkTimeout;
-  while (true) {
-    Result<> out = services_.on_main([&]() -> Result<> {
-      return take_stub_out(services_.tracer(), process_->pid, process_->placement);
-    });
-    if (out || out.error().kind() != ErrorKind::kRetry) {
-      return out;
-    }
-    if (std::chrono::steady_clock::now() > deadline) {
-      return fail_with(out.error(), "take the stub out of process {}", process_->pid);
-    }
-    std::this_thread::yield();  // a few instructions away from done
-  }
 }
 
 Result<> Migration::drop_source() {
@@ -475,6 +342,7 @@ Result<> Migration::release_home() {
     }
     const Result<> left = parked_ ? leave_stub() : Result<>();
     const Result<> released = services_.on_main([&]() -> Result<> {
+      (void)services_.tracer().resume_stops(process_->pid);
       process_->session.reset();  // if it has not parked in time, it leaves by itself now
       return process_->stays_seized && parked_ ? services_.tracer().release(process_->pid)
                                                : services_.tracer().detach(process_->pid);
@@ -482,7 +350,7 @@ Result<> Migration::release_home() {
     return left ? released : left;
   }
   if (parked_) {
-    TESS_TRY(process_->session->release(stub::kPhaseContinue));
+    TESS_TRY(let_go(stub::kPhaseContinue));
     return services_.on_main([&]() -> Result<> {
       services_.watch(*process_);
       return {};

@@ -38,6 +38,8 @@ class MainServices {
   virtual uint64_t new_operation() = 0;
   // Starts and stops reading the mailbox on the main thread (main thread only).
   virtual void watch(Managed& process) = 0;
+  // Tells the host of a process that has been stopped by a signal (main thread only).
+  virtual void group_stopped_away(const Managed& process) = 0;
 };
 
 class Migration {
@@ -70,6 +72,9 @@ class Migration {
   Result<> thaw_source();
   Result<> release_home();
 
+  Result<> let_go(stub::Phase phase);
+  Result<> settle_earlier_release();
+  void tell_of_stop();
   Result<> leave_stub();
   Result<> wait_ready(HostLink& link);
   Result<> tell(HostLink& link, const std::function<void(wire::LinkMessage&)>& fill);

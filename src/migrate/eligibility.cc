@@ -69,11 +69,6 @@ std::string read_link(const std::string& path) {
 
 void check_state(pid_t pid, std::map<std::string, std::string>& status,
                  const EligibilityOptions& options, Reasons& reasons) {
-  const char state = status["State"].empty() ? '?' : status["State"][0];
-  if (state == 'T') {
-    reasons.push_back(fmt::format(
-        "process {} is stopped by a signal; continue it first (kill -CONT {})", pid, pid));
-  }
   const long tracer = std::atol(status["TracerPid"].c_str());
   if (tracer != 0 && tracer != options.own_tracer) {
     reasons.push_back(fmt::format(
@@ -187,6 +182,9 @@ void check_memory(pid_t pid, Reasons& reasons) {
         "cannot be shared between machines yet",
         pid, sharer.what.empty() ? "anonymous" : sharer.what, sharer.pid, sharer.command));
   }
+}
+
+void check_clone_sharers(pid_t pid, Reasons& reasons) {
   for (const Sharer& sharer : find_clone_sharers(pid)) {
     reasons.push_back(
         fmt::format("process {} shares {} with process {} ({}), made by vfork or clone; try again "
@@ -225,6 +223,9 @@ std::vector<std::string> check_eligibility(pid_t pid, const EligibilityOptions& 
   check_program(pid, directory, reasons);
   check_descriptors(pid, directory, reasons);
   check_memory(pid, reasons);
+  if (!options.ignore_clone_sharers) {
+    check_clone_sharers(pid, reasons);
+  }
   return reasons;
 }
 

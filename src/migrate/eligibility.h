@@ -11,7 +11,8 @@
 namespace tess::migrate {
 
 struct EligibilityOptions {
-  pid_t own_tracer = 0;  // a tracer that is no obstacle: the agent itself
+  pid_t own_tracer = 0;               // a tracer that is no obstacle: the agent itself
+  bool ignore_clone_sharers = false;  // the caller looks for a moment without them
 };
 
 // Reasons against, each a sentence that says what and what to do. Empty: nothing forbids a move.

@@ -367,6 +367,10 @@ Result<> Session::release(Phase phase) {
   return {};
 }
 
+Result<> Session::release_when_it_runs(Phase phase) {
+  return send_command(MailboxCommand{Command::kRelease, 0, phase, 0}, {}, {});
+}
+
 Result<> Session::answer_channel(const ChannelAnswer& answer, std::span<const int> our_fds) {
   // Same carrier as a command: the stub reads it where it waits for its channel.
   iovec part{const_cast<ChannelAnswer*>(&answer), sizeof(answer)};

@@ -76,6 +76,9 @@ class Session {
   Result<> spawn_threads(std::span<const uint32_t> slots);
   Result<> discard_memory(std::span<const std::pair<uint64_t, uint64_t>> ranges);
   Result<> release(Phase phase);
+  // The same to a process that a signal has stopped: it goes on in that phase when it runs again, and
+  // says so by a kAnswer note.
+  Result<> release_when_it_runs(Phase phase);
 
   // Answers a kNeedChannel note: channel and, if wanted, a mailbox end for a forked child.
   Result<> answer_channel(const ChannelAnswer& answer, std::span<const int> our_fds);

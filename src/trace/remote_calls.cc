@@ -152,12 +152,15 @@ Result<bool> RemoteCalls::wait_syscall_stop() {
         hub_->put_back(event);
         armed_ = false;
         return fail(ErrorKind::kDisconnected, "thread {} died during a remote call", event.tid());
-      case WaitEvent::Kind::kSignal:
-        stop_arrived_ = stop_arrived_ || event.signal() == SIGSTOP;
+      case WaitEvent::Kind::kSignal:  // only SIGSTOP is never blocked
+        TESS_TRY(tracee_.resume_to_syscall(event.signal()));
+        break;
+      case WaitEvent::Kind::kGroupStop:
+        stop_arrived_ =
+            true;  // the process is stopped from now on; our calls are made nevertheless
         TESS_TRY(tracee_.resume_to_syscall());
         break;
       case WaitEvent::Kind::kInterrupt:
-      case WaitEvent::Kind::kGroupStop:
       case WaitEvent::Kind::kEvent:
         TESS_TRY(tracee_.resume_to_syscall());
         break;
@@ -217,18 +220,29 @@ Result<> RemoteCalls::finish() {
     }
     if (event.kind() == WaitEvent::Kind::kInterrupt ||
         event.kind() == WaitEvent::Kind::kGroupStop) {
+      stop_arrived_ = stop_arrived_ || event.kind() == WaitEvent::Kind::kGroupStop;
       break;
     }
-    stop_arrived_ = stop_arrived_ || event.signal() == SIGSTOP;
     TESS_TRY(tracee_.interrupt());
     TESS_TRY(tracee_.set_registers(saved_));
-    TESS_TRY(tracee_.resume());
+    TESS_TRY(tracee_.resume(event.kind() == WaitEvent::Kind::kSignal ? event.signal() : 0));
   }
   TESS_TRY(tracee_.set_signal_mask(mask_));
-  if (stop_arrived_) {
+  stop_again();
+  return {};
+}
+
+void RemoteCalls::release() {
+  armed_ = false;
+  stop_again();
+}
+
+// A stop that arrived meanwhile took effect (the parent has been told), but the thread was made to
+// run on: the kernel puts it into the same stop again without telling anybody twice.
+void RemoteCalls::stop_again() {
+  if (std::exchange(stop_arrived_, false) && !continue_pending(tracee_.tid())) {
     ::syscall(SYS_tkill, tracee_.tid(), SIGSTOP);
   }
-  return {};
 }
 
 }  // namespace tess::trace

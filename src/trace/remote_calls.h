@@ -40,7 +40,7 @@ class RemoteCalls {
   uint64_t signal_mask() const { return mask_; }
   // Gives up putting things back: the thread stays in the stop after its last call, all signals
   // blocked.
-  void release() { armed_ = false; }
+  void release();
   // Puts back now and says whether that worked.
   Result<> finish();
 
@@ -48,6 +48,7 @@ class RemoteCalls {
   RemoteCalls(WaitHub& hub, Tracee tracee, uint64_t site, const Registers& saved, uint64_t mask)
       : hub_(&hub), tracee_(tracee), site_(site), saved_(saved), mask_(mask), armed_(true) {}
   Result<bool> wait_syscall_stop();  // true: at an exit
+  void stop_again();
 
   WaitHub* hub_;
   Tracee tracee_;

@@ -1,9 +1,12 @@
 #include "trace/tracee.h"
 
 #include <elf.h>
+#include <signal.h>
 #include <sys/uio.h>
 
 #include <cerrno>
+#include <fstream>
+#include <string>
 
 #include "base/log.h"
 
@@ -47,14 +50,28 @@ Result<> Tracee::interrupt() const {
   return {};
 }
 
+bool continue_pending(pid_t tid) {
+  std::ifstream status("/proc/" + std::to_string(tid) + "/status");
+  std::string line;
+  while (std::getline(status, line)) {
+    if (line.starts_with("ShdPnd:") || line.starts_with("SigPnd:")) {
+      if ((std::stoull(line.substr(7), nullptr, 16) >> (SIGCONT - 1) & 1) != 0) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
 Result<> Tracee::resume(int signal) const {
   TESS_TRY(request(PTRACE_CONT, nullptr, reinterpret_cast<void*>(static_cast<intptr_t>(signal)),
                    "PTRACE_CONT"));
   return {};
 }
 
-Result<> Tracee::resume_to_syscall() const {
-  TESS_TRY(request(PTRACE_SYSCALL, nullptr, nullptr, "PTRACE_SYSCALL"));
+Result<> Tracee::resume_to_syscall(int signal) const {
+  TESS_TRY(request(PTRACE_SYSCALL, nullptr, reinterpret_cast<void*>(static_cast<intptr_t>(signal)),
+                   "PTRACE_SYSCALL"));
   return {};
 }
 

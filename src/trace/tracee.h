@@ -38,9 +38,9 @@ class Tracee {
 
   Result<> set_options(int options) const;  // PTRACE_O_*, TRACESYSGOOD added
   Result<> interrupt() const;
-  Result<> resume(int signal = 0) const;  // PTRACE_CONT
-  Result<> resume_to_syscall() const;     // PTRACE_SYSCALL
-  Result<> listen() const;                // stay in a group-stop
+  Result<> resume(int signal = 0) const;             // PTRACE_CONT
+  Result<> resume_to_syscall(int signal = 0) const;  // PTRACE_SYSCALL
+  Result<> listen() const;                           // stay in a group-stop
   Result<> detach(int signal = 0) const;
 
   Result<Registers> registers() const;
@@ -57,6 +57,10 @@ class Tracee {
 
   pid_t tid_;
 };
+
+// A SIGCONT waits in the process of this thread, blocked: the process is meant to go on. Sending it
+// a stop would take that SIGCONT away (signal(7)).
+bool continue_pending(pid_t tid);
 
 // Remembers registers and signal mask of a stopped thread and puts them back, unless released or
 // the thread is dead.

@@ -1,7 +1,9 @@
 #include "trace/tracer.h"
 
 #include <signal.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -160,6 +162,7 @@ Result<> Tracer::hold(pid_t pid, std::chrono::milliseconds timeout) {
     return fail(ErrorKind::kDisconnected, "process {} is gone", pid);
   }
   process->hold = true;
+  process->until = nullptr;
   for (const auto& [tid, state] : process->threads) {
     if (state != State::kHeld) {
       ignore_gone("interrupt", Tracee::attached(tid).interrupt());
@@ -244,6 +247,56 @@ Result<> Tracer::release(pid_t pid) {
   return {};
 }
 
+Result<> Tracer::release_until(pid_t pid, std::function<bool(const Registers&)> there) {
+  Process* const process = find(pid);
+  if (process == nullptr) {
+    return fail(ErrorKind::kDisconnected, "process {} is gone", pid);
+  }
+  process->hold = false;
+  process->until = std::move(there);
+  for (const auto& [tid, state] : process->threads) {
+    go_on(*process, tid, 0);
+  }
+  return {};
+}
+
+bool Tracer::all_held(pid_t pid) const {
+  const auto it = processes_.find(pid);
+  return it != processes_.end() &&
+         std::all_of(it->second.threads.begin(), it->second.threads.end(),
+                     [](const auto& entry) { return entry.second == State::kHeld; });
+}
+
+void Tracer::override_stops(pid_t pid) {
+  if (Process* const process = find(pid); process != nullptr) {
+    process->override_stops = true;
+    process->stop_overridden = std::exchange(process->group_stop, false);
+  }
+}
+
+bool Tracer::resume_stops(pid_t pid) {
+  Process* const process = find(pid);
+  if (process == nullptr || !std::exchange(process->override_stops, false) ||
+      !std::exchange(process->stop_overridden, false)) {
+    return false;
+  }
+  if (continue_pending(pid)) {
+    listener_.group_continued(pid);
+    return false;
+  }
+  // The kernel counts the process as stopped all the time: its parent hears nothing of this one.
+  // Each thread by itself, since one that only follows the others may run for a moment.
+  for (const auto& [tid, state] : process->threads) {
+    ::syscall(SYS_tgkill, pid, tid, SIGSTOP);
+  }
+  return true;
+}
+
+bool Tracer::stopped(pid_t pid) const {
+  const auto it = processes_.find(pid);
+  return it != processes_.end() && it->second.group_stop;
+}
+
 void Tracer::mark_running(pid_t pid) {
   if (Process* const process = find(pid); process != nullptr) {
     process->hold = false;
@@ -271,6 +324,7 @@ Result<> Tracer::detach(pid_t pid) {
     }
   }
   if (Process* const process = find(pid); process != nullptr) {
+    (void)resume_stops(pid);
     for (const auto& [tid, state] : process->threads) {
       ignore_gone("detach", Tracee::attached(tid).detach());
     }
@@ -332,8 +386,19 @@ void Tracer::go_on(Process& process, pid_t tid, int signal) {
   if (process.hold) {
     ignore_gone("interrupt", tracee.interrupt());
   }
-  ignore_gone("resume", tracee.resume(signal));
+  ignore_gone("resume", process.until ? tracee.resume_to_syscall(signal) : tracee.resume(signal));
   process.threads[tid] = State::kRunning;
+}
+
+void Tracer::handle_syscall(Process& process, pid_t tid) {
+  if (process.until) {
+    const auto registers = Tracee::attached(tid).registers();
+    if (registers && process.until(*registers)) {
+      process.threads[tid] = State::kHeld;
+      return;
+    }
+  }
+  go_on(process, tid, 0);
 }
 
 void Tracer::adopt_unknown(const WaitEvent& event) {
@@ -368,10 +433,13 @@ void Tracer::handle(const WaitEvent& event) {
       handle_exit(event);
       break;
     case WaitEvent::Kind::kSignal:
+      if (event.signal() == SIGCONT) {
+        end_overridden_stop(pid, *process);
+      }
       go_on(*process, event.tid(), event.signal());
       break;
     case WaitEvent::Kind::kSyscall:
-      go_on(*process, event.tid(), 0);
+      handle_syscall(*process, event.tid());
       break;
     case WaitEvent::Kind::kInterrupt:
     case WaitEvent::Kind::kGroupStop:
@@ -404,8 +472,17 @@ void Tracer::handle_exit(const WaitEvent& event) {
   }
 }
 
+void Tracer::end_overridden_stop(pid_t pid, Process& process) {
+  if (std::exchange(process.stop_overridden, false)) {
+    listener_.group_continued(pid);
+  }
+}
+
 void Tracer::handle_event_stop(pid_t pid, Process& process, const WaitEvent& event) {
-  const bool stopping = event.kind() == WaitEvent::Kind::kGroupStop;
+  const bool stopping = event.kind() == WaitEvent::Kind::kGroupStop && !process.override_stops;
+  if (event.kind() == WaitEvent::Kind::kGroupStop && process.override_stops) {
+    process.stop_overridden = true;
+  }
   const bool was_stopped = process.group_stop;
   process.group_stop = stopping;
   process.stop_signal = stopping ? event.signal() : 0;

@@ -4,6 +4,7 @@
 // method is called from it, the listener too. A process that died is kDisconnected.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <set>
 #include <vector>
@@ -46,6 +47,18 @@ class Tracer {
   Result<> hold(pid_t pid, std::chrono::milliseconds timeout);
   // Lets all threads run again.
   Result<> release(pid_t pid);
+  // The process is held. Lets each thread run until it stands, at the end of a system call, where
+  // `there` says, and holds it there. Returns at once; all_held() tells when they have arrived.
+  Result<> release_until(pid_t pid, std::function<bool(const Registers&)> there);
+  bool all_held(pid_t pid) const;
+  // While a process is being moved its threads must run even when it is stopped (signal(7)): from
+  // now on a stop takes effect only as far as its parent can see, and all threads run on. A process
+  // that is stopped already may be held. resume_stops() lets a stop that is still in force take
+  // hold of the threads again, before any of them gets to another instruction of its own, and says
+  // whether there is one; detach() does it too.
+  void override_stops(pid_t pid);
+  bool resume_stops(pid_t pid);
+  bool stopped(pid_t pid) const;
   // The threads are no longer held as far as the tracer goes: the caller has resumed them itself.
   void mark_running(pid_t pid);
   // Stops tracing (from held or running). The process goes on.
@@ -77,6 +90,9 @@ class Tracer {
     bool follow = true;
     bool group_stop = false;
     int stop_signal = 0;
+    std::function<bool(const Registers&)> until;  // release_until
+    bool override_stops = false;
+    bool stop_overridden = false;  // there is one in force
   };
 
   Process* find(pid_t pid);
@@ -85,6 +101,8 @@ class Tracer {
   void adopt_unknown(const WaitEvent& event);
   void handle(const WaitEvent& event);
   void handle_exit(const WaitEvent& event);
+  void handle_syscall(Process& process, pid_t tid);
+  void end_overridden_stop(pid_t pid, Process& process);
   void handle_event_stop(pid_t pid, Process& process, const WaitEvent& event);
   void handle_exec(pid_t pid, const WaitEvent& event);
   void handle_new_task(pid_t pid, const WaitEvent& event);
