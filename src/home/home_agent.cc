@@ -180,11 +180,19 @@ uint64_t HomeAgent::new_operation() {
   return next_operation_++;
 }
 
+std::shared_ptr<HostLink> HomeAgent::find_link(const std::string& node) {
+  const std::lock_guard lock(links_mutex_);
+  const auto it = links_.find(node);
+  return it != links_.end() && it->second->alive() ? it->second : nullptr;
+}
+
 Result<std::shared_ptr<HostLink>> HomeAgent::link_to(const std::string& node,
                                                      uint64_t memory_bytes) {
-  const std::lock_guard lock(links_mutex_);
-  if (const auto it = links_.find(node); it != links_.end() && it->second->alive()) {
-    return it->second;
+  // Workers come one after the other, so that a node gets one link. The main thread never takes this
+  // mutex: the answer that need_host waits for comes through it.
+  const std::lock_guard one_at_a_time(opening_mutex_);
+  if (auto link = find_link(node); link != nullptr) {
+    return link;
   }
   // The host agent that tessd names may just be ending because its last guest has left: then tessd
   // starts another.
@@ -194,6 +202,7 @@ Result<std::shared_ptr<HostLink>> HomeAgent::link_to(const std::string& node,
     TESS_TRY_ASSIGN(const HostAddress host, need_host(node, memory_bytes));
     auto link = open_link(node, host);
     if (link) {
+      const std::lock_guard lock(links_mutex_);
       links_[node] = *link;
     }
     if (link || attempt == kAttempts) {

@@ -37,6 +37,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
 
   // MainServices (workers)
   Result<> on_main(const std::function<Result<>()>& work) override;
+  std::shared_ptr<HostLink> find_link(const std::string& node);
   Result<std::shared_ptr<HostLink>> link_to(const std::string& node,
                                             uint64_t memory_bytes) override;
   trace::Tracer& tracer() override { return tracer_; }
@@ -104,7 +105,8 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   bool finishing_ = false;  // SIGTERM: everybody home, then the end
   bool asked_ = false;      // tessd has wanted something already
   int idle_ticks_ = 0;
-  std::mutex links_mutex_;  // held while a link is being made: one agent for each host
+  std::mutex opening_mutex_;  // held by a worker while a link is being made
+  std::mutex links_mutex_;    // of links_ only
   std::map<std::string, std::shared_ptr<HostLink>> links_;  // guarded
   std::map<std::string, int> link_idle_ticks_;              // main thread
   std::mutex operation_mutex_;

@@ -217,7 +217,8 @@ Result<std::string> HostLink::local_address() const {
   return std::string(text);
 }
 
-Result<Channel> HostLink::make_channel(bool reserved) {
+// The offer is for the caller to send, when it can answer for the channel.
+Result<Channel> HostLink::make_channel(bool reserved, wire::LinkMessage& offer) {
   Channel channel;
   {
     const std::lock_guard lock(mutex_);
@@ -227,7 +228,6 @@ Result<Channel> HostLink::make_channel(bool reserved) {
   TESS_TRY_ASSIGN(const auto to_home, make_secret());
   stub::ChannelKeys at_host;
   stub::make_channel_keys(to_host, to_home, host_.encrypt_channels, channel.keys, at_host);
-  wire::LinkMessage offer;
   offer.mutable_channel()->set_id(channel.id);
   offer.mutable_channel()->set_key_to_host(to_host.data(), to_host.size());
   offer.mutable_channel()->set_key_to_home(to_home.data(), to_home.size());
@@ -244,8 +244,31 @@ Result<Channel> HostLink::make_channel(bool reserved) {
     return fail_errno("make a channel blocking");
   }
   TESS_TRY(sys::write_all(channel.socket, make_preamble(job_, channel.id, host_.token)));
+  return channel;
+}
+
+Result<Channel> HostLink::make_reserved_channel() {
+  wire::LinkMessage offer;
+  TESS_TRY_ASSIGN(Channel channel, make_channel(true, offer));
   TESS_TRY(send(offer));
   return channel;
+}
+
+// Ours before it is offered: a body may be given it, and ask for our end, at once.
+Result<> HostLink::make_spare_channel() {
+  wire::LinkMessage offer;
+  TESS_TRY_ASSIGN(Channel channel, make_channel(false, offer));
+  const uint64_t id = channel.id;
+  {
+    const std::lock_guard lock(mutex_);
+    spares_.emplace(id, std::move(channel));
+  }
+  if (auto sent = send(offer); !sent) {
+    const std::lock_guard lock(mutex_);
+    spares_.erase(id);
+    return sent;
+  }
+  return {};
 }
 
 Result<Channel> HostLink::take_channel(uint64_t id) {
@@ -289,15 +312,11 @@ void HostLink::spare_loop() {
       continue;
     }
     lock.unlock();
-    auto channel = make_channel(false);
+    const Result<> made = make_spare_channel();
     lock.lock();
-    if (channel) {
-      const uint64_t id = channel->id;
-      spares_.emplace(id, std::move(*channel));
-      changed_.notify_all();
-    } else if (!lost_ && !closed_) {
+    if (!made && !lost_ && !closed_) {
       log::warn("home", "event=spare_channel_failed node={} reason=\"{}\"", host_.node,
-                channel.error().message());
+                made.error().message());
       // Not at once again: the host may be out of descriptors. Ends early when the link does.
       changed_.wait_for(lock, std::chrono::seconds(1), [&] { return lost_ || closed_; });
     }

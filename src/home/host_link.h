@@ -74,7 +74,7 @@ class HostLink {
   Result<std::string> local_address() const;
 
   // A new channel that the host keeps for AssignChannels.
-  Result<Channel> make_reserved_channel() { return make_channel(true); }
+  Result<Channel> make_reserved_channel();
   // The spare channel with this id (the host has given its end to a body).
   Result<Channel> take_channel(uint64_t id);
   // Keeps spare channels from now on.
@@ -89,7 +89,8 @@ class HostLink {
   void drop_dead_spares();  // mutex_ held
   void handle(std::unique_ptr<wire::LinkMessage> message);
   void end(const Error& error);
-  Result<Channel> make_channel(bool reserved);
+  Result<Channel> make_channel(bool reserved, wire::LinkMessage& offer);
+  Result<> make_spare_channel();
 
   const net::TlsContext tls_;
   const uint64_t job_;

@@ -15,8 +15,9 @@ READY = dict(ready=output(b"ready"), ready_text="its first round to end")
 def c_program(name, about, **more):
     program = more.pop("program", name)
     fields = dict(READY, proof=name.encode() + b":")
+    arguments = more.pop("arguments", ())
     fields.update(more)
-    return Case(name, about, [f"{{programs}}/{program}"], build=(program,), needs=("gcc",), **fields)
+    return Case(name, about, [f"{{programs}}/{program}", *arguments], build=(program,), needs=("gcc",), **fields)
 
 
 def script(name, about, interpreter, source, **more):
@@ -82,6 +83,8 @@ OWN = [
     c_program("pthreads", "mutexes, condition variables, TLS, robust mutex, barrier"),
     c_program("avx", "vector, mask and floating-point state kept while spinning"),
     c_program("clocks", "time goes on and never back"),
+    c_program("cpu-clocks", "CPU clocks go on over hops", program="clocks", arguments=("cpu",), proof=b"clocks:",
+              placements=("start", "mid", "hops3")),
     c_program("polling", "poll, select and epoll over pipes"),
     c_program("eventfds", "eventfd, timerfd, signalfd"),
     c_program("unixfds", "unix sockets, descriptors passed"),
