@@ -29,7 +29,7 @@ Result<NodeNamespaces> open_namespaces(const NodeState& node, bool host_files) {
   NodeNamespaces result;
   TESS_TRY_ASSIGN(result.pid, sys::open_namespace(node.init.pid, sys::Namespace::kPid));
   std::vector<sys::Namespace> kinds{sys::Namespace::kNet, sys::Namespace::kUts,
-                                    sys::Namespace::kIpc};
+                                    sys::Namespace::kIpc, sys::Namespace::kCgroup};
   if (!host_files) {
     kinds.push_back(sys::Namespace::kMount);
   }

@@ -55,7 +55,8 @@ Result<> Init::await(Step wanted) {
 
 Result<> Init::make_world() {
   TESS_TRY(sys::Cgroup(plan_.cgroups).join());
-  TESS_TRY(sys::unshare_namespaces(CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC));
+  TESS_TRY(sys::unshare_namespaces(CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC |
+                                   CLONE_NEWCGROUP));
   const std::string& name = plan_.files.host_name;
   if (::sethostname(name.c_str(), name.size()) != 0) {
     return fail_errno("set the host name");

@@ -5,6 +5,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <filesystem>
+
 #include "lab/state.h"
 #include "sys/files.h"
 #include "sys/mounts.h"
@@ -102,6 +104,32 @@ Result<> make_tree(const NodeFiles& files, const std::string& root) {
   return {};
 }
 
+// The node's own cgroups, as a machine of its own would have them: from inside, the node's limits
+// are those of the whole machine. The caller is in a cgroup namespace of its own.
+Result<> mount_cgroups(const std::string& root) {
+  const std::string top = root + "/sys/fs/cgroup";
+  if (std::filesystem::exists("/sys/fs/cgroup/cgroup.controllers")) {
+    return sys::mount_filesystem("cgroup2", top, kQuiet);
+  }
+  std::vector<std::string> controllers;
+  for (const char* name : {"memory", "cpu", "cpuacct", "cpu,cpuacct", "pids"}) {
+    const std::string there = std::string("/sys/fs/cgroup/") + name;
+    std::error_code error;
+    if (std::filesystem::is_directory(std::filesystem::symlink_status(there, error))) {
+      controllers.push_back(name);
+    }
+  }
+  if (controllers.empty()) {
+    return {};
+  }
+  TESS_TRY(sys::mount_filesystem("tmpfs", top, kQuiet, "mode=0755"));
+  for (const std::string& name : controllers) {
+    TESS_TRY(sys::make_directories(top + "/" + name));
+    TESS_TRY(sys::mount_filesystem("cgroup", top + "/" + name, kQuiet, name));
+  }
+  return {};
+}
+
 }  // namespace
 
 std::vector<std::string> private_directories() {
@@ -115,6 +143,7 @@ Result<> make_server_root(const NodeFiles& files) {
     TESS_TRY(sys::mount_filesystem("tmpfs", directory, MS_NOSUID | MS_NODEV, "mode=0755"));
   }
   TESS_TRY(put_identity(files, ""));
+  TESS_TRY(mount_cgroups(""));
   // The record of the labs of this machine means nothing in here: its pids are of another
   // namespace, and a lab inside the lab must not mistake it for its own.
   TESS_TRY(sys::mount_filesystem("tmpfs", kLabsDirectory, MS_NOSUID | MS_NODEV, "mode=0755"));
@@ -134,6 +163,7 @@ Result<> make_bare_root(const NodeFiles& files) {
   TESS_TRY(make_devices(root));
   TESS_TRY(sys::mount_filesystem("proc", root + "/proc", kQuiet));
   TESS_TRY(sys::mount_filesystem("sysfs", root + "/sys", kQuiet | MS_RDONLY));
+  TESS_TRY(mount_cgroups(root));
   return sys::pivot_to(root);
 }
 
