@@ -3,12 +3,15 @@
 #include <signal.h>
 
 #include <CLI/CLI.hpp>
+#include <cstdio>
 #include <cstdlib>
 #include <string>
 
 #include "base/log.h"
 #include "home/home_config.h"
+#include "host/fault_points.h"
 #include "host/host_agent.h"
+#include "migrate/coordinator.h"
 #include "wire/agent_process.h"
 
 namespace {
@@ -37,8 +40,19 @@ int main(int argc, char** argv) {
   host_command->add_option("--job", host.job, "number of the job")->required();
   host_command->add_option("--home-node", host.home_node, "the job's home")->required();
   host_command->add_option("--listen-fd", listen_fd, "listening socket")->required();
+  CLI::App* const points_command =
+      app.add_subcommand("fault-points", "for tests: name the points where a failure can be armed");
   CLI11_PARSE(app, argc, argv);
 
+  if (points_command->parsed()) {
+    for (const std::string& point : tess::migrate::fault_points()) {
+      std::puts(point.c_str());
+    }
+    for (const char* point : tess::host::kFaultPoints) {
+      std::puts(point);
+    }
+    return 0;
+  }
   ::signal(SIGPIPE, SIG_IGN);
   if (home_command->parsed()) {
     tess::log::start("tess-agent-home");

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "host/capture.h"
+#include "host/fault_points.h"
 #include "host/restore.h"
 #include "wire/agent.pb.h"
 
@@ -80,11 +81,11 @@ void Guest::run_restore(bool nothing_cached) {
   const RestoreServices services{services_.sandbox, services_.content, services_.job,
                                  services_.force_vdso_patch};
   const uint64_t operation = operation_;
-  auto restored = services_.faults.at("host.before_restore").and_then([&] {
+  auto restored = services_.faults.at(kBeforeRestore).and_then([&] {
     return restore(*stream_, nothing_cached, services, *image);
   });
   if (restored) {
-    if (auto fault = services_.faults.at("host.after_restore"); !fault) {
+    if (auto fault = services_.faults.at(kAfterRestore); !fault) {
       end_body(restored->process);
       restored = tl::unexpected(std::move(fault.error()));
     }

@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "host/capture.h"
+#include "host/fault_points.h"
 #include "host/guest.h"
 #include "host/restore.h"
 #include "host/sandbox_init.h"
@@ -83,7 +84,7 @@ Result<> Guest::assign(const wire::LinkMessage& message) {
   if (state_ != State::kParked || wanted.tid_size() != wanted.channel_size()) {
     return fail(ErrorKind::kBadInput, "channels are assigned to a body that is not ready");
   }
-  TESS_TRY(services_.faults.at("host.before_assign"));
+  TESS_TRY(services_.faults.at(kBeforeAssign));
   for (int i = 0; i < wanted.tid_size(); ++i) {
     TESS_TRY(place_channel(wanted.tid(i), wanted.channel(i)));
   }
@@ -112,7 +113,7 @@ Result<> Guest::commit(const wire::LinkMessage& message) {
   if (state_ != State::kParked || freezing_ != 0) {
     return fail(ErrorKind::kBadInput, "a body is to run that is not ready");
   }
-  TESS_TRY(services_.faults.at("host.before_commit"));
+  TESS_TRY(services_.faults.at(kBeforeCommit));
   // A sandbox that has been here longer may be a little behind what the process has seen elsewhere:
   // time must not jump back.
   const int64_t behind = image_->home_monotonic_ns() - services_.sandbox.monotonic_ns();
@@ -133,7 +134,7 @@ Result<> Guest::commit(const wire::LinkMessage& message) {
   }
   TESS_TRY(session_->release(stub::kPhaseBody));
   state_ = State::kRunning;
-  TESS_TRY(services_.faults.at("host.after_commit"));
+  TESS_TRY(services_.faults.at(kAfterCommit));
   answer(message.operation(), [](wire::LinkMessage& reply) { reply.mutable_running(); });
   return {};
 }
@@ -145,7 +146,7 @@ Result<> Guest::freeze(const wire::LinkMessage& message) {
   if (freezing_ != 0) {
     return fail(ErrorKind::kBadInput, "the body is being parked already");
   }
-  TESS_TRY(services_.faults.at("host.before_freeze"));
+  TESS_TRY(services_.faults.at(kBeforeFreeze));
   TESS_TRY(session_->set_freeze(true));
   freezing_ = message.operation();
   thaw_when_parked_ = false;
@@ -170,7 +171,7 @@ Result<> Guest::send_image(const wire::LinkMessage& message) {
   if (state_ != State::kParked) {
     return fail(ErrorKind::kBadInput, "the image of a running body is wanted");
   }
-  TESS_TRY(services_.faults.at("host.before_send"));
+  TESS_TRY(services_.faults.at(kBeforeSend));
   auto image = std::make_shared<wire::ProcessImage>(*image_);
   image->set_pid(pid());
   TESS_TRY(capture(services_.sandbox, process_.outer_pid, *session_, order.to_home(), *image));
@@ -194,7 +195,7 @@ Result<> Guest::send_image(const wire::LinkMessage& message) {
   TESS_TRY_ASSIGN(const memory::StreamStats stats,
                   memory::send_image(**stream, process_.outer_pid, *image));
   image_ = image;
-  TESS_TRY(services_.faults.at("host.after_send"));
+  TESS_TRY(services_.faults.at(kAfterSend));
   log::info("host", "event=sent pid={} to={} pages={} stored={}", pid(), order.node(),
             stats.page_bytes, stats.stored_bytes);
   answer(message.operation(), [&](wire::LinkMessage& reply) {
@@ -204,7 +205,7 @@ Result<> Guest::send_image(const wire::LinkMessage& message) {
 }
 
 Result<> Guest::thaw(const wire::LinkMessage& message) {
-  TESS_TRY(services_.faults.at("host.before_thaw"));
+  TESS_TRY(services_.faults.at(kBeforeThaw));
   if (state_ == State::kParked) {
     TESS_TRY(session_->release(stub::kPhaseContinue));
     state_ = State::kRunning;

@@ -4,7 +4,7 @@ copy that counts on without a gap, or the program has ended with a clear message
 
   faults.py                       every point, with the two actions at home and one outside event each
   faults.py --point out.before_transfer --action kill
-Actions: fail, kill (the home agent), host (the target's agent is killed), tessd-home, tessd-target, link (of the target).
+Actions: fail, kill (the agent at the point), host (the target's agent is killed), tessd-home, tessd-target, link (of the target).
 """
 
 import argparse
@@ -35,10 +35,15 @@ def points(lab):
     return text.split()
 
 
+AT_SOURCE = ("host.before_freeze", "host.before_send", "host.after_send", "host.before_thaw")
+
+
 def plan_of(point):
-    """(moves before the armed one, the armed target) for a kind of migration."""
+    """(moves before the armed one, its target, the node whose agent is armed) for a fault point."""
     kind = point.split(".")[0]
-    return {"out": ([], "n2"), "hop": (["n3"], "n2"), "back": (["n2"], "home")}.get(kind, ([], "n2"))
+    if kind == "host":
+        return (["n3"], "n2", "n3") if point in AT_SOURCE else ([], "n2", "n2")
+    return {"out": ([], "n2", "n1"), "hop": (["n3"], "n2", "n1"), "back": (["n2"], "home", "n1")}[kind]
 
 
 def run_directory(lab, node):
@@ -66,7 +71,7 @@ def interfere(lab, action, target):
         return lambda: None
     if action == "link":
         lab.run(node, ["ip", "link", "set", "eth0", "down"], host_files=True)
-        return lambda: lab.run(node, ["ip", "link", "set", "eth0", "up"], host_files=True)
+        return lambda: mend_link(lab, node)
     where = "n1" if action == "tessd-home" else node
     pid = find_process(lab, where, r"(^|/)tessd( |$)")
     if not pid:
@@ -75,8 +80,17 @@ def interfere(lab, action, target):
     return lambda: restart_tessd(lab, where)
 
 
+def mend_link(lab, node):
+    lab.run(node, ["ip", "link", "set", "eth0", "up"], host_files=True)
+    wait_all_up(lab)
+
+
 def restart_tessd(lab, node):
     lab._tess(["lab", "start", "--name", lab.name, node], 30)
+    wait_all_up(lab)
+
+
+def wait_all_up(lab):
     labs.wait_until(lambda: all(entry.get("up") for entry in known_nodes(lab)), 30, "all nodes to see each other again")
 
 
@@ -124,7 +138,7 @@ def check_one_copy(lab, worker, migrate_text):
 
 
 def scenario(lab, programs, point, action):
-    before, target = plan_of(point)
+    before, target, at = plan_of(point)
     repair = lambda: None  # noqa: E731
     with Worker(lab, [Path(programs) / "counter"], tells_pid=True) as worker:
         labs.wait_until(lambda: (worker.folder / "count").exists() and count_so_far(worker) > 5, 20, "the count to begin")
@@ -133,9 +147,11 @@ def scenario(lab, programs, point, action):
                 done = migrate(lab, worker.pid, node)
                 if done.returncode != 0:
                     raise Broken(f"the move before failed: {done.stdout.strip()}")
-            armed = run_directory(lab, "n1") / "fault"
+            armed = run_directory(lab, at) / "fault"
             kind = action if action in ("fail", "kill") else "delay"
             armed.write_text(f"{point}:{kind}\n")
+            if point == "host.before_thaw":  # reached only when something else fails
+                (run_directory(lab, "n1") / "fault").write_text("hop.before_connect:fail\n")
             mover = subprocess.Popen(lab.command("n1", ["tess", "migrate", str(worker.pid), target]), text=True, errors="replace",
                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                      env=labs.clean_environment(lab.bin_dir))
@@ -151,6 +167,9 @@ def scenario(lab, programs, point, action):
                 if mover.poll() is None:
                     mover.kill()
                     mover.wait(10)
+            if action == "tessd-home":  # what is looked at is asked of it
+                repair()
+                repair = lambda: None  # noqa: E731
             result = check_one_copy(lab, worker, text)
             repair()
             repair = lambda: None  # noqa: E731

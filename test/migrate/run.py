@@ -41,6 +41,7 @@ def parse(argv):
     parser.add_argument("--hold", type=float, default=0.0, help="let each run go on for that many seconds before it is ended")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--names", action="store_true", help="case names only, for ctest")
+    parser.add_argument("--tests", action="store_true", help="each case and placement as NAME.PLACEMENT, for ctest")
     parser.add_argument("--programs", default=str(labs.ROOT / "build" / "test-programs"), help="where test programs are built")
     parser.add_argument("--no-lab", action="store_true", help="run here, without nodes (for the harness's own tests)")
     parser.add_argument("--tess", help="the tess command to use")
@@ -166,6 +167,11 @@ def in_lab(options, chosen):
 def main():
     options = parse(sys.argv[1:])
     known = {case.name: case for case in [*cases.ALL, cases.HANG]}
+    if options.tests:
+        for case in cases.ALL:
+            for placement in case.placements:
+                print(f"{case.name}.{placement}")
+        return 0
     if options.list or options.names:
         for case in cases.ALL:
             print(case.name if options.names else f"{case.name:18} {case.about}")
