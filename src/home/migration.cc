@@ -331,8 +331,20 @@ Result<> Migration::drop_target() {
 }
 
 Result<> Migration::thaw_source() {
-  return demand(*source_, "let the body go on", wire::LinkMessage::kDone, kAnswerTimeout,
-                [](wire::LinkMessage& message) { message.mutable_thaw(); });
+  const auto thaw = [&] {
+    return demand(*source_, "let the body go on", wire::LinkMessage::kDone, kAnswerTimeout,
+                  [](wire::LinkMessage& message) { message.mutable_thaw(); });
+  };
+  Result<> thawed = thaw();
+  if (!thawed && thawed.error().kind() != ErrorKind::kDisconnected) {
+    thawed = thaw();
+  }
+  if (!thawed) {
+    // A body that rests for ever is worse than none: without its link the host ends it, and its
+    // deputy says so.
+    source_->close();
+  }
+  return thawed;
 }
 
 Result<> Migration::release_home() {

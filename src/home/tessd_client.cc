@@ -1,45 +1,28 @@
 #include "home/tessd_client.h"
 
-#include <sys/socket.h>
 #include <unistd.h>
 
-#include <array>
-
-#include "base/log.h"
-#include "sys/unix_socket.h"
-#include "wire/agent_process.h"
 #include "wire/node.pb.h"
 
 namespace tess::home {
 namespace {
 
-constexpr std::chrono::seconds kRetryInterval{1};
 constexpr std::chrono::seconds kHostTimeout{20};
 
 }  // namespace
 
 TessdClient::TessdClient(net::Loop& loop, std::string socket_path, uint64_t job, Handlers handlers)
     : loop_(loop),
-      path_(std::move(socket_path)),
       job_(job),
       handlers_(std::move(handlers)),
-      retry_(loop) {
-  connect();
+      tessd_(loop, std::move(socket_path),
+             {.connected = [this](bool again) { introduce(again); },
+              .message = [this](const wire::AgentDown& message) { handle(message); },
+              .lost = [this] { lost(); }}) {
+  tessd_.start();
 }
 
-TessdClient::~TessdClient() = default;
-
-void TessdClient::connect() {
-  auto socket = sys::connect_unix(path_);
-  if (!socket) {
-    retry_.start(kRetryInterval, [this] { connect(); });
-    return;
-  }
-  socket_ = std::move(*socket);
-  reader_ = wire::FrameReader(1 << 20);
-  watch_ = std::make_unique<net::FdWatch>(
-      loop_, socket_.get(), [this] { readable(); }, [] {});
-  watch_->want_read(true);
+void TessdClient::introduce(bool again) {
   wire::AgentUp message;
   wire::Register& registration = *message.mutable_register_();
   registration.set_job(job_);
@@ -47,46 +30,16 @@ void TessdClient::connect() {
   registration.set_agent_pid(::getpid());
   registration.set_home_node(node_);
   send(message);
-  // The first status is sent when there is something to say: `tess run` takes it for "seized".
+  if (again) {
+    send_status();  // the first one only when there is something to say: `tess run` takes it for
+                    // "seized"
+  }
 }
 
 void TessdClient::lost() {
-  watch_.reset();
-  socket_.reset();
-  retry_.start(kRetryInterval, [this] {
-    connect();
-    send_status();
-  });
   while (!questions_.empty()) {
     finish_question(questions_.begin()->first,
                     fail(ErrorKind::kRetry, "this node's tessd went away; try again"));
-  }
-}
-
-void TessdClient::readable() {
-  std::array<std::byte, 16384> buffer;
-  const ssize_t n = ::recv(socket_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
-  if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-    return;
-  }
-  if (n <= 0) {
-    lost();
-    return;
-  }
-  reader_.feed(std::span(buffer).first(static_cast<size_t>(n)));
-  while (socket_.valid()) {
-    auto payload = reader_.next();
-    wire::AgentDown message;
-    if (!payload ||
-        (*payload && !wire::decode_payload(std::as_bytes(std::span(**payload)), message))) {
-      log::warn("home", "event=tessd_makes_no_sense");
-      lost();
-      return;
-    }
-    if (!*payload) {
-      return;
-    }
-    handle(message);
   }
 }
 
@@ -120,23 +73,6 @@ void TessdClient::finish_question(uint64_t request, Result<HostAddress> result) 
   }
 }
 
-// A local socket with a reader that is always there: a full buffer means that tessd hangs, and then
-// the message is not worth waiting for.
-void TessdClient::send(const wire::AgentUp& message) {
-  if (!socket_.valid()) {
-    return;
-  }
-  const auto frame = wire::encode_frame(message);
-  if (frame && ::send(socket_.get(), frame->data(), frame->size(), MSG_NOSIGNAL | MSG_DONTWAIT) !=
-                   static_cast<ssize_t>(frame->size())) {
-    loop_.post([this] {
-      if (socket_.valid()) {
-        lost();
-      }
-    });
-  }
-}
-
 void TessdClient::send_status(bool finished) {
   wire::AgentUp message;
   wire::JobStatus& status = *message.mutable_job_status();
@@ -164,7 +100,7 @@ void TessdClient::log(pid_t pid, const std::string& text) {
 void TessdClient::need_host(const std::string& node, uint64_t memory_bytes,
                             const std::string& cpu_features,
                             std::function<void(Result<HostAddress>)> done) {
-  if (!socket_.valid()) {
+  if (!tessd_.connected()) {
     done(fail(ErrorKind::kRetry, "this node's tessd does not answer; start it and try again"));
     return;
   }

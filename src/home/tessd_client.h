@@ -1,6 +1,5 @@
-// The home agent's connection to its node's tessd (run_dir/agents.sock): what tessd asks of the
-// job, and what the job asks of tessd. Reconnects every second; the agent goes on without it. Main
-// thread only.
+// The home agent's connection to its node's tessd: what tessd asks of the job, and what the job
+// asks of tessd. Main thread only.
 #pragma once
 
 #include <cstdint>
@@ -11,9 +10,8 @@
 
 #include "base/result.h"
 #include "home/host_link.h"
+#include "net/agent_socket.h"
 #include "net/loop.h"
-#include "sys/fd.h"
-#include "wire/frame.h"
 
 namespace tess::wire {
 class AgentDown;
@@ -30,14 +28,11 @@ class TessdClient {
     std::function<void(const wire::AgentDown&)> request;  // Migrate, Why, BringHome
   };
   TessdClient(net::Loop& loop, std::string socket_path, uint64_t job, Handlers handlers);
-  ~TessdClient();
-  TessdClient(const TessdClient&) = delete;
-  TessdClient& operator=(const TessdClient&) = delete;
 
   const std::string& node() const { return node_; }  // our own; empty until tessd has said it
   void send_status(bool finished = false);
   void answer(uint64_t request, bool ok, const std::string& message);
-  void send(const wire::AgentUp& message);
+  void send(const wire::AgentUp& message) { tessd_.send(message); }
   void log(pid_t pid, const std::string& text);
   // A host agent for this job on a node. `done` is called once.
   void need_host(const std::string& node, uint64_t memory_bytes, const std::string& cpu_features,
@@ -48,20 +43,15 @@ class TessdClient {
     std::function<void(Result<HostAddress>)> done;
     std::unique_ptr<net::Timer> timer;
   };
-  void connect();
+  void introduce(bool again);
   void lost();
-  void readable();
   void handle(const wire::AgentDown& message);
   void finish_question(uint64_t request, Result<HostAddress> result);
 
   net::Loop& loop_;
-  const std::string path_;
   const uint64_t job_;
   const Handlers handlers_;
-  net::Timer retry_;
-  sys::Fd socket_;
-  std::unique_ptr<net::FdWatch> watch_;
-  wire::FrameReader reader_;
+  net::AgentSocket tessd_;
   std::string node_;
   uint64_t next_question_ = uint64_t{1} << 63;
   std::map<uint64_t, Question> questions_;

@@ -1,18 +1,15 @@
-// This agent's connection to its node's tessd (run_dir/agents.sock): registers, tells who is here,
-// passes on a recall. Reconnects every second; the agent goes on without it. On the loop's thread.
+// This agent's connection to its node's tessd: registers, tells who is here, passes on a recall. On
+// the loop's thread.
 #pragma once
 
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <string>
 
-#include "net/loop.h"
-#include "sys/fd.h"
-#include "wire/frame.h"
+#include "net/agent_socket.h"
 
 namespace tess::wire {
-class AgentUp;
+class AgentDown;
 class JobStatus;
 }  // namespace tess::wire
 
@@ -26,27 +23,19 @@ class TessdClient {
   };
   TessdClient(net::Loop& loop, std::string socket_path, uint64_t job, std::string home_node,
               Handlers handlers);
-  ~TessdClient();
 
   void send_status(bool finished = false);
   // Answers a recall that is pending, if any.
   void recall_done();
 
  private:
-  void connect();
-  void lost();
-  void readable();
-  void send(const wire::AgentUp& message);
+  void introduce();
+  void handle(const wire::AgentDown& message);
 
-  net::Loop& loop_;
-  const std::string path_;
   const uint64_t job_;
   const std::string home_node_;
   const Handlers handlers_;
-  net::Timer retry_;
-  sys::Fd socket_;
-  std::unique_ptr<net::FdWatch> watch_;
-  wire::FrameReader reader_;
+  net::AgentSocket tessd_;
   uint64_t recall_request_ = 0;
 };
 
