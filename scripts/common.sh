@@ -28,9 +28,10 @@ require_machine() {
   fi
 }
 
-# build DIR: configures once, then builds everything.
+# build DIR [TARGET…]: configures once, then builds everything, or these targets.
 build() {
   local dir=$1 launcher=()
+  shift
   if [ ! -f "$dir/build.ninja" ]; then
     if command -v ccache >/dev/null; then
       launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_C_COMPILER_LAUNCHER=ccache)
@@ -41,5 +42,5 @@ build() {
     rm -f "$dir.configure.log"
   fi
   say "build $dir"
-  ninja -C "$dir" -j "$(nproc)"
+  ninja -C "$dir" -j "$(nproc)" "$@"
 }

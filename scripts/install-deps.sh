@@ -1,11 +1,14 @@
 #!/bin/bash
 # Installs the Debian packages of scripts/packages.txt that are missing.
 #   scripts/install-deps.sh            installs (needs root, and the network only if something is missing)
+#   scripts/install-deps.sh --build    only those that building needs
 #   scripts/install-deps.sh --missing  only prints what is missing, one a line; exit status 1 if anything is
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages() { sed -e 's/#.*//' -e '/^\[/d' -e 's/[[:space:]]//g' -e '/^$/d' scripts/packages.txt; }
+last='$'
+[ "${1:-}" = --build ] && last='/^\[test\]/'
+packages() { sed -n "1,${last}p" scripts/packages.txt | sed -e 's/#.*//' -e '/^\[/d' -e 's/[[:space:]]//g' -e '/^$/d'; }
 
 if ! command -v dpkg-query >/dev/null; then
   echo "install-deps: this is not Debian (no dpkg); install the equivalents of scripts/packages.txt yourself" >&2
