@@ -297,22 +297,28 @@ void ControlApi::with_home_agent(pid_t pid, WithAgent then) {
     then(fail(ErrorKind::kFailed, "process {} has ended", pid), false);
     return;
   }
-  const bool held = (*facts)->tracer != 0 && is_agent((*facts)->tracer);
-  if (hub_.home_of(pid) == nullptr && !held) {
+  const auto held = [pid] {
+    const auto now = process_facts(pid);
+    return now && *now && (*now)->tracer != 0 && is_agent((*now)->tracer);
+  };
+  if (hub_.home_of(pid) == nullptr && !held()) {
     hub_.start_home(job_ids_.next(), pid, false, "",
                     [then](Result<std::shared_ptr<Agent>> started) { then(started, true); });
     return;
   }
-  // It has an agent, which may be just starting, or not have found this tessd again yet.
+  // It has an agent, which may be just starting, or not have found this tessd again yet, or be about
+  // to end because it has nothing left to hold.
   hub_.when(
-      [this, pid] {
+      [this, pid, held] {
         const auto agent = hub_.home_of(pid);
-        return agent != nullptr && agent->connected();
+        return agent != nullptr ? agent->connected() : !held();
       },
       kAgentReturns,
-      [this, pid, then](bool came) {
-        if (came) {
-          then(hub_.home_of(pid), false);
+      [this, pid, then](bool settled) {
+        if (const auto agent = hub_.home_of(pid); settled && agent != nullptr) {
+          then(agent, false);
+        } else if (settled) {
+          with_home_agent(pid, then);
         } else {
           then(fail(ErrorKind::kRetry, "the agent that holds process {} does not answer; try again",
                     pid),
