@@ -1,0 +1,91 @@
+#include "cluster/placement/balancer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "cluster/placement/round_work.h"
+
+namespace tess::placement {
+namespace {
+// A record that a node made this long after it took in a process tells of it.
+constexpr Duration kSettles = std::chrono::milliseconds(500);
+// Corrections older than any record that is acted upon are of no use.
+constexpr Duration kCorrectionLife = std::chrono::seconds(60);
+}  // namespace
+
+void Balancer::forget_old(Time now) {
+  std::erase_if(outgoing_, [now](const auto& entry) { return entry.second.forget_at <= now; });
+  std::erase_if(corrections_,
+                [now](const auto& entry) { return entry.second.since + kCorrectionLife <= now; });
+  std::erase_if(refusals_, [this, now](const auto& entry) {
+    return entry.second.until + policy_.max_refused_pause <= now;
+  });
+}
+
+Duration Balancer::residency(const ProcessPicture& process) const {
+  const double factor = std::pow(policy_.residency_growth, std::min<uint32_t>(process.moves, 32));
+  return std::min(policy_.max_residency, from_seconds(seconds(policy_.residency) * factor));
+}
+
+std::vector<PlannedMove> Balancer::decide(const Round& round) {
+  forget_old(round.now);
+  RoundWork work(*this, round);
+  work.move_those_who_must();
+  work.usher();
+  work.balance();
+  work.take_turns();
+  std::vector<PlannedMove> plan = work.take_plan();
+  for (const PlannedMove& move : plan) {
+    const Duration patience = policy_.promise + from_seconds(2 * move.decision.estimate.price);
+    outgoing_[move.decision.process] = {move.decision.to,
+                                        transfer_seconds(move.decision.memory_bytes, policy_),
+                                        round.now + patience};
+    Correction& correction = corrections_[move.decision.to];
+    correction.since = std::max(correction.since, round.now + kSettles);
+    correction.demand += move.ask.demand;
+    correction.memory_bytes += move.ask.memory_bytes;
+  }
+  return plan;
+}
+
+void Balancer::answered(Time now, const ProcessKey& process, const NodeId& target,
+                        const Answer& answer) {
+  // The answer's load has in it what was promised, so nothing is to be added to it.
+  corrections_[target] = {now + kSettles, true, answer.load, 0, 0};
+  if (answer.granted) {
+    refusals_.erase(target);
+    return;
+  }
+  outgoing_.erase(process);
+  if (answer.obstacle != ObstacleKind::kCostlier) {
+    Refusal& refusal = refusals_[target];
+    refusal.pause = std::clamp(2 * refusal.pause, policy_.refused_pause, policy_.max_refused_pause);
+    refusal.until = now + refusal.pause;
+  }
+}
+
+void Balancer::ended(Time now, const ProcessKey& process, MoveEnd end) {
+  const auto it = outgoing_.find(process);
+  if (it == outgoing_.end()) {
+    return;
+  }
+  const NodeId to = it->second.to;
+  outgoing_.erase(it);
+  if (end != MoveEnd::kMoved) {
+    corrections_.erase(to);
+  }
+  if (end == MoveEnd::kFailed) {
+    Refusal& refusal = refusals_[to];
+    refusal.pause = std::clamp(2 * refusal.pause, policy_.refused_pause, policy_.max_refused_pause);
+    refusal.until = now + refusal.pause;
+  }
+}
+
+Estimate Balancer::estimate(const Round& round, const ProcessPicture& process,
+                            const NodePicture& node) const {
+  // RoundWork changes the balancer only when it plans.
+  Balancer copy(*this);
+  return RoundWork(copy, round).estimate(process, node);
+}
+
+}  // namespace tess::placement
