@@ -1,7 +1,7 @@
 // Runs the simulated workloads of src/sim/placement under each strategy and prints the figures of
 // docs/placement.md as Markdown tables. The same seeds give the same figures everywhere; only the
 // costs of decisions are real time.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <chrono>
 #include <cstdio>
@@ -45,6 +45,7 @@ struct Sum {
   double swap = 0;
   double room = 0;
   double owner = 0;
+  double stopped = 0;
   double drain = 0;
   double even = 0;
   double balanced = 0;
@@ -71,6 +72,7 @@ struct Sum {
     swap += f.swap_seconds;
     room += f.room_seconds;
     owner = std::max(owner, f.longest_owner_wait);
+    stopped = std::max(stopped, f.owner_freeze);
     drain = std::max(drain, f.longest_drain);
     even += f.even_at;
     balanced += f.balanced_at;
@@ -111,13 +113,28 @@ Sum run_seeds(const Arguments& args, Strategy strategy, size_t workload) {
   return sum;
 }
 
+void print_row(const std::string& workload, Strategy strategy, const Sum& sum) {
+  const double n = sum.runs;
+  fmt::print(
+      "| {} | {} | {:.3f} ({:.3f}) | {:.3f} | {:.2f} | {:.2f} ({}) | {} | {:.1f}% | {:.1f} | "
+      "{:.1f}, {:.1f} | {:.1f} |",
+      workload, to_text(strategy), sum.ratio / n, sum.worst_ratio, sum.fair_ratio / n,
+      sum.slowdown / n, sum.moves / n, sum.most_moves, sum.ping_pongs, 100 * sum.wasted / n,
+      sum.room / n, sum.stopped, sum.owner, sum.drain);
+  if (sum.unfinished > 0) {
+    fmt::print(" UNFINISHED: {}", sum.unfinished);
+  }
+  fmt::print("\n");
+  std::fflush(stdout);
+}
+
 void compare(const Arguments& args) {
-  std::printf(
-      "| workload | strategy | makespan / least (worst) | / fair | mean slowdown | moves per job "
-      "(most) | "
-      "back and forth | idle while others wait | swapping, node-s | owner / drain, s | even after, "
-      "s |\n");
-  std::printf("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n");
+  fmt::print(
+      "| workload | strategy | makespan / least (worst run) | / fair | mean slowdown | moves per "
+      "job (most of "
+      "one) | back and forth | idle while others wait | swapping with room, node-s | owner back: "
+      "stopped, gone, s | drained, s |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | "
+      "--- | --- |\n");
   const auto names = all_workloads({args.nodes, args.jobs, 1, args.scale});
   for (size_t w = 0; w < names.size(); ++w) {
     if (!args.only.empty() && args.only != names[w].name) {
@@ -126,21 +143,107 @@ void compare(const Arguments& args) {
     for (const Strategy strategy :
          {Strategy::kTessera, Strategy::kTesseraMoves, Strategy::kRoundRobin,
           Strategy::kLeastLoaded, Strategy::kPowerOfTwo}) {
-      if (!args.strategy.empty() && args.strategy != to_text(strategy)) {
+      if (args.strategy.empty() || args.strategy == to_text(strategy)) {
+        print_row(names[w].name, strategy, run_seeds(args, strategy, w));
+      }
+    }
+  }
+}
+
+Figures run_one(const Scenario& scenario, uint64_t seed, double horizon, size_t choices = 0) {
+  Options options;
+  options.seed = seed;
+  options.horizon = horizon;
+  if (choices > 0) {
+    options.policy.exec_choices = choices;
+  }
+  World world(scenario, options);
+  world.stopwatch = real_time;
+  const Figures figures = world.run();
+  if (!figures.conserved) {
+    std::printf("BROKEN: %s seed %lu: %s\n", scenario.name.c_str(),
+                static_cast<unsigned long>(seed), figures.broken.c_str());
+  }
+  return figures;
+}
+
+// Time to balance, and what a decision costs, as the cluster grows.
+void scaling(const Arguments& args) {
+  std::printf(
+      "| start | nodes | jobs | 90%% placed, s | 99%%, s | all, s | moves | needed | asks per move "
+      "| "
+      "one round, us |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n");
+  for (const bool pile : {false, true}) {
+    for (const int nodes : {10, 256, 1000, 10000}) {
+      if (args.nodes != 8 && args.nodes != nodes) {
         continue;
       }
-      const Sum sum = run_seeds(args, strategy, w);
-      const double n = sum.runs;
-      std::printf(
-          "| %s | %s | %.3f (%.3f) | %.3f | %.2f | %.2f (%u) | %zu | %.1f%% | %.0f / %.0f | %.1f / "
-          "%.1f | "
-          "%.1f |%s%s\n",
-          names[w].name.c_str(), to_text(strategy), sum.ratio / n, sum.worst_ratio,
-          sum.fair_ratio / n, sum.slowdown / n, sum.moves / n, sum.most_moves, sum.ping_pongs,
-          100 * sum.wasted / n, sum.swap / n, sum.room / n, sum.owner, sum.drain, sum.even / n,
-          sum.unfinished > 0 ? fmt::format(" UNFINISHED {}", sum.unfinished).c_str() : "",
-          sum.turns > 0 ? fmt::format(" turns {}", sum.turns).c_str() : "");
+      const int jobs = std::min(nodes, 256);
+      const Scenario scenario = pile ? one_pile({nodes, jobs, 1}) : lopsided({nodes, 0, 1});
+      const double horizon = 60;
+      const Figures f = run_one(scenario, static_cast<uint64_t>(args.first_seed), horizon);
+      const double needed = pile ? jobs - 1 : static_cast<double>(f.jobs) - (nodes + 9) / 10;
+      std::printf("| %s | %d | %zu | %.2f | %.2f | %.2f | %zu | %.0f | %.2f | %.0f |\n",
+                  pile ? "all on one node" : "ten each on a tenth of the nodes", nodes, f.jobs,
+                  f.balanced_90, f.balanced_99, f.balanced_at, f.moves_of_running, needed,
+                  static_cast<double>(f.asks) / static_cast<double>(f.moves_of_running),
+                  1e6 * f.decide_seconds / static_cast<double>(f.decisions));
       std::fflush(stdout);
+    }
+  }
+}
+
+// The cost of choosing whom to look at, from a whole view of the cluster.
+void sampling() {
+  using namespace tess::placement;  // NOLINT
+  std::printf("| nodes in the view | sample_candidates, us |\n| --- | --- |\n");
+  for (const int nodes : {10, 256, 1000, 10000}) {
+    tess::cluster::ClusterView view;
+    tess::sim::Random random(1);
+    view.self = node_id(0);
+    for (int i = 0; i < nodes; ++i) {
+      tess::cluster::MemberView member;
+      member.id = node_id(i);
+      member.name = "n" + std::to_string(i);
+      member.has_load = true;
+      member.load.runnable = static_cast<float>(random.below(8));
+      view.members.push_back(member);
+    }
+    const int rounds = 200000 / nodes + 10;
+    const double start = real_time();
+    size_t seen = 0;
+    for (int i = 0; i < rounds; ++i) {
+      seen += sample_candidates(view, {}, 32, Policy{}, random).size();
+    }
+    std::printf("| %d | %.0f |\n", nodes, 1e6 * (real_time() - start) / rounds);
+    if (seen == 0) {
+      std::printf("nothing was sampled\n");
+    }
+  }
+}
+
+// Short programs: placement at exec with k fresh answers, against placing with perfect knowledge.
+void short_programs(const Arguments& args) {
+  std::printf(
+      "| nodes | strategy | mean slowdown | worst | refused | moved later |\n"
+      "| --- | --- | --- | --- | --- | --- |\n");
+  for (const int nodes : {8, 64}) {
+    const Scenario scenario = short_jobs({nodes, 200 * nodes, 1});
+    for (const size_t choices : {size_t{1}, size_t{2}, size_t{3}, size_t{5}, size_t{8}}) {
+      const Figures f =
+          run_one(scenario, static_cast<uint64_t>(args.first_seed), 24 * 3600, choices);
+      std::printf("| %d | tessera, k = %zu | %.2f | %.1f | %.1f%% | %zu |\n", nodes, choices,
+                  f.mean_slowdown, f.max_slowdown,
+                  100.0 * static_cast<double>(f.refusals) / static_cast<double>(f.asks),
+                  f.moves_of_running);
+    }
+    for (const Strategy strategy :
+         {Strategy::kLeastLoaded, Strategy::kPowerOfTwo, Strategy::kRoundRobin}) {
+      Options options;
+      options.strategy = strategy;
+      const Figures f = World(scenario, options).run();
+      std::printf("| %d | %s | %.2f | %.1f | | |\n", nodes, to_text(strategy), f.mean_slowdown,
+                  f.max_slowdown);
     }
   }
 }
@@ -176,6 +279,14 @@ int main(int argc, char** argv) {
   }
   if (args.mode == "compare") {
     compare(args);
+  } else if (args.mode == "scaling") {
+    scaling(args);
+    sampling();
+  } else if (args.mode == "short") {
+    short_programs(args);
+  } else {
+    std::fprintf(stderr, "unknown mode %s: compare, scaling or short\n", args.mode.c_str());
+    return 2;
   }
   return 0;
 }

@@ -98,6 +98,10 @@ std::optional<ObstacleKind> Admission::refuse(const Ask& ask, const Local& local
     return fair && promised == 0 && slow <= ask.slow_limit ? std::nullopt
                                                            : std::optional(ObstacleKind::kCostlier);
   }
+  const double slow = slowness(place, place.runnable + ask.demand) + ask.delay;
+  if (slow > ask.slow_believed * (1 + policy_.disappointment)) {
+    return ObstacleKind::kCostlier;
+  }
   // Half of the hysteresis that the source applied: this load is not seconds old.
   const double cost = cost_of_taking(place, weight, ask.scale);
   if (cost >= ask.cost_here * (1 - policy_.hysteresis / 2)) {

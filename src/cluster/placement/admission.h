@@ -21,6 +21,7 @@ struct Ask {
   uint64_t cpu_features = 0;
   double delay = 0;          // waiting for home there, per reference second
   double cost_here = 0;      // what it costs where it is
+  double slow_believed = 1;  // how slow it would be there, as far as the source knows
   double slow_limit = 1;     // of cause kTurn: the slowest that it may become there
   double lagging_speed = 0;  // of cause kTurn: life speed of the one that is relieved
   Scale scale;

@@ -20,6 +20,7 @@ Ask ask_from(int pid, double runnable_there) {
   weight.memory = static_cast<double>(ask.memory_bytes);
   ask.cost_here = cost_of_having(place, weight, ask.scale);
   ask.slow_limit = runnable_there;
+  ask.slow_believed = runnable_there;
   return ask;
 }
 
@@ -33,6 +34,20 @@ TEST(Admission, AFreedNodeIsNotFlooded) {
   }
   EXPECT_EQ(granted, 3) << "a fourth would make it no better than where it comes from";
   EXPECT_EQ(admission.incoming(t.now), 3U);
+}
+
+TEST(Admission, WhoBelievedItIdleIsToldThatItIsNot) {
+  TestRound t;
+  t.unmanaged = 1;
+  Admission admission{Policy{}};
+  Ask ask = ask_from(1, 8);
+  ask.slow_believed = 1;
+  const Answer answer = admission.ask(t.now, ask, t.local());
+  EXPECT_FALSE(answer.granted);
+  EXPECT_EQ(answer.load.runnable, 1);
+  // Knowing better, it may still find this the best place.
+  ask.slow_believed = 2;
+  EXPECT_TRUE(admission.ask(t.now, ask, t.local()).granted);
 }
 
 TEST(Admission, PromisesRunOutAndAreReplacedByArrivals) {

@@ -113,6 +113,7 @@ std::optional<PlannedMove> choose_at_exec(Time now, const Local& local,
               best_estimate.delay_there,
               best_estimate.cost_here,
               best_estimate.slow_there,
+              best_estimate.slow_there,
               0,
               scale,
               0};

@@ -44,10 +44,13 @@ struct Policy {
   // Moves under way from one node for balance, in number and in seconds that their transfers take
   // its link. The first is always allowed; those that must leave (an owner is back) are not
   // limited.
-  size_t max_outgoing = 16;
+  size_t max_outgoing = 64;
   Duration max_queued_transfer = std::chrono::milliseconds(1500);
   // A node that has this much on its way in already takes no more, unless it must.
   Duration max_incoming_transfer = std::chrono::seconds(4);
+  // A node that has become slower than the asker believed by this much refuses, though it might
+  // still be better: the asker, now knowing that, may know of a better one.
+  double disappointment = 0.25;
   // What is known about a node that is older than this is not acted upon.
   Duration max_age = std::chrono::seconds(15);
   // A promise of a place is kept this long, plus the expected transfer.
@@ -74,7 +77,7 @@ struct Policy {
 
   // At exec: nodes that are asked for their load of this moment, and what a move of a fresh image
   // costs.
-  size_t exec_choices = 3;
+  size_t exec_choices = 5;
   Duration exec_price = std::chrono::milliseconds(15);
   // Work of a program that nothing is known about.
   Duration exec_expected_work = std::chrono::milliseconds(500);

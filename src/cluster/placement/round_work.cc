@@ -360,6 +360,7 @@ PlannedMove& RoundWork::plan(const Choice& choice, Cause cause) {
               choice.estimate.delay_there,
               choice.estimate.cost_here,
               choice.estimate.slow_there,
+              choice.estimate.slow_there,
               0,
               scale_,
               transfer_seconds(process.memory_bytes, policy_)};

@@ -79,6 +79,7 @@ class Machine {
   double link_down_free = 0;
   double memory_promised_in = 0;  // travelling here: counts as used
   uint32_t version = 0;           // of what runs here: an older completion event is void
+  int rounds_again = 0;           // extra ones since its last tick
   placement::Balancer balancer;
   placement::Admission admission;
   struct Snapshot {

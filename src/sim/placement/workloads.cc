@@ -183,6 +183,50 @@ Scenario one_too_many(const Shape& shape) {
   return s;
 }
 
+Scenario lopsided(const Shape& shape) {
+  Random random(shape.seed);
+  Scenario s{"lopsided", equal_nodes(shape.nodes), {}, {}};
+  for (int i = 0; i < shape.nodes; i += 10) {
+    for (int k = 0; k < 10 && i + k < shape.nodes; ++k) {
+      JobSpec job = plain_job(random, 1e6);
+      job.memory = job.memory_peak = 5e6;
+      job.home = i;
+      job.adopted = true;
+      s.jobs.push_back(job);
+    }
+  }
+  return s;
+}
+
+Scenario one_pile(const Shape& shape) {
+  Random random(shape.seed);
+  Scenario s{"one-pile", equal_nodes(shape.nodes), {}, {}};
+  for (int i = 0; i < shape.jobs; ++i) {
+    JobSpec job = plain_job(random, 1e6);
+    job.memory = job.memory_peak = 5e6;
+    job.adopted = true;
+    s.jobs.push_back(job);
+  }
+  return s;
+}
+
+Scenario short_jobs(const Shape& shape) {
+  constexpr double kLoad = 0.8;
+  constexpr double kMeanWork = 0.6;
+  Random random(shape.seed);
+  Scenario s{"short-jobs", equal_nodes(shape.nodes), {}, {}};
+  const double gap = kMeanWork / (kLoad * total_speed(s.nodes));
+  double at = 0;
+  for (int i = 0; i < shape.jobs; ++i) {
+    JobSpec job =
+        plain_job(random, std::min(2.0, 0.1 - (kMeanWork - 0.1) * std::log(1 - random.unit())));
+    job.release = at;
+    at += -gap * std::log(1 - random.unit());
+    s.jobs.push_back(job);
+  }
+  return s;
+}
+
 std::vector<Scenario> all_workloads(const Shape& shape) {
   return {uniform(shape),       heavy_tailed(shape), mixed(shape),        bursts(shape),
           arrivals(shape),      mixed_speeds(shape), memory_heavy(shape), chatty(shape),

@@ -26,7 +26,16 @@ Scenario drain(const Shape& shape);
 Scenario node_death(const Shape& shape);
 Scenario one_too_many(const Shape& shape);  // equal jobs, one more than nodes
 
-// All of them, for tests and the bench.
+// For figures of their own, not in all_workloads. A tenth of the nodes have ten small jobs each,
+// the others none.
+Scenario lopsided(const Shape& shape);
+// As many small jobs as `jobs`, all on the first node.
+Scenario one_pile(const Shape& shape);
+// Like the compilers of a large build: `jobs` of 0.1 to 2 s, born on the first node at 80% of what
+// the cluster can do.
+Scenario short_jobs(const Shape& shape);
+
+// All of them but those, for tests and the bench.
 std::vector<Scenario> all_workloads(const Shape& shape);
 
 }  // namespace tess::sim

@@ -221,11 +221,15 @@ void World::find_favourites() {
     order.emplace_back(placement::slowness(place, place.runnable + 1) + 1e-6 * random_.unit(),
                        node->index());
   }
-  const size_t count = std::min(order.size(), 2 * options_.candidates);
-  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(count), order.end());
+  std::sort(order.begin(), order.end());
   favourites_.clear();
-  for (size_t i = 0; i < count; ++i) {
-    favourites_.push_back(order[i].second);
+  for (const auto& [slow, index] : order) {
+    // Each node breaks ties for itself, so all that are as good as the best are somebody's
+    // favourites.
+    if (favourites_.size() >= options_.candidates && slow > order.front().first * 1.001) {
+      break;
+    }
+    favourites_.push_back(index);
   }
 }
 
@@ -337,6 +341,7 @@ void World::tick(Machine& node) {
   }
   push(now_ + kTick, Kind::kTick, node.index());
   node.settle(now_);
+  node.rounds_again = 0;
   const bool saves =
       static_cast<int>(now_ / kTick) % kCheckpointTicks == node.index() % kCheckpointTicks;
   for (Job* job : node.residents()) {
@@ -414,8 +419,9 @@ void World::finish_figures() {
   for (const auto& node : machines_) {
     f.swap_seconds += node->swap_seconds();
   }
-  for (const auto& [node, since] : owners_waiting_) {
-    f.longest_owner_wait = std::max(f.longest_owner_wait, now_ - since);
+  for (const Leaving& wait : leaving_) {
+    double& longest = wait.drain ? f.longest_drain : f.longest_owner_wait;
+    longest = std::max(longest, now_ - wait.since);
   }
 }
 

@@ -32,14 +32,16 @@ struct Figures {
   uint32_t most_moves = 0;        // of one job
   size_t ping_pongs = 0;          // came back for balance to a node left for balance within 30 s
   double balanced_at = -1;  // first moment with no idle core while a job waits for one; -1: never
+  double balanced_90 = -1;  // when nine tenths of the cores that were idle in vain no longer are
+  double balanced_99 = -1;
   double even_at = -1;      // first moment when no two nodes differ by more than one job per core
   double last_move = 0;     // when the last one ended
   double wasted = 0;        // core-seconds idle while others waited, over the core-seconds of work
   double swap_seconds = 0;  // node-seconds with more memory used than there is
   double room_seconds = 0;  // of those, while the cluster had the room
-  double longest_owner_wait = 0;  // from an owner's return until the last guest has gone
+  double longest_owner_wait = 0;  // from an owner's return until the last guest's memory has gone
   double longest_drain = 0;
-  double owner_freeze = 0;  // the longest until the last guest has at least stopped running there
+  double owner_freeze = 0;  // until the last guest has stopped running there
   size_t asks = 0;
   size_t refusals = 0;
   double most_above_mean =
@@ -95,6 +97,7 @@ class World {
     placement::PlannedMove move;
     placement::Answer answer;
     bool answered = false;
+    double link_free = 0;  // when the links will have sent it
   };
   // A node's own view of itself, with the pictures it borrows.
   struct LocalView {
@@ -132,6 +135,7 @@ class World {
   void die(Machine& node);
   void note_move(Job& job, placement::Cause cause);
   void gauge();
+  void gauge_leaving();
   void check_conservation();
   void finish_figures();
 
@@ -149,11 +153,17 @@ class World {
   double mean_age_ = 1;
   double now_ = 0;
   double gauged_ = 0;
-  size_t open_ = 0;  // jobs not done and not lost
+  double most_in_vain_ = 0;  // cores idle while jobs waited
+  size_t open_ = 0;          // jobs not done and not lost
   size_t next_by_turns_ = 0;
   double fastest_ = 1;
-  std::vector<std::pair<int, double>> owners_waiting_;  // node, since
-  std::vector<std::pair<int, double>> drains_waiting_;
+  struct Leaving {
+    int node = 0;
+    double since = 0;
+    bool drain = false;
+    bool stopped = false;
+  };
+  std::vector<Leaving> leaving_;
   Figures figures_;
 };
 

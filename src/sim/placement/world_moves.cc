@@ -10,6 +10,7 @@ namespace {
 constexpr double kGauge = 0.25;
 constexpr double kPingPong = 30;
 constexpr double kAnswerTimeout = 1.0;
+constexpr int kRoundsAgain = 4;  // after refusals, between two ticks
 
 bool is_for_balance(placement::Cause cause) {
   return cause == placement::Cause::kBalance || cause == placement::Cause::kTurn ||
@@ -51,22 +52,27 @@ void World::answer(uint64_t number) {
   source.balancer.answered(time(), decision.process, decision.to, message.answer);
   if (!message.answer.granted) {
     ++figures_.refusals;
+    if (source.rounds_again++ < kRoundsAgain) {
+      decide(source);
+    }
     return;
   }
   if (on_move) {
     on_move(now_, decision);
   }
-  // One transfer at a time over each link; what must leave goes ahead of the rest by starting now.
-  const double start =
-      decision.urgent ? now_ : std::max({now_, source.link_up_free, target.link_down_free});
+  // One transfer at a time over each link. What must leave stops at once and waits for the link
+  // without running.
+  const double link_start = std::max({now_, source.link_up_free, target.link_down_free});
   const double bandwidth = std::min(source.spec().bandwidth, target.spec().bandwidth);
-  const double end = start + job.memory_now() / bandwidth;
-  source.link_up_free = std::max(source.link_up_free, end);
-  target.link_down_free = std::max(target.link_down_free, end);
+  const double end = link_start + job.memory_now() / bandwidth;
+  source.link_up_free = end;
+  target.link_down_free = end;
+  const double start = decision.urgent ? now_ : link_start;
   job.planned = true;
   job.to = target.index();
   ++job.transfer;
-  travelling_[job.id] = message;
+  Message& travel = travelling_[job.id] = message;
+  travel.link_free = end;
   push(start, Kind::kTransfer, job.id, job.transfer);
 }
 
@@ -97,8 +103,8 @@ void World::begin_transfer(Job& job, uint64_t number) {
   job.state = Job::State::kTravels;
   job.left_at = now_;
   const double bandwidth = std::min(source.spec().bandwidth, target.spec().bandwidth);
-  push(now_ + memory / bandwidth + placement::seconds(options_.policy.move_fixed), Kind::kArrival,
-       job.id, number);
+  const double sent = std::max(it->second.link_free, now_ + memory / bandwidth);
+  push(sent + placement::seconds(options_.policy.move_fixed), Kind::kArrival, job.id, number);
 }
 
 // While it travels its memory is taken on both nodes.
@@ -148,6 +154,9 @@ void World::arrive(Job& job, uint64_t number) {
   source.balancer.ended(time(), decision.process, placement::MoveEnd::kMoved);
   note_move(job, decision.cause);
   land(job, target.index());
+  if (target.owner_active || target.draining) {
+    decide(target);  // it was on its way when that began
+  }
 }
 
 void World::note_move(Job& job, placement::Cause cause) {
@@ -229,7 +238,7 @@ void World::happen(const Event& event) {
     case Happening::kOwnerReturns:
       node.owner_active = true;
       node.owner_demand = event.demand;
-      owners_waiting_.emplace_back(event.node, now_);
+      leaving_.push_back({event.node, now_, false, false});
       break;
     case Happening::kOwnerLeaves:
       node.owner_active = false;
@@ -237,7 +246,7 @@ void World::happen(const Event& event) {
       break;
     case Happening::kDrain:
       node.draining = true;
-      drains_waiting_.emplace_back(event.node, now_);
+      leaving_.push_back({event.node, now_, true, false});
       break;
     case Happening::kDeath:
       die(node);
@@ -280,9 +289,16 @@ void World::gauge() {
   if (swapping > 0 && memory_room > 0) {
     figures_.room_seconds += dt * static_cast<double>(swapping);
   }
-  if (running > 0 && std::min(idle, waiting) < 1 && figures_.balanced_at < 0) {
-    figures_.balanced_at = now_;
-  }
+  const double in_vain = std::min(idle, waiting);
+  most_in_vain_ = std::max(most_in_vain_, in_vain);
+  const auto note = [&](double& when, double share) {
+    if (running > 0 && when < 0 && in_vain <= share * most_in_vain_) {
+      when = now_;
+    }
+  };
+  note(figures_.balanced_90, 0.1);
+  note(figures_.balanced_99, 0.01);
+  note(figures_.balanced_at, 0);
   if (running > 0 && most <= least_next * 1.001 && figures_.even_at < 0) {
     figures_.even_at = now_;
   }
@@ -295,25 +311,30 @@ void World::gauge() {
           std::max(figures_.most_above_mean, static_cast<double>(node->residents().size()) - mean);
     }
   }
-  const auto guests_gone = [this](int index) {
-    const auto& residents = machine(index).residents();
-    return std::none_of(residents.begin(), residents.end(),
-                        [index](const Job* job) { return job->spec->home != index; });
-  };
-  std::erase_if(owners_waiting_, [&](const auto& wait) {
-    const bool gone = guests_gone(wait.first);
-    figures_.longest_owner_wait = gone ? std::max(figures_.longest_owner_wait, now_ - wait.second)
-                                       : figures_.longest_owner_wait;
-    return gone;
-  });
-  std::erase_if(drains_waiting_, [&](const auto& wait) {
-    const bool gone = guests_gone(wait.first);
-    figures_.longest_drain =
-        gone ? std::max(figures_.longest_drain, now_ - wait.second) : figures_.longest_drain;
-    return gone;
-  });
+  gauge_leaving();
   find_favourites();
   check_conservation();
+}
+
+void World::gauge_leaving() {
+  std::erase_if(leaving_, [this](Leaving& wait) {
+    const auto& residents = machine(wait.node).residents();
+    const bool stopped = std::none_of(residents.begin(), residents.end(),
+                                      [&](const Job* job) { return job->spec->home != wait.node; });
+    if (stopped && !wait.stopped) {
+      wait.stopped = true;
+      figures_.owner_freeze = std::max(figures_.owner_freeze, wait.drain ? 0 : now_ - wait.since);
+    }
+    const bool sent = std::none_of(travelling_.begin(), travelling_.end(), [&](const auto& entry) {
+      return node_index(entry.second.move.decision.from) == wait.node;
+    });
+    if (!stopped || !sent) {
+      return false;
+    }
+    double& longest = wait.drain ? figures_.longest_drain : figures_.longest_owner_wait;
+    longest = std::max(longest, now_ - wait.since);
+    return true;
+  });
 }
 
 void World::check_conservation() {
