@@ -228,8 +228,9 @@ TEST(World, GuestsAreGoneSoonAfterTheOwnerIsBack) {
   for (uint64_t seed = 1; seed <= 10; ++seed) {
     const Figures f = run(owner_returns({8, 32, seed}), seed);
     EXPECT_GT(f.moves[static_cast<size_t>(placement::Cause::kOwner)], 0U);
-    EXPECT_LT(f.owner_freeze, 1.0) << "seed " << seed;
-    EXPECT_LT(f.longest_owner_wait, 3.5) << "seed " << seed;
+    EXPECT_LT(f.owner_freeze, 0.5) << "seed " << seed;
+    // Two nodes send some 200 MB each at 110 MB/s to the same few others.
+    EXPECT_LT(f.longest_owner_wait, 5.0) << "seed " << seed;
   }
 }
 
