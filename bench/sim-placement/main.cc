@@ -3,6 +3,7 @@
 // costs of decisions are real time.
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -222,6 +223,29 @@ void sampling() {
   }
 }
 
+// Equal nodes that start one job each and the next whenever one ends: what a batch queue does.
+double queue_makespan(const Scenario& scenario) {
+  std::vector<double> free_at(scenario.nodes.size(), 0);
+  for (const JobSpec& job : scenario.jobs) {
+    *std::min_element(free_at.begin(), free_at.end()) += job.work;
+  }
+  return *std::max_element(free_at.begin(), free_at.end());
+}
+
+void queue(const Arguments& args) {
+  fmt::print("| nodes | queue / least | fair / least |\n| --- | --- | --- |\n");
+  for (const int nodes : {4, 6, 8}) {
+    double by_queue = 0;
+    double by_fair = 0;
+    for (int seed = 1; seed <= args.seeds; ++seed) {
+      const Scenario scenario = mixed({nodes, args.jobs, static_cast<uint64_t>(seed)});
+      by_queue += queue_makespan(scenario) / least_makespan(scenario);
+      by_fair += fair_makespan(scenario) / least_makespan(scenario);
+    }
+    fmt::print("| {} | {:.2f} | {:.2f} |\n", nodes, by_queue / args.seeds, by_fair / args.seeds);
+  }
+}
+
 // Short programs: placement at exec with k fresh answers, against placing with perfect knowledge.
 void short_programs(const Arguments& args) {
   std::printf(
@@ -284,8 +308,10 @@ int main(int argc, char** argv) {
     sampling();
   } else if (args.mode == "short") {
     short_programs(args);
+  } else if (args.mode == "queue") {
+    queue(args);
   } else {
-    std::fprintf(stderr, "unknown mode %s: compare, scaling or short\n", args.mode.c_str());
+    std::fprintf(stderr, "unknown mode %s: compare, scaling, short or queue\n", args.mode.c_str());
     return 2;
   }
   return 0;

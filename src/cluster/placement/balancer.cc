@@ -13,6 +13,41 @@ constexpr Duration kSettles = std::chrono::milliseconds(500);
 constexpr Duration kCorrectionLife = std::chrono::seconds(60);
 }  // namespace
 
+PlannedMove plan_move(Time now, Cause cause, const NodePicture& from, const NodePicture& to,
+                      const ProcessPicture& process, const Estimate& estimate, const Scale& scale,
+                      const Policy& policy) {
+  PlannedMove move;
+  Decision& decision = move.decision;
+  decision.at = now;
+  decision.process = process.key;
+  decision.from = from.id;
+  decision.to = to.id;
+  decision.process_name = process.name;
+  decision.from_name = from.name;
+  decision.to_name = to.name;
+  decision.cause = cause;
+  decision.urgent = is_urgent(cause);
+  decision.memory_bytes = process.memory_bytes;
+  decision.estimate = estimate;
+  decision.scale = scale;
+
+  Ask& ask = move.ask;
+  ask.process = process.key;
+  ask.from = from.id;
+  ask.cause = cause;
+  ask.demand = estimate.demand_there;
+  ask.memory_bytes = std::max(process.memory_bytes, process.wishes.memory_bytes);
+  ask.memory_growth = process.memory_growth;
+  ask.cpu_features = process.cpu_features;
+  ask.delay = estimate.delay_there;
+  ask.cost_here = estimate.cost_here;
+  ask.slow_believed = estimate.slow_there;
+  ask.slow_limit = estimate.slow_there;
+  ask.scale = scale;
+  ask.transfer = transfer_seconds(process.memory_bytes, policy);
+  return move;
+}
+
 void Balancer::forget_old(Time now) {
   std::erase_if(outgoing_, [now](const auto& entry) { return entry.second.forget_at <= now; });
   std::erase_if(corrections_,

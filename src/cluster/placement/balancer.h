@@ -29,6 +29,11 @@ struct PlannedMove {
   Ask ask;
 };
 
+// The decision to move `process` and the question to its target, from an estimate.
+PlannedMove plan_move(Time now, Cause cause, const NodePicture& from, const NodePicture& to,
+                      const ProcessPicture& process, const Estimate& estimate, const Scale& scale,
+                      const Policy& policy);
+
 enum class MoveEnd : uint8_t {
   kMoved,
   kFailed,  // the target is left alone for a while

@@ -19,6 +19,21 @@ double guessed_slowness(const NodePicture& node, const ProcessPicture& process,
   const Place place = place_of(node.load, policy, process.key.home != node.id);
   return slowness(place, place.runnable + process.demand);
 }
+
+Estimate estimate_at_exec(const ProcessPicture& program, const Place& here, const NodePicture& node,
+                          const ProgramHint& hint, const Scale& scale, const Policy& policy) {
+  const Duration trip =
+      node.round_trip > Duration::zero() ? node.round_trip : policy.default_round_trip;
+  const bool home = node.id == program.key.home;
+  const double delay = home ? 0 : call_delay(program, trip, policy);
+  Estimate estimate =
+      estimate_move(program, here, 0, place_of(node.load, policy, !home), delay, scale, policy);
+  const double work = hint.work.value_or(seconds(policy.exec_expected_work));
+  estimate.saved *= work / estimate.work;
+  estimate.work = work;
+  estimate.price = seconds(policy.exec_price);
+  return estimate;
+}
 }  // namespace
 
 std::vector<NodeId> exec_candidates(std::span<const NodePicture> known,
@@ -61,7 +76,6 @@ std::optional<PlannedMove> choose_at_exec(Time now, const Local& local,
     slowest = std::max(slowest, slowness(place, place.runnable));
   }
   const Scale scale = make_scale(cluster_size, slowest);
-  const double work = hint.work.value_or(seconds(policy.exec_expected_work));
 
   // A wish that excludes this node leaves nothing to weigh but the other places.
   const bool must_leave = wishes_elsewhere(process, local.node.id);
@@ -71,14 +85,7 @@ std::optional<PlannedMove> choose_at_exec(Time now, const Local& local,
     if (node.id == local.node.id || find_obstacle(program, node, policy, Duration::zero())) {
       continue;
     }
-    const Duration trip =
-        node.round_trip > Duration::zero() ? node.round_trip : policy.default_round_trip;
-    const double delay = node.id == process.key.home ? 0 : call_delay(program, trip, policy);
-    const Place there = place_of(node.load, policy, process.key.home != node.id);
-    Estimate estimate = estimate_move(program, here, 0, there, delay, scale, policy);
-    estimate.saved *= work / estimate.work;
-    estimate.work = work;
-    estimate.price = seconds(policy.exec_price);
+    const Estimate estimate = estimate_at_exec(program, here, node, hint, scale, policy);
     const bool better = estimate.cheaper(policy) && estimate.worth(policy);
     if ((better || must_leave) &&
         (best == nullptr || estimate.cost_there < best_estimate.cost_there)) {
@@ -89,34 +96,10 @@ std::optional<PlannedMove> choose_at_exec(Time now, const Local& local,
   if (best == nullptr) {
     return std::nullopt;
   }
-  PlannedMove move;
-  Decision& decision = move.decision;
-  decision.at = now;
-  decision.process = process.key;
-  decision.from = local.node.id;
-  decision.to = best->id;
-  decision.process_name = process.name;
-  decision.from_name = local.node.name;
-  decision.to_name = best->name;
-  decision.cause = must_leave ? Cause::kWish : Cause::kExec;
-  decision.urgent = must_leave;
-  decision.memory_bytes = program.memory_bytes;
-  decision.estimate = best_estimate;
-  decision.scale = scale;
-  move.ask = {process.key,
-              decision.from,
-              decision.cause,
-              best_estimate.demand_there,
-              std::max(program.memory_bytes, process.wishes.memory_bytes),
-              0,
-              process.cpu_features,
-              best_estimate.delay_there,
-              best_estimate.cost_here,
-              best_estimate.slow_there,
-              best_estimate.slow_there,
-              0,
-              scale,
-              0};
+  PlannedMove move = plan_move(now, must_leave ? Cause::kWish : Cause::kExec, local.node, *best,
+                               program, best_estimate, scale, policy);
+  move.ask.transfer = 0;  // the image is a few pages of files
+  move.ask.memory_growth = 0;
   return move;
 }
 

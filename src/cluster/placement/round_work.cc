@@ -335,45 +335,17 @@ void RoundWork::balance() {
 
 PlannedMove& RoundWork::plan(const Choice& choice, Cause cause) {
   const ProcessPicture& process = *choice.process;
-  const NodePicture& target = choice.node->picture;
-  PlannedMove move;
-  Decision& decision = move.decision;
-  decision.at = round_.now;
-  decision.process = process.key;
-  decision.from = round_.local.node.id;
-  decision.to = target.id;
-  decision.process_name = process.name;
-  decision.from_name = round_.local.node.name;
-  decision.to_name = target.name;
-  decision.cause = cause;
-  decision.urgent = is_urgent(cause);
-  decision.memory_bytes = process.memory_bytes;
-  decision.estimate = choice.estimate;
-  decision.scale = scale_;
-  move.ask = {process.key,
-              decision.from,
-              cause,
-              choice.estimate.demand_there,
-              std::max(process.memory_bytes, process.wishes.memory_bytes),
-              process.memory_growth,
-              process.cpu_features,
-              choice.estimate.delay_there,
-              choice.estimate.cost_here,
-              choice.estimate.slow_there,
-              choice.estimate.slow_there,
-              0,
-              scale_,
-              transfer_seconds(process.memory_bytes, policy_)};
-
+  plan_.push_back(plan_move(round_.now, cause, round_.local.node, choice.node->picture, process,
+                            choice.estimate, scale_, policy_));
+  const Ask& ask = plan_.back().ask;
   here_.runnable = std::max(0.0, here_.runnable - process.demand);
   here_.memory_free += static_cast<double>(process.memory_bytes);
-  choice.node->guest.runnable += choice.estimate.demand_there;
-  choice.node->guest.memory_free -= static_cast<double>(move.ask.memory_bytes);
+  choice.node->guest.runnable += ask.demand;
+  choice.node->guest.memory_free -= static_cast<double>(ask.memory_bytes);
   uint64_t& free = choice.node->picture.load.memory_free_bytes;
-  free -= std::min(free, move.ask.memory_bytes);
-  queued_transfer_ += transfer_seconds(process.memory_bytes, policy_);
+  free -= std::min(free, ask.memory_bytes);
+  queued_transfer_ += ask.transfer;
   planned_.push_back(process.key);
-  plan_.push_back(std::move(move));
   return plan_.back();
 }
 

@@ -11,7 +11,6 @@ constexpr double kTick = 1.0;
 constexpr size_t kRecords = 12;  // published records that are kept: older ones nobody sees any more
 constexpr int kCheckpointTicks = 10;
 constexpr double kSmoothing = 0.5;
-constexpr double kPingPong = 30;
 }  // namespace
 
 World::World(const Scenario& scenario, const Options& options)
