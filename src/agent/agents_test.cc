@@ -134,6 +134,19 @@ TEST_F(AgentsTest, ASleeper) {
       {"n2", "n3", "home"});
 }
 
+// Nearly always in the vDSO, whose data are others on each machine.
+TEST_F(AgentsTest, AReaderOfTheClock) {
+  std::vector<std::string> moves;
+  for (int i = 0; i < 6; ++i) {
+    moves.insert(moves.end(), {"n2", "home", "n3", "n4", "home"});
+  }
+  compare({"perl", "-e",
+           "use Time::HiRes qw(clock_gettime CLOCK_MONOTONIC); $|=1; print \"start\\n\"; my "
+           "$last=0; do { for (1..1000) { my $t=clock_gettime(CLOCK_MONOTONIC); print \"back\\n\" if "
+           "$t<$last; $last=$t } } until -e $ENV{MOVED}; print \"end\\n\""},
+          moves);
+}
+
 TEST_F(AgentsTest, APerlReaderOfFiles) {
   compare({"perl", "-e",
            "$|=1; print \"start\\n\"; my $s=0; for (1..6000000) { $s+=$_ } 1 until -e $ENV{MOVED}; "

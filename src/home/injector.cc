@@ -18,6 +18,7 @@
 
 #include "base/log.h"
 #include "home/thread_capture.h"
+#include "trace/step_out.h"
 
 namespace tess::home {
 namespace {
@@ -298,8 +299,10 @@ Result<Injected> put_stub_in(trace::Tracer& tracer, pid_t pid, uint64_t job,
 
   std::vector<ThreadPlan> plans;
   plans.reserve(tids.size());
+  const trace::CodeRange vdso = trace::vdso_code(pid);
   for (const pid_t tid : tids) {
     const Tracee tracee = Tracee::attached(tid);
+    TESS_TRY(trace::step_out_of(tracer.hub(), tracee, vdso));
     TESS_TRY_ASSIGN(RemoteCalls calls, RemoteCalls::begin(tracer.hub(), tracee, site));
     plans.push_back({tracee, std::make_unique<RemoteCalls>(std::move(calls))});
   }

@@ -82,6 +82,9 @@ Result<> AddressSpaceMaker::restore_vdso(const std::string& home_vdso, bool forc
   }
   const Mapping& ours = host_vdso_.back();
   const Mapping& theirs = home.back();
+  const uint64_t control = session_.control_address();
+  TESS_TRY(session_.memory().put(control + offsetof(stub::ControlBlock, vdso_begin), theirs.start));
+  TESS_TRY(session_.memory().put(control + offsetof(stub::ControlBlock, vdso_end), theirs.end));
   std::string host_vdso(ours.size(), '\0');
   TESS_TRY(session_.memory().read(ours.start, std::as_writable_bytes(std::span(host_vdso))));
   const bool parked = ours.start - session_.region_base() < stub::kRegionSize;

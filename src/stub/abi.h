@@ -171,6 +171,8 @@ struct ControlBlock {
   uint64_t monotonic_offset_ns;
   int64_t process_cpu_base_ns;  // body: what to add to the host's CPU clock of the process
   uint64_t host_vdso;      // body: 0, or where the host's own vDSO was parked
+  uint64_t vdso_begin;     // body: the code of home's vDSO, in which no thread may rest: what it has read of the clock
+  uint64_t vdso_end;       // there means nothing on another machine
   uint32_t fd_limit_soft;  // RLIMIT_NOFILE at home when deputised
   uint32_t generation;     // futex of parked threads: +1 at each release
   uint32_t server_wanted;  // a thread left while all others were parked: one of them has to serve

@@ -69,6 +69,12 @@ Result<> Tracee::resume(int signal) const {
   return {};
 }
 
+Result<> Tracee::step(int signal) const {
+  TESS_TRY(request(PTRACE_SINGLESTEP, nullptr,
+                   reinterpret_cast<void*>(static_cast<intptr_t>(signal)), "PTRACE_SINGLESTEP"));
+  return {};
+}
+
 Result<> Tracee::resume_to_syscall(int signal) const {
   TESS_TRY(request(PTRACE_SYSCALL, nullptr, reinterpret_cast<void*>(static_cast<intptr_t>(signal)),
                    "PTRACE_SYSCALL"));

@@ -40,6 +40,7 @@ class Tracee {
   Result<> interrupt() const;
   Result<> resume(int signal = 0) const;             // PTRACE_CONT
   Result<> resume_to_syscall(int signal = 0) const;  // PTRACE_SYSCALL
+  Result<> step(int signal = 0) const;               // PTRACE_SINGLESTEP
   Result<> listen() const;                           // stay in a group-stop
   Result<> detach(int signal = 0) const;
 

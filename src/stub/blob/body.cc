@@ -88,6 +88,13 @@ void raise_timers(Slot* slot) {
   }
 }
 
+inline constexpr uint64_t kTrapFlag = 0x100;  // of eflags: SIGTRAP after the next instruction
+
+bool in_vdso(const Slot* slot, const KernelUcontext* context) {
+  const ControlBlock& control = control_of(slot);
+  return context->gregs[kRip] >= control.vdso_begin && context->gregs[kRip] < control.vdso_end;
+}
+
 bool disturbed(Slot* slot) {
   return slot->signal_count != 0 || must_park(slot);
 }
@@ -100,8 +107,14 @@ void fetch_signals(Slot* slot) {
 
 // Ends every visit to the stub: rest if the agent wants it, hand over signals, go back.
 void body_leave(Slot* slot, KernelUcontext* context) {
+  SlotPrivate& p = priv(slot);
   push_received(slot, context);
-  while (disturbed(slot)) {
+  while (disturbed(slot) && p.stepping == 0) {
+    if (must_park(slot) && in_vdso(slot, context)) {
+      p.stepping = 1;
+      context->gregs[kEflags] |= kTrapFlag;
+      break;
+    }
     if (must_park(slot)) {
       park_body(slot, context);
     }
@@ -110,6 +123,9 @@ void body_leave(Slot* slot, KernelUcontext* context) {
       raise_timers(slot);
       push_received(slot, context);
     }
+  }
+  if (p.stepping != 0) {
+    slot->signal_count = 0;  // or it would not be let go; asked for when it is out
   }
   slot->in_application = 1;
   tess_leave(slot, (uint64_t)context, &slot->pending);
@@ -191,6 +207,9 @@ extern "C" void tess_body_doorbell(int, const uint8_t*, KernelUcontext* context)
     }
     return;
   }
+  if (priv(slot).stepping != 0) {
+    return;  // nothing is handed over before it is out
+  }
   slot->in_application = 0;
   slot->frame = (uint64_t)context;
   body_leave(slot, context);
@@ -222,6 +241,17 @@ extern "C" void tess_body_fault(int signal, const uint8_t* siginfo, KernelUconte
     context->gregs[kRip] = go_on;
     return;
   }
+  if (signal == kSigtrap && priv(slot).stepping != 0) {
+    if (in_vdso(slot, context)) {
+      return;  // the flag is still set in what we return to
+    }
+    context->gregs[kEflags] &= ~kTrapFlag;
+    priv(slot).stepping = 0;
+    slot->signal_count = 1;  // whatever came on the way
+    slot->in_application = 0;
+    slot->frame = (uint64_t)context;
+    body_leave(slot, context);
+  }
   slot->in_application = 0;
   const uint64_t args[6] = {1, 0, 0, 0, 0, 0};
   const OwnSegment info{siginfo, 128, nullptr, 0};
@@ -252,6 +282,7 @@ void body_start(Slot* slot) {
     sys(__NR_rseq, t.rseq_address, t.rseq_size, 0, t.rseq_signature);
   }
   p.executing = 0;
+  p.stepping = 0;
   p.thread_cpu_base_ns = (int64_t)t.thread_cpu_ns - clock_ns(kClockThreadCpu);
   set_cpu_timers(slot, true);
   if (t.tid == control_of(slot).pid) {

@@ -121,7 +121,7 @@ struct SlotPrivate {
   uint32_t kept_has_mailbox;
   NewChannel kept_channel;
   uint32_t at_rest;  // deputy: the last request said that the body thread parks
-  uint32_t reserved;
+  uint32_t stepping;           // body: on its way out of the vDSO, one instruction at a time
   uint32_t timer_bits;         // body: bit 0 SIGVTALRM, bit 1 SIGPROF went off while in the stub
   uint64_t clone_flags;        // of the clone that made this thread
   uint64_t parent_context;     // body child: unused after its start
