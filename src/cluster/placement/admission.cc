@@ -14,6 +14,22 @@ ProcessPicture picture_of(const Ask& ask) {
   process.cpu_features = ask.cpu_features;
   return process;
 }
+
+bool within(double value, double least, double most) {
+  return value >= least && value <= most;
+}
+
+// Asks come from other nodes. Not a number fails every comparison, so it is refused here, too.
+bool makes_sense(const Ask& ask) {
+  constexpr double kMost = 1e9;
+  constexpr uint64_t kMostMemory = uint64_t{1} << 56;
+  return ask.cause <= Cause::kPerson && within(ask.demand, 0, kMost) &&
+         ask.memory_bytes <= kMostMemory && within(ask.memory_growth, -1e15, 1e15) &&
+         within(ask.delay, 0, kMost) && within(ask.cost_here, 0, 1e30) &&
+         within(ask.slow_believed, 0, kMost) && within(ask.slow_limit, 0, kMost) &&
+         within(ask.lagging_speed, 0, kMost) && within(ask.scale.log_base, 0.1, 100) &&
+         within(ask.scale.limit, 1e-6, kMost) && within(ask.transfer, 0, 1e6);
+}
 }  // namespace
 
 void Admission::expire(Time now) {
@@ -111,8 +127,13 @@ std::optional<ObstacleKind> Admission::refuse(const Ask& ask, const Local& local
 }
 
 Answer Admission::ask(Time now, const Ask& ask, const Local& local) {
-  promises_.erase(ask.process);
   Answer answer;
+  if (!makes_sense(ask)) {
+    answer.obstacle = ObstacleKind::kNonsense;
+    answer.load = record(now, local);
+    return answer;
+  }
+  promises_.erase(ask.process);
   answer.load = record(now, local);
   const auto obstacle = refuse(ask, local, answer.load, promised_demand(now));
   if (obstacle) {

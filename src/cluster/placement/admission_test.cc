@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
+
 #include "cluster/placement/test_pictures.h"
 
 namespace tess::placement {
@@ -116,6 +119,28 @@ TEST(Admission, RefusesWithTheReason) {
   t.self.load.owner_active = false;
   t.unmanaged = 9;
   EXPECT_EQ(admission.ask(t.now, ask_from(1, 4), t.local()).obstacle, ObstacleKind::kCostlier);
+}
+
+TEST(Admission, NonsenseIsRefusedAndLeavesNothingBehind) {
+  TestRound t;
+  Admission admission{Policy{}};
+  const double nothing = std::numeric_limits<double>::quiet_NaN();
+  const auto refused = [&](auto change) {
+    Ask ask = ask_from(1, 4);
+    change(ask);
+    const Answer answer = admission.ask(t.now, ask, t.local());
+    return !answer.granted && answer.obstacle == ObstacleKind::kNonsense;
+  };
+  EXPECT_TRUE(refused([&](Ask& ask) { ask.cost_here = nothing; }));
+  EXPECT_TRUE(refused([&](Ask& ask) { ask.demand = nothing; }));
+  EXPECT_TRUE(refused([&](Ask& ask) { ask.demand = -3; }));
+  EXPECT_TRUE(refused([&](Ask& ask) { ask.scale.log_base = 0; }));
+  EXPECT_TRUE(refused([&](Ask& ask) { ask.scale.limit = INFINITY; }));
+  EXPECT_TRUE(refused([&](Ask& ask) { ask.memory_bytes = UINT64_MAX; }));
+  EXPECT_TRUE(refused([&](Ask& ask) { ask.transfer = INFINITY; }));
+  EXPECT_TRUE(refused([&](Ask& ask) { ask.cause = static_cast<Cause>(77); }));
+  EXPECT_EQ(admission.incoming(t.now), 0U);
+  EXPECT_TRUE(admission.ask(t.now, ask_from(1, 4), t.local()).granted);
 }
 
 TEST(Admission, WhoMustLeaveElsewhereIsTakenEvenIfItIsNoBetterHere) {

@@ -74,6 +74,8 @@ const char* to_text(ObstacleKind kind) {
       return "immovable";
     case ObstacleKind::kCostlier:
       return "no-better";
+    case ObstacleKind::kNonsense:
+      return "nonsense";
   }
   return "unknown";
 }
@@ -161,6 +163,9 @@ Obstacle describe(ObstacleKind kind, const ProcessPicture& process, const NodePi
       break;
     case ObstacleKind::kCostlier:
       text = fmt::format("with the load of this moment it would be no better off on {}", name);
+      break;
+    case ObstacleKind::kNonsense:
+      text = fmt::format("{} could make no sense of the question; is it of another version?", name);
       break;
   }
   return {kind, std::move(text)};

@@ -24,6 +24,7 @@ enum class ObstacleKind : uint8_t {
   kLink,       // too much is on its way there already
   kImmovable,  // the process cannot move at all
   kCostlier,   // asked anew with the load of this moment: it is no better there
+  kNonsense,   // the question has numbers in it that cannot be
 };
 const char* to_text(ObstacleKind kind);
 

@@ -65,6 +65,8 @@ std::vector<NodePicture> sample_candidates(const cluster::ClusterView& view,
   if (nodes.size() <= count) {
     return nodes;
   }
+  std::vector<NodeId> homes = always;
+  std::sort(homes.begin(), homes.end());
   std::vector<NodePicture> chosen;
   std::vector<bool> taken(nodes.size(), false);
   std::vector<std::pair<double, size_t>> by_load;
@@ -72,7 +74,7 @@ std::vector<NodePicture> sample_candidates(const cluster::ClusterView& view,
   by_load.reserve(nodes.size());
   any.reserve(nodes.size());
   for (size_t i = 0; i < nodes.size(); ++i) {
-    if (std::find(always.begin(), always.end(), nodes[i].id) != always.end()) {
+    if (std::binary_search(homes.begin(), homes.end(), nodes[i].id)) {
       taken[i] = true;
       chosen.push_back(nodes[i]);
     }
