@@ -306,6 +306,9 @@ void Guest::on_note(const stub::MailboxNote& note) {
     case stub::Note::kNeedChannel:
       give_channel(note);
       break;
+    case stub::Note::kNeedProc:
+      give_proc_file(note);
+      break;
     case stub::Note::kUnsupported:
       log::warn("host", "event=unsupported_call pid={} tid={} number={} answer={}", pid(), note.tid,
                 note.value, note.result);

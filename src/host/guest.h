@@ -97,6 +97,7 @@ class Guest : public std::enable_shared_from_this<Guest> {
   void on_note(const stub::MailboxNote& note);
   void on_all_parked();
   void give_channel(const stub::MailboxNote& note);
+  void give_proc_file(const stub::MailboxNote& note);
   void kick_all();
   void abandon_freeze();
   void answer(uint64_t operation, const std::function<void(wire::LinkMessage&)>& fill);

@@ -235,10 +235,15 @@ Result<> Restorer::set_memory_fields() {
 }
 
 // Only limits that the host's kernel applies to a body; home applies all others. Hard limits stay
-// the sandbox's.
+// the sandbox's. That of CPU time is the stub's to apply: it knows what has been used elsewhere.
 void Restorer::set_limits() {
   stub::Session& session = *body_.session;
   const uint64_t at = scratch();
+  const uint64_t control = session.control_address();
+  (void)session.memory().put(control + offsetof(stub::ControlBlock, cpu_limit_soft),
+                             uint64_t{image_.rlimits(2 * RLIMIT_CPU)});
+  (void)session.memory().put(control + offsetof(stub::ControlBlock, cpu_limit_hard),
+                             uint64_t{image_.rlimits(2 * RLIMIT_CPU + 1)});
   for (const int resource : {RLIMIT_STACK, RLIMIT_DATA, RLIMIT_AS}) {
     rlimit limit{};
     if (!session.call(SYS_prlimit64, {0, static_cast<uint64_t>(resource), 0, at})) {

@@ -150,6 +150,8 @@ struct SignalAction {
   uint64_t mask;
 };
 
+inline constexpr uint32_t kEndedMax = 256;
+
 struct ControlBlock {
   char magic[8];  // "TESSCTL1"
   uint32_t abi_version;
@@ -177,6 +179,22 @@ struct ControlBlock {
   uint32_t generation;     // futex of parked threads: +1 at each release
   uint32_t server_wanted;  // a thread left while all others were parked: one of them has to serve
   uint32_t has_server;     // a parked thread is serving the agent
+  uint32_t memory_files;   // deputy: /proc/self/mem or pagemap has been opened
+  uint32_t all_locked;     // mlockall(MCL_CURRENT) in force
+  // Deputy: CPU time of reaped children beyond what home's kernel counts (they used it on hosts).
+  int64_t children_user_ns;
+  int64_t children_system_ns;
+  uint64_t cpu_limit_soft;  // body: RLIMIT_CPU at home, seconds; ~0 none
+  uint64_t cpu_limit_hard;
+  uint64_t filters;         // body: the application's seccomp filters (blob/body_seccomp.cc), 0 none
+  uint32_t reserved3;
+  uint32_t ended_next;      // children that have ended and told their CPU time; written by the agent
+  struct EndedChild {
+    int32_t pid;            // as this process sees it; 0: none
+    uint32_t reserved;
+    int64_t user_ns;
+    int64_t system_ns;
+  } ended[kEndedMax];
 };
 static_assert(sizeof(ControlBlock) <= kControlSize);
 
@@ -217,6 +235,10 @@ enum class Note : uint32_t {
   kUnsupported = 4,  // value = system call number refused with ENOSYS
   kBodyLost = 5,     // deputy: the channel ended; the process is about to die
   kExecFailed = 6,   // reserved
+  kNeedProc = 7,     // body: wants its host's /proc file (value: ProcFile; id: pid << 32 | tid, as the application sees them).
+                     // Answered as kNeedChannel, with the open file
+  kEnding = 8,       // deputy: this process is about to end; result, id: user and system ns that home's kernel does not count.
+                     // Answered as kNeedChannel, without a channel, once the parent has been told
 };
 
 struct MailboxNote {
@@ -289,11 +311,15 @@ enum Op : uint32_t {
   kOpPollSignals = 0x10000,  // after a doorbell
   kOpClone = 0x10001,        // args: flags, exit_signal, slot, channel id, parent_tid wanted etc. (stub's own)
   kOpFault = 0x10002,        // segment 0: siginfo of a fault or timer raised at the host
-  kOpSynthetic = 0x10003,    // open a file whose content the body supplies (segment 0); args: flags
   kOpMapFile = 0x10004,      // mmap of a file: arguments of mmap with a fixed address. Segment 0 out: FileIdentity, segment 1 out: content
   kOpSetMask = 0x10006,      // sigreturn: args[1] becomes the mask. Never aborted
   kOpRest = 0x10007,         // the body thread parks as soon as this is answered
   kOpReadFile = 0x10005,     // more of a mapped file: args: fd, offset, size. Segment 0 out: content
+  // args: fd that home has opened, ProcFile, kProcTextFirst | kProcTextLast, tid (0: the process), ns of CPU time used elsewhere.
+  // Segment 0: a piece of the host's text. After the last one fd reads as the made-up text.
+  kOpProcText = 0x10100,
+  kOpMayLock = 0x10101,      // result: bytes that the process may lock, -1 without a bound
+  kOpPidOf = 0x10102,        // args: a pidfd. Result: its process, or -errno
 };
 
 struct Reply {
@@ -303,6 +329,10 @@ struct Reply {
   uint32_t flags;          // kReplyKicked
   uint64_t payload_size;   // data of out-segments (each u32 size, u32 zero, bytes padded to 8), then SignalRecords
   uint64_t deadline_ns;    // with kKicked: when the relative timeout of the call ends, 0 if it has none
+  uint32_t proc_file;      // with kReplyProc: which file of which process has been opened
+  int32_t proc_pid;
+  int32_t proc_tid;
+  uint32_t reserved;
 };
 struct FileIdentity {
   uint32_t dev_major;
@@ -313,9 +343,32 @@ struct FileIdentity {
   uint32_t reserved;
 };
 
+// Files of /proc/PID whose truth is where the body is. An open of one at home is told to the body (kReplyProc), which answers with
+// kOpProcText, or keeps the file in mind (kProcMem and kProcPagemap: see kOpMemoryFile).
+enum ProcFile : uint32_t {
+  kProcNone = 0,
+  kProcMaps,
+  kProcSmaps,
+  kProcSmapsRollup,
+  kProcNumaMaps,
+  kProcStat,
+  kProcStatm,
+  kProcStatus,
+  kProcCmdline,
+  kProcEnviron,
+  kProcSchedstat,
+  kProcClearRefs,
+  kProcMem,
+  kProcPagemap,
+  kProcFdDir,    // handled at home
+  kProcTaskDir,  // handled at home
+};
+
 inline constexpr int64_t kRestart = -512;  // run the handlers, then the call again
 inline constexpr int64_t kKicked = -513;   // the agents are parking everyone: repeat the call later
 inline constexpr uint32_t kReplyKicked = 1;
+inline constexpr uint32_t kReplyProc = 2;
+inline constexpr uint64_t kProcTextFirst = 1, kProcTextLast = 2;
 
 struct SignalRecord {
   uint32_t signal;

@@ -66,6 +66,7 @@ ControlBlock make_control_block(uint64_t region_base, int32_t pid, uint64_t job,
   control.pid = pid;
   control.region_base = region_base;
   control.job = job;
+  control.cpu_limit_soft = control.cpu_limit_hard = ~uint64_t{0};
   return control;
 }
 

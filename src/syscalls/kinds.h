@@ -49,6 +49,13 @@ enum class Special : uint8_t {
   kRusage,      // CPU times are those of the body
   kTimes,
   kItimer,  // timers on CPU time run where the CPU time is spent
+  kRlimit,  // the host's kernel has to enforce some of them
+  kLock,
+  kAffinity,
+  kVmsplice,
+  kProcessVm,  // local memory is here
+  kProcessMadvise,
+  kPersonality,
 };
 
 // A relative timeout, so that an interrupted call can be repeated with what is left. Its argument

@@ -6,8 +6,9 @@
 namespace tess::stub {
 namespace {
 
-inline constexpr int kSigill = 4, kSigtrap = 5, kSigbus = 7, kSigfpe = 8, kSigsegv = 11,
-                     kSigurg = 23, kSigvtalrm = 26, kSigprof = 27, kSigsys = 31;
+inline constexpr int kSigill = 4, kSigtrap = 5, kSigbus = 7, kSigkill = 9, kSigfpe = 8,
+                     kSigsegv = 11, kSigurg = 23, kSigxcpu = 24, kSigvtalrm = 26, kSigprof = 27,
+                     kSigsys = 31;
 inline constexpr uint64_t kSaSiginfo = 4, kSaOnstack = 0x08000000, kSaRestart = 0x10000000,
                           kSaNodefer = 0x40000000, kSaRestorer = 0x04000000;
 
@@ -33,10 +34,32 @@ void force_segv(Slot* slot) {
   own_request(slot, kOpFault, args, &info, 1, 0);
 }
 
+// The kernel has set a wait on a futex that our doorbell interrupted up to be made again, as our
+// handler asks for. It ends if the application's handler does not ask for that, or with a timeout
+// (futex(2): never restarted by a handler then).
+void end_interrupted_wait(KernelUcontext* context, const SignalRecord& record) {
+  constexpr uint64_t kCommandMask = 0x7f, kWait = 0, kWaitBitset = 9;
+  const uint64_t command = context->gregs[kRsi] & kCommandMask;
+  uint8_t code[2];
+  if ((uint32_t)context->gregs[kRax] != __NR_futex ||
+      (command != kWait && command != kWaitBitset) ||
+      !copy_from_app(code, context->gregs[kRip], sizeof(code)) || code[0] != 0x0f ||
+      code[1] != 0x05) {
+    return;
+  }
+  if (context->gregs[kR10] != 0 || (record.action.flags & kSaRestart) == 0) {
+    context->gregs[kRax] = (uint64_t)kEintr;
+    context->gregs[kRip] += sizeof(code);
+  }
+}
+
 void push_received(Slot* slot, KernelUcontext* context) {
   SlotPrivate& p = priv(slot);
   const uint32_t count = received_signals(slot);
   received_signals(slot) = 0;
+  if (count != 0) {
+    end_interrupted_wait(context, p.queued.records[0]);
+  }
   for (uint32_t i = 0; i < count; ++i) {
     if (!push_signal_frame(slot, context, p.queued.records[i])) {
       force_segv(slot);
@@ -66,6 +89,7 @@ void install_body_handlers(Slot* slot) {
   constexpr int kFaults[] = {kSigill, kSigtrap, kSigbus, kSigfpe, kSigsegv};
   install(kSigvtalrm, tess_blob_header.body_timer, kSaRestart);
   install(kSigprof, tess_blob_header.body_timer, kSaRestart);
+  install(kSigxcpu, tess_blob_header.body_timer, kSaRestart);
   for (int signal : kFaults) {
     install(signal, tess_blob_header.body_fault, kSaNodefer);
   }
@@ -75,10 +99,15 @@ void body_gone(Slot* slot) {
   die_quietly(slot);
 }
 
-// A CPU timer of the application went off here: home raises the signal.
+// A CPU timer or limit of the application went off here: home raises the signal. The kernel repeats
+// that of the limit each second, until the hard one is reached.
 void raise_timers(Slot* slot) {
   uint32_t bits = __atomic_exchange_n(&priv(slot).timer_bits, 0, __ATOMIC_SEQ_CST);
-  for (int signal = kSigvtalrm; bits != 0; bits >>= 1, ++signal) {
+  if ((bits & 1) != 0 && cpu_limit_reached(slot)) {
+    const uint64_t args[6] = {(uint64_t)priv(slot).pid, kSigkill, 0, 0, 0, 0};
+    own_request(slot, __NR_kill, args, nullptr, 0, 0);
+  }
+  for (int signal = kSigxcpu; bits != 0; bits >>= 1, ++signal) {
     if ((bits & 1) != 0) {
       const int32_t siginfo[32] = {signal, 0, 0x80 /* SI_KERNEL */};
       const uint64_t args[6] = {};
@@ -217,7 +246,7 @@ extern "C" void tess_body_doorbell(int, const uint8_t*, KernelUcontext* context)
 
 extern "C" void tess_body_timer(int signal, const uint8_t*, KernelUcontext* context) {
   Slot* slot = this_slot();
-  __atomic_or_fetch(&priv(slot).timer_bits, 1u << (signal - kSigvtalrm), __ATOMIC_SEQ_CST);
+  __atomic_or_fetch(&priv(slot).timer_bits, 1u << (signal - kSigxcpu), __ATOMIC_SEQ_CST);
   tess_body_doorbell(signal, nullptr, context);
 }
 
@@ -287,6 +316,7 @@ void body_start(Slot* slot) {
   set_cpu_timers(slot, true);
   if (t.tid == control_of(slot).pid) {
     control_of(slot).process_cpu_base_ns = (int64_t)t.process_cpu_ns - clock_ns(kClockProcessCpu);
+    apply_cpu_limit(slot);
   }
   slot->state = kSlotBody;
   KernelUcontext* context = build_resume_frame(slot, 0, false);

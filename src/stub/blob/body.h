@@ -16,6 +16,7 @@ struct Trap {
   uint64_t rip;  // of the system call instruction
   bool repeat;   // the application repeats a call that parking had aborted
   uint64_t deadline_ns;
+  Reply reply;  // header of the last reply to carried_call
 };
 
 // What becomes of the trapped call.
@@ -40,6 +41,20 @@ Answer clone_call(Trap& trap);
 Answer map_file_call(Trap& trap);
 Answer sleep_call(Trap& trap);
 Answer futex_call(Trap& trap);
+// An open that home has made: a file of /proc whose truth is here gets its text from here.
+Answer open_call(Trap& trap, const syscalls::SyscallInfo& info);
+// A read or write of /proc/self/mem or pagemap that home has sent back to us.
+Answer memory_file_call(Trap& trap);
+// Limits (body_limits.cc).
+Answer limit_call(Trap& trap, const syscalls::SyscallInfo& info);
+Answer lock_call(Trap& trap);
+Answer affinity_call(Trap& trap, const syscalls::SyscallInfo& info);
+void apply_cpu_limit(Slot* slot);
+bool cpu_limit_reached(Slot* slot);
+// Calls that name memory (body_memory.cc).
+Answer vmsplice_call(Trap& trap);
+Answer process_vm_call(Trap& trap, const syscalls::SyscallInfo& info);
+Answer process_madvise_call(Trap& trap);
 
 // A request of the stub's own: fixed arguments, up to two segments in stub memory.
 struct OwnSegment {

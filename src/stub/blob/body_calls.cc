@@ -146,9 +146,33 @@ Answer tid_address_call(Trap& trap) {
   return answer(sys(__NR_set_tid_address, trap.args[0]));
 }
 
-Answer prctl_call(Trap& trap, const SyscallInfo& info) {
-  constexpr int kPrSetName = 15;
+// Settings that the kernel looks at where the code runs and the memory is.
+bool is_local_setting(int command) {
+  constexpr int kSetTsc = 26, kSetTimerslack = 29, kSetThpDisable = 41, kSetMdwe = 65,
+                kSetMemoryMerge = 67;
+  return command == kSetTsc || command == kSetTimerslack || command == kSetThpDisable ||
+         command == kSetMdwe || command == kSetMemoryMerge;
+}
+
+Answer personality_call(Trap& trap, const SyscallInfo& info) {
+  constexpr uint32_t kGet = 0xffffffff;
   const Answer home = carried_call(trap, info);
+  if (home.outcome == Outcome::kResult && home.result >= 0 && (uint32_t)trap.args[0] != kGet) {
+    sys(__NR_personality, trap.args[0]);  // some of its bits change what mmap does
+  }
+  return home;
+}
+
+Answer prctl_call(Trap& trap, const SyscallInfo& info) {
+  constexpr int kPrSetName = 15, kPrSetVma = 0x53564d41;
+  if ((int)trap.args[0] == kPrSetVma) {
+    return answer(
+        sys(__NR_prctl, trap.args[0], trap.args[1], trap.args[2], trap.args[3], trap.args[4]));
+  }
+  const Answer home = carried_call(trap, info);
+  if (home.outcome == Outcome::kResult && home.result == 0 && is_local_setting((int)trap.args[0])) {
+    sys(__NR_prctl, trap.args[0], trap.args[1], trap.args[2], trap.args[3], trap.args[4]);
+  }
   if (home.outcome == Outcome::kResult && home.result == 0 && (int)trap.args[0] == kPrSetName) {
     char name[16] = {};
     if (string_length_app(trap.args[1], sizeof(name)) >= 0) {
@@ -159,46 +183,6 @@ Answer prctl_call(Trap& trap, const SyscallInfo& info) {
     }
   }
   return home;
-}
-
-[[noreturn]] void exit_thread(Trap& trap) {
-  Slot* slot = trap.slot;
-  send_own_request(slot, __NR_exit, trap.args, nullptr, 0, 0);
-  uint8_t none;
-  receive_bytes(slot, &none, 1);  // end of file: the deputy thread has gone
-  leave_process(slot, (int)trap.args[0]);
-}
-
-[[noreturn]] void exit_process(Trap& trap) {
-  send_own_request(trap.slot, __NR_exit_group, trap.args, nullptr, 0, 0);
-  uint8_t none;
-  receive_bytes(trap.slot, &none, 1);
-  die_quietly(trap.slot);
-}
-
-Answer exec_call(Trap& trap, const SyscallInfo& info) {
-  priv(trap.slot).executing = 1;
-  const Answer failed = carried_call(trap, info);  // success ends in body_gone
-  priv(trap.slot).executing = 0;
-  return failed;
-}
-
-Answer open_call(Trap& trap, const SyscallInfo& info) {
-  return carried_call(trap, info);
-}
-
-// CPU clocks count what the process has used here and elsewhere; the rest of the clocks is the
-// host's own, set right by the time namespace.
-Answer clock_gettime_call(Trap& trap, const SyscallInfo& info) {
-  const int clock = (int)trap.args[0];
-  if (clock != kClockProcessCpu && clock != kClockThreadCpu) {
-    return carried_call(trap, info);
-  }
-  const int64_t base = clock == kClockThreadCpu ? priv(trap.slot).thread_cpu_base_ns
-                                                : control_of(trap.slot).process_cpu_base_ns;
-  const int64_t now = clock_ns(clock) + base;
-  const Timespec value{now / kSecond, now % kSecond};
-  return answer(copy_to_app(trap.args[1], &value, sizeof(value)) ? 0 : kEfault);
 }
 
 struct Timeval {
@@ -217,6 +201,56 @@ void cpu_times(const Slot* slot, bool thread, Timeval times[2]) {
   const int64_t user = total - (times[1].seconds * kSecond + times[1].microseconds * 1000);
   const int64_t positive = user > 0 ? user : 0;
   times[0] = {positive / kSecond, positive % kSecond / 1000};
+}
+
+// CPU time of the whole process goes along, for its parent's rusage.
+void exit_arguments(const Trap& trap, uint64_t args[6]) {
+  Timeval times[2];
+  cpu_times(trap.slot, false, times);
+  args[0] = trap.args[0];
+  args[1] = (uint64_t)(times[0].seconds * kSecond + times[0].microseconds * 1000);
+  args[2] = (uint64_t)(times[1].seconds * kSecond + times[1].microseconds * 1000);
+  args[3] = args[4] = args[5] = 0;
+}
+
+[[noreturn]] void exit_thread(Trap& trap) {
+  Slot* slot = trap.slot;
+  uint64_t args[6];
+  exit_arguments(trap, args);
+  send_own_request(slot, __NR_exit, args, nullptr, 0, 0);
+  uint8_t none;
+  receive_bytes(slot, &none, 1);  // end of file: the deputy thread has gone
+  leave_process(slot, (int)trap.args[0]);
+}
+
+[[noreturn]] void exit_process(Trap& trap) {
+  uint64_t args[6];
+  exit_arguments(trap, args);
+  send_own_request(trap.slot, __NR_exit_group, args, nullptr, 0, 0);
+  uint8_t none;
+  receive_bytes(trap.slot, &none, 1);
+  die_quietly(trap.slot);
+}
+
+Answer exec_call(Trap& trap, const SyscallInfo& info) {
+  priv(trap.slot).executing = 1;
+  const Answer failed = carried_call(trap, info);  // success ends in body_gone
+  priv(trap.slot).executing = 0;
+  return failed;
+}
+
+// CPU clocks count what the process has used here and elsewhere; the rest of the clocks is the
+// host's own, set right by the time namespace.
+Answer clock_gettime_call(Trap& trap, const SyscallInfo& info) {
+  const int clock = (int)trap.args[0];
+  if (clock != kClockProcessCpu && clock != kClockThreadCpu) {
+    return carried_call(trap, info);
+  }
+  const int64_t base = clock == kClockThreadCpu ? priv(trap.slot).thread_cpu_base_ns
+                                                : control_of(trap.slot).process_cpu_base_ns;
+  const int64_t now = clock_ns(clock) + base;
+  const Timespec value{now / kSecond, now % kSecond};
+  return answer(copy_to_app(trap.args[1], &value, sizeof(value)) ? 0 : kEfault);
 }
 
 Answer rusage_call(Trap& trap, const SyscallInfo& info) {
@@ -423,8 +457,21 @@ Answer special_call(Trap& trap, const SyscallInfo& info) {
       return rseq_call(trap);
     case Special::kPrctl:
       return prctl_call(trap, info);
+    case Special::kRlimit:
+      return limit_call(trap, info);
+    case Special::kLock:
+      return lock_call(trap);
+    case Special::kAffinity:
+      return affinity_call(trap, info);
+    case Special::kVmsplice:
+      return vmsplice_call(trap);
+    case Special::kProcessVm:
+      return process_vm_call(trap, info);
+    case Special::kProcessMadvise:
+      return process_madvise_call(trap);
+    case Special::kPersonality:
+      return personality_call(trap, info);
     case Special::kOpen:
-    case Special::kReadlink:
       return open_call(trap, info);
     default:
       return carried_call(trap, info);

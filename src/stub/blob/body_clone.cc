@@ -13,6 +13,7 @@ struct CloneWish {
   uint64_t parent_tid;
   uint64_t child_tid;
   uint64_t pidfd;
+  int32_t set_tid;  // the pid that the child shall have, 0: any
 };
 
 inline constexpr uint64_t kSignalMask = 0xff;
@@ -54,8 +55,21 @@ int64_t read_wish(const Trap& trap, CloneWish& wish) {
   if (!copy_from_app(&args, trap.args[0], size)) {
     return kEfault;
   }
-  if (args.set_tid_size != 0 || (args.flags & kSignalMask) != 0 ||
-      (args.stack == 0) != (args.stack_size == 0) || (args.exit_signal & ~kSignalMask) != 0) {
+  constexpr uint64_t kLevelsMax = 32;
+  if ((args.set_tid == 0) != (args.set_tid_size == 0) || args.set_tid_size > kLevelsMax) {
+    return kEinval;
+  }
+  if (args.set_tid_size > 1) {
+    return kEperm;  // in outer pid namespaces, too: not from here
+  }
+  if (args.set_tid_size == 1 && !copy_from_app(&wish.set_tid, args.set_tid, 4)) {
+    return kEfault;
+  }
+  if (args.set_tid_size == 1 && wish.set_tid < 1) {
+    return kEinval;
+  }
+  if ((args.flags & kSignalMask) != 0 || (args.stack == 0) != (args.stack_size == 0) ||
+      (args.exit_signal & ~kSignalMask) != 0) {
     return kEinval;
   }
   wish.flags = args.flags;
@@ -99,6 +113,7 @@ void body_child(Slot* slot) {
       control.server_wanted = 0;
       control.mailbox_lock = 0;
       control.slots_lock = 0;
+      control.all_locked = 0;
       control.pid = t.tid;
     }
   }
@@ -245,7 +260,9 @@ Answer clone_call(Trap& trap) {
     return answer(kEagain);
   }
   prepare_child(trap, child, wish, channel);
-  const uint64_t args[6] = {wish.flags, wish.exit_signal, (uint64_t)index, channel.id, 0, 0};
+  const uint64_t args[6] = {
+      wish.flags, wish.exit_signal, (uint64_t)index, channel.id, (uint64_t)(uint32_t)wish.set_tid,
+      0};
   int32_t pidfd = -1;
   const bool wants_pidfd = (wish.flags & CLONE_PIDFD) != 0;
   const OwnSegment out{nullptr, 0, &pidfd, 4};

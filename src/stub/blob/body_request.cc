@@ -158,6 +158,10 @@ Answer carried_call(Trap& trap, const syscalls::SyscallInfo& info) {
     remember_repeat(trap, reply.deadline_ns);
     return {Outcome::kAgain, 0};
   }
+  trap.reply = reply;
+  if ((reply.flags & kReplyProc) != 0 && info.special == syscalls::Special::kNone) {
+    return memory_file_call(trap);
+  }
   return answer(result);
 }
 

@@ -74,7 +74,7 @@ namespace tess::stub {
 
 inline constexpr long kEintr = -4, kEagain = -11, kEnomem = -12, kEfault = -14, kEinval = -22,
                       kEnosys = -38, kEperm = -1, kEbadf = -9, kEnodev = -19, kEnotsup = -95,
-                      kEio = -5;
+                      kEio = -5, kEsrch = -3;
 inline constexpr long kAborted = -513;  // what tess_cp_syscall returns when it did not start
 
 template <typename... Args>
@@ -122,11 +122,13 @@ struct SlotPrivate {
   NewChannel kept_channel;
   uint32_t at_rest;  // deputy: the last request said that the body thread parks
   uint32_t stepping;           // body: on its way out of the vDSO, one instruction at a time
-  uint32_t timer_bits;         // body: bit 0 SIGVTALRM, bit 1 SIGPROF went off while in the stub
+  uint32_t timer_bits;         // body: bits 0 SIGXCPU, 2 SIGVTALRM, 3 SIGPROF: gone off while in the stub
   uint64_t clone_flags;        // of the clone that made this thread
   uint64_t parent_context;     // body child: unused after its start
   int64_t thread_cpu_base_ns;  // body: what to add to the host's CPU clock of the thread
   int64_t deadline_ns;         // deputy: end of the current call's relative timeout, 0 none
+  int32_t proc_text_fd;  // deputy: where pieces of kOpProcText go, -1 none (valid during the op)
+  uint32_t reserved2;
   SignalAction own_actions[65];
   QueuedSignals queued;
 };
@@ -186,6 +188,10 @@ void note(Slot* slot, Note kind, uint32_t value, int64_t result);
 // put them.
 long request_channel(Slot* slot, uint64_t id, bool with_mailbox, NewChannel* out);
 long place_fd(Slot* slot, int32_t from, int32_t to);
+// A question to the agent that it answers with a ChannelAnswer and perhaps descriptors, `max` at
+// most. Negative errno on failure.
+long ask_agent(Slot* slot, MailboxNote question, ChannelAnswer* answer, int32_t* fds, uint32_t max,
+               uint32_t* fd_count);
 
 // ---- parking ----
 // Parks the calling thread, whose application context is in slot->thread, until the agent releases

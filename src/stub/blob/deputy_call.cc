@@ -5,22 +5,8 @@
 namespace tess::stub {
 namespace {
 
-inline constexpr uint32_t kSegments = 256;
-inline constexpr uint32_t kFixups = 320;
 inline constexpr uint64_t kArenaLimit = uint64_t{300} << 20;
 inline constexpr int kProtRw = 3, kMapPrivateAnonNoreserve = 0x4022;
-
-struct Call {
-  Request request;
-  Segment segments[kSegments];
-  Fixup fixups[kFixups];
-  uint8_t* data[kSegments];
-  uint8_t* arena;
-  uint64_t arena_size;  // 0: the slot's own
-  int64_t result;
-  uint32_t flags;
-  int64_t deadline_ns;
-};
 
 constexpr uint64_t padded(uint64_t n) {
   return (n + 7) & ~uint64_t{7};
@@ -40,7 +26,7 @@ bool skip(Slot* slot, uint64_t n) {
 
 bool receive_call(Slot* slot, Call& call) {
   if (!receive_bytes(slot, &call.request, sizeof(Request)) ||
-      call.request.segment_count > kSegments || call.request.fixup_count > kFixups ||
+      call.request.segment_count > Call::kSegments || call.request.fixup_count > Call::kFixups ||
       !receive_bytes(slot, call.segments, call.request.segment_count * sizeof(Segment)) ||
       !receive_bytes(slot, call.fixups, call.request.fixup_count * sizeof(Fixup))) {
     return false;
@@ -133,10 +119,14 @@ int32_t guard_end(const Slot* slot) {
   return control.fd_base + 2 + highest;
 }
 
+}  // namespace
+
 bool is_ours(const Slot* slot, int32_t fd) {
   const ControlBlock& control = control_of(slot);
   return fd >= control.fd_base && fd < guard_end(slot);
 }
+
+namespace {
 
 // close_range over our descriptors: the parts before and behind them. Flags include
 // CLOSE_RANGE_UNSHARE, CLOSE_RANGE_CLOEXEC.
@@ -357,26 +347,6 @@ void raise_fault(Slot* slot, Call& call) {
   set_signal_mask(mask);
 }
 
-void make_synthetic(Call& call) {
-  constexpr int kMfdCloexec = 1;
-  constexpr uint64_t kOCloexec = 02000000;
-  const long fd =
-      sys(__NR_memfd_create, "proc", (call.request.args[0] & kOCloexec) != 0 ? kMfdCloexec : 0);
-  if (fd >= 0) {
-    const uint8_t* at = call.data[0];
-    for (uint64_t left = call.segments[0].in_size; left > 0;) {
-      const long n = sys(__NR_write, fd, at, left);
-      if (n <= 0) {
-        break;
-      }
-      at += n;
-      left -= (uint64_t)n;
-    }
-    sys(__NR_lseek, fd, 0, 0);
-  }
-  call.result = fd;
-}
-
 long read_file(int fd, uint8_t* to, uint64_t offset, uint64_t size) {
   uint64_t done = 0;
   while (done < size) {
@@ -429,11 +399,52 @@ void map_file(Call& call) {
   call.result = n < 0 ? 0 : n;
 }
 
+// Bytes that the process may lock: without a bound if privileged. With a size given: -ENOMEM if the
+// whole process does not fit.
+int64_t may_lock(uint64_t limit) {
+  constexpr int kRlimitMemlock = 8, kCapIpcLock = 14, kAtFdcwd = -100;
+  struct {
+    uint32_t version;
+    int32_t pid;
+  } header{0x20080522, 0};
+  uint32_t sets[6] = {};
+  if (sys(__NR_capget, &header, sets) == 0 && (sets[0] >> kCapIpcLock & 1) != 0) {
+    return -1;
+  }
+  if (limit != 0) {
+    char text[64];
+    uint64_t pages = 0;
+    const long fd = sys(__NR_openat, kAtFdcwd, "/proc/self/statm", 02000000);
+    const long n = fd >= 0 ? sys(__NR_read, fd, text, sizeof(text)) : 0;
+    sys(__NR_close, fd);
+    for (long i = 0; i < n && text[i] >= '0' && text[i] <= '9'; ++i) {
+      pages = pages * 10 + (uint64_t)(text[i] - '0');
+    }
+    return pages * 4096 > limit + kRegionSize ? kEnomem : 0;
+  }
+  uint64_t bound[2] = {};
+  sys(__NR_prlimit64, 0, kRlimitMemlock, 0, bound);
+  return (int64_t)bound[0];
+}
+
+// A thread of ours that has ended stays visible until the agent has reaped it.
+bool is_ended_thread(const Slot* slot, const Request& r) {
+  const uint64_t tid = r.op == __NR_tkill ? r.args[0] : r.args[1];
+  if (r.op != __NR_tkill && (int32_t)r.args[0] != control_of(slot).pid) {
+    return false;
+  }
+  if ((int32_t)tid == slot->thread.tid) {
+    return false;
+  }
+  const char state = thread_state(tid);
+  return state == 'Z' || state == 'X';
+}
+
 // Segments that an operation of ours reads or writes without a pointer argument.
 uint32_t segments_needed(uint32_t op) {
   switch (op) {
     case kOpFault:
-    case kOpSynthetic:
+    case kOpProcText:
     case kOpReadFile:
     case __NR_rt_sigaction:
       return 1;
@@ -473,8 +484,8 @@ void execute(Slot* slot, Call& call) {
       set_signal_mask(r.args[1]);
       call.result = 0;
       return;
-    case kOpSynthetic:
-      make_synthetic(call);
+    case kOpProcText:
+      take_proc_text(slot, call);
       return;
     case kOpMapFile:
       map_file(call);
@@ -485,12 +496,62 @@ void execute(Slot* slot, Call& call) {
     case __NR_rt_sigaction:
       set_action(slot, call);
       return;
+    case kOpMayLock:
+      call.result = may_lock(r.args[0]);
+      return;
+    case kOpPidOf:
+      call.result = pid_of_pidfd((int)r.args[0]);
+      return;
     case __NR_exit:
+      if (control_of(slot).in_use == 1) {
+        tell_ending(slot, (int64_t)r.args[1], (int64_t)r.args[2]);
+      }
       leave_process(slot, (int)r.args[0]);
     case __NR_exit_group:
+      tell_ending(slot, (int64_t)r.args[1], (int64_t)r.args[2]);
       while (true) {
         sys(__NR_exit_group, r.args[0]);
       }
+    case __NR_open:
+    case __NR_openat:
+    case __NR_openat2:
+      run_kernel_call(slot, call);
+      classify_opened(slot, call);
+      return;
+    case __NR_wait4:
+    case __NR_waitid:
+      run_kernel_call(slot, call);
+      if (call.result >= 0) {
+        correct_wait(slot, call);
+      }
+      return;
+    case __NR_getrusage:
+    case __NR_times:
+      run_kernel_call(slot, call);
+      correct_children(slot, call);
+      return;
+    case __NR_tgkill:
+    case __NR_tkill:
+    case __NR_rt_tgsigqueueinfo:
+      if (is_ended_thread(slot, r)) {
+        call.result = kEsrch;
+        return;
+      }
+      run_kernel_call(slot, call);
+      return;
+    case __NR_getdents:
+    case __NR_getdents64:
+      run_kernel_call(slot, call);
+      hide_entries(slot, call);
+      return;
+    case __NR_read:
+    case __NR_write:
+    case __NR_pread64:
+    case __NR_pwrite64:
+      if (control_of(slot).memory_files == 0 || !divert_memory_file(slot, call)) {
+        run_kernel_call(slot, call);
+      }
+      return;
     default:
       run_kernel_call(slot, call);
   }
@@ -538,6 +599,10 @@ void send_reply(Slot* slot, Call& call) {
   reply.result = call.result;
   reply.signal_count = signals;
   reply.deadline_ns = (uint64_t)call.deadline_ns;
+  reply.flags = call.flags;
+  reply.proc_file = call.proc.file;
+  reply.proc_pid = call.proc.pid;
+  reply.proc_tid = call.proc.tid;
   for (uint32_t i = 0; i < call.request.segment_count; ++i) {
     if (call.segments[i].out_size != 0) {
       reply.payload_size += 8 + padded(out_size(call, i));
@@ -578,6 +643,8 @@ bool serve_request(Slot* slot) {
     return false;
   }
   call.deadline_ns = 0;
+  call.flags = 0;
+  call.proc = {};
   slot->sequence = call.request.sequence;
   priv(slot).at_rest = 0;
   if (guard_descriptors(slot, call)) {

@@ -2,8 +2,25 @@
 #pragma once
 
 #include "stub/blob/core.h"
+#include "stub/proc_text.h"
 
 namespace tess::stub {
+
+// One request while it is executed.
+struct Call {
+  static constexpr uint32_t kSegments = 256;
+  static constexpr uint32_t kFixups = 320;
+  Request request;
+  Segment segments[kSegments];
+  Fixup fixups[kFixups];
+  uint8_t* data[kSegments];
+  uint8_t* arena;
+  uint64_t arena_size;  // 0: the slot's own
+  int64_t result;
+  uint32_t flags;  // kReply*
+  int64_t deadline_ns;
+  ProcPath proc;  // with kReplyProc
+};
 
 // Receives, executes and answers one request. False: the channel is lost.
 bool serve_request(Slot* slot);
@@ -11,5 +28,26 @@ bool serve_request(Slot* slot);
 long set_deputy_handler(int signal, const SignalAction& action);
 // kOpClone: a real child or thread with a deputy in `slot` args[1]. Returns its tid or -errno.
 long deputy_clone(Slot* slot, const uint64_t args[6], int32_t* pidfd);
+// Is this descriptor the stub's own?
+bool is_ours(const Slot* slot, int32_t fd);
+
+// ---- CPU time of children (deputy_children.cc) ----
+void tell_ending(Slot* slot, int64_t user_ns, int64_t system_ns);
+void correct_wait(Slot* slot, Call& call);
+void correct_children(Slot* slot, Call& call);
+
+// ---- /proc (deputy_proc.cc) ----
+// After an open that succeeded: a file of /proc whose truth is with the body is told to it.
+void classify_opened(Slot* slot, Call& call);
+// After getdents: the stub's descriptors and threads that have ended are not there.
+void hide_entries(Slot* slot, Call& call);
+// kOpProcText.
+void take_proc_text(Slot* slot, Call& call);
+// kOpPidOf.
+long pid_of_pidfd(int fd);
+// State letter of a thread of ours; 0 if it is gone.
+char thread_state(uint64_t tid);
+// A read or write of /proc/self/mem or pagemap, which the body has to do. False: another file.
+bool divert_memory_file(Slot* slot, Call& call);
 
 }  // namespace tess::stub

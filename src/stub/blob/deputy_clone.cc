@@ -34,6 +34,11 @@ void reset_control(Slot* slot) {
   control.server_wanted = 0;
   control.mailbox_lock = 0;
   control.slots_lock = 0;
+  control.all_locked = 0;
+  control.children_user_ns = control.children_system_ns = 0;
+  for (ControlBlock::EndedChild& child : control.ended) {
+    child.pid = 0;
+  }
   control.pid = (int32_t)sys(__NR_getpid);
 }
 
@@ -87,7 +92,7 @@ void prepare_child(Slot* slot, Slot* child, uint32_t index, uint64_t flags,
     if ((flags & CLONE_VM) != 0) {
       c.vfork_child = 1;
       memcpy(c.own_actions, p.actions, sizeof(c.own_actions));
-      c.actions = c.own_actions;
+      c.actions = (flags & CLONE_SIGHAND) != 0 ? p.actions : c.own_actions;
     } else if (p.actions != control_of(slot).actions) {
       memcpy(control_of(slot).actions, p.actions,
              sizeof(c.own_actions));  // fork from a vfork child: its copy only
@@ -135,7 +140,13 @@ long deputy_clone(Slot* slot, const uint64_t args[6], int32_t* pidfd) {
   if (result == 0) {
     clone_args clone{};
     clone.flags = flags & kCarried;
-    clone.exit_signal = thread ? 0 : args[1];
+    // clone3 wants none where the kernel takes the parent's anyway.
+    clone.exit_signal = thread || (flags & CLONE_PARENT) != 0 ? 0 : args[1];
+    const auto wanted = (int32_t)args[4];
+    if (wanted != 0) {
+      clone.set_tid = (uint64_t)&wanted;
+      clone.set_tid_size = 1;
+    }
     clone.pidfd = (uint64_t)pidfd;
     clone.stack = (uint64_t)child + kSlotStackOffset;
     clone.stack_size = kSlotSize - kSlotStackOffset;

@@ -292,28 +292,44 @@ void note(Slot* slot, Note kind, uint32_t value, int64_t result) {
   sys(__NR_sendto, priv(slot).mailbox_fd, &message, sizeof(message), kMsgNosignal, 0, 0);
 }
 
-long request_channel(Slot* slot, uint64_t id, bool with_mailbox, NewChannel* out) {
+long ask_agent(Slot* slot, MailboxNote question, ChannelAnswer* answer, int32_t* fds, uint32_t max,
+               uint32_t* fd_count) {
   ControlBlock& control = control_of(slot);
-  MailboxNote question{};
-  question.kind = Note::kNeedChannel;
   question.slot = slot->index;
   question.tid = slot->thread.tid;
-  question.value = with_mailbox ? 1 : 0;
-  question.id = id;
-  ChannelAnswer answer;
-  int32_t fds[kFdsMax + 2];
-  uint32_t fd_count = 0;
+  int32_t received[kFdsMax + 2];
+  *fd_count = 0;
   lock(&control.mailbox_lock);
   const int32_t mailbox = priv(slot).mailbox_fd;
   long n = sys(__NR_sendto, mailbox, &question, sizeof(question), kMsgNosignal, 0, 0);
   if (n > 0) {
-    n = receive_message(mailbox, &answer, sizeof(answer), fds, &fd_count);
+    n = receive_message(mailbox, answer, sizeof(*answer), received, fd_count);
   }
   unlock(&control.mailbox_lock);
-  if (n != (long)sizeof(answer)) {
-    return kEagain;  // the agent is gone: no more threads or children while away
+  for (uint32_t i = 0; i < *fd_count; ++i) {
+    if (i < max) {
+      fds[i] = received[i];
+    } else {
+      sys(__NR_close, received[i]);
+    }
   }
+  *fd_count = *fd_count < max ? *fd_count : max;
+  return n == (long)sizeof(*answer) ? 0 : kEagain;  // the agent is gone
+}
+
+long request_channel(Slot* slot, uint64_t id, bool with_mailbox, NewChannel* out) {
+  ChannelAnswer answer;
+  int32_t fds[2];
+  uint32_t fd_count = 0;
   const uint32_t wanted = with_mailbox ? 2 : 1;
+  MailboxNote question{};
+  question.kind = Note::kNeedChannel;
+  question.value = with_mailbox ? 1 : 0;
+  question.id = id;
+  const long asked = ask_agent(slot, question, &answer, fds, wanted, &fd_count);
+  if (asked < 0) {
+    return asked;  // no more threads or children while away
+  }
   if (answer.result < 0 || fd_count < wanted) {
     for (uint32_t i = 0; i < fd_count; ++i) {
       sys(__NR_close, fds[i]);

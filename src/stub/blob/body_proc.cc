@@ -1,0 +1,116 @@
+// The body's part in /proc: its host's text about it goes home, where it becomes what a native
+// process would read; reads and writes of its memory by file are done here.
+#include "stub/blob/body.h"
+#include "stub/proc_text.h"
+
+namespace tess::stub {
+namespace {
+
+inline constexpr int kSeekCur = 1;
+
+// The agent opens a file of ours, or a public one of another body here. Negative: it does not.
+long host_file(Slot* slot, ProcFile file, int32_t pid, int32_t tid) {
+  ChannelAnswer answer;
+  int32_t fd = -1;
+  uint32_t count = 0;
+  MailboxNote question{};
+  question.kind = Note::kNeedProc;
+  question.value = file;
+  question.id = (uint64_t)(uint32_t)pid << 32 | (uint32_t)tid;
+  const long asked = ask_agent(slot, question, &answer, &fd, 1, &count);
+  if (asked < 0 || answer.result < 0) {
+    return asked < 0 ? asked : answer.result;
+  }
+  return count == 1 ? fd : kEagain;
+}
+
+// CPU time of the process or thread that its host's count lacks.
+int64_t cpu_elsewhere(Slot* slot, int32_t pid, int32_t tid) {
+  const ControlBlock& control = control_of(slot);
+  if (pid != control.pid) {
+    return 0;
+  }
+  if (tid == 0) {
+    return control.process_cpu_base_ns;
+  }
+  for (uint32_t word = 0; word < 64; ++word) {
+    for (uint64_t bits = control.slot_bitmap[word]; bits != 0; bits &= bits - 1) {
+      Slot* other = slot_at(slot, word * 64 + (uint32_t)__builtin_ctzll(bits));
+      if (other->thread.tid == tid) {
+        return priv(other).thread_cpu_base_ns;
+      }
+    }
+  }
+  return 0;
+}
+
+// Sends the host's text in pieces. The result of the last: 0, or why home could not take it.
+int64_t send_text(Slot* slot, int64_t home_fd, const Reply& reply, int host_fd) {
+  uint8_t piece[32 << 10];
+  uint64_t flags = kProcTextFirst;
+  while (true) {
+    uint32_t used = 0;
+    long n = 0;
+    while (used < sizeof(piece)) {
+      n = sys(__NR_read, host_fd, piece + used, sizeof(piece) - used);
+      if (n == kEintr) {
+        continue;
+      }
+      if (n <= 0) {
+        break;
+      }
+      used += (uint32_t)n;
+    }
+    flags |= n <= 0 ? kProcTextLast : 0;
+    const uint64_t args[6] = {(uint64_t)home_fd,
+                              reply.proc_file,
+                              flags,
+                              (uint64_t)reply.proc_tid,
+                              (uint64_t)cpu_elsewhere(slot, reply.proc_pid, reply.proc_tid),
+                              0};
+    const OwnSegment segment{piece, used, nullptr, 0};
+    const int64_t result = own_request(slot, kOpProcText, args, &segment, 1, 1u << 0);
+    if (result < 0 || (flags & kProcTextLast) != 0) {
+      return result;
+    }
+    flags = 0;
+  }
+}
+
+}  // namespace
+
+Answer open_call(Trap& trap, const syscalls::SyscallInfo& info) {
+  trap.reply = {};
+  const Answer opened = carried_call(trap, info);
+  if (opened.outcome != Outcome::kResult || opened.result < 0 ||
+      (trap.reply.flags & kReplyProc) == 0) {
+    return opened;
+  }
+  const long fd = host_file(trap.slot, host_source((ProcFile)trap.reply.proc_file),
+                            trap.reply.proc_pid, trap.reply.proc_tid);
+  if (fd < 0) {
+    return opened;  // of a process that is at home: home's text is true
+  }
+  send_text(trap.slot, opened.result, trap.reply, (int)fd);
+  sys(__NR_close, fd);
+  return opened;
+}
+
+Answer memory_file_call(Trap& trap) {
+  Slot* slot = trap.slot;
+  const uint64_t offset = trap.reply.deadline_ns;
+  const long fd = host_file(slot, (ProcFile)trap.reply.proc_file, trap.reply.proc_pid, 0);
+  if (fd < 0) {
+    return answer(kEio);
+  }
+  const bool writes = trap.number == __NR_write || trap.number == __NR_pwrite64;
+  const long n = sys(writes ? __NR_pwrite64 : __NR_pread64, fd, trap.args[1], trap.args[2], offset);
+  sys(__NR_close, fd);
+  if (n > 0 && (trap.number == __NR_read || trap.number == __NR_write)) {
+    const uint64_t args[6] = {trap.args[0], (uint64_t)n, kSeekCur, 0, 0, 0};
+    own_request(slot, __NR_lseek, args, nullptr, 0, 1u << 0);
+  }
+  return answer(n);
+}
+
+}  // namespace tess::stub
