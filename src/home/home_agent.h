@@ -77,6 +77,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   void read_mailbox(pid_t pid);
   void handle_note(Managed& process, const stub::MailboxNote& note);
   void answer_channel(Managed& process, const stub::MailboxNote& note);
+  void bring_home_for(Managed& process, uint32_t number);
   void settle_children_time(const Managed& process, const stub::MailboxNote& note);
   void adopt_fork(Managed& parent, pid_t thread, pid_t child);
   void host_said(const std::string& node, const wire::LinkMessage& message);

@@ -239,6 +239,7 @@ enum class Note : uint32_t {
                      // Answered as kNeedChannel, with the open file
   kEnding = 8,       // deputy: this process is about to end; result, id: user and system ns that home's kernel does not count.
                      // Answered as kNeedChannel, without a channel, once the parent has been told
+  kGoHome = 9,       // deputy: the body wants to make system call `value` at home; the agent brings the process there
 };
 
 struct MailboxNote {
@@ -320,6 +321,7 @@ enum Op : uint32_t {
   kOpProcText = 0x10100,
   kOpMayLock = 0x10101,      // result: bytes that the process may lock, -1 without a bound
   kOpPidOf = 0x10102,        // args: a pidfd. Result: its process, or -errno
+  kOpGoHome = 0x10103,       // args: a system call that only home can make: the agent is asked to bring the process home
 };
 
 struct Reply {

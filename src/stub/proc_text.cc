@@ -392,6 +392,12 @@ uint64_t less(uint64_t a, uint64_t b) {
   return a > b ? a - b : 0;
 }
 
+// Stopped and ended are for home to say; the rest happens where the body is.
+bool is_homes_state(Text state) {
+  return starts_with(state, "T") || starts_with(state, "t") || starts_with(state, "Z") ||
+         starts_with(state, "X");
+}
+
 // True if it has written the line.
 bool write_status_line(Text key, Text home_value, Text host, const ProcFacts& facts,
                        const TextSink& sink) {
@@ -431,10 +437,12 @@ bool write_status_line(Text key, Text home_value, Text host, const ProcFacts& fa
     while (word.begin != word.end && *word.begin == '\t') {
       ++word.begin;
     }
-    // Stopped and ended are for home to say; the rest happens where the body is.
-    const bool at_home = starts_with(word, "T") || starts_with(word, "Z") || starts_with(word, "X");
     put(sink, key);
-    put(sink, at_home ? home_value : value);
+    if (starts_with(word, "t")) {
+      put_text(sink, "\tT (stopped)");  // our agent holds what a signal has stopped
+    } else {
+      put(sink, is_homes_state(word) ? home_value : value);
+    }
     put_text(sink, "\n");
     return true;
   }
@@ -485,8 +493,11 @@ void write_stat(Text host, Text home, const ProcFacts& facts, const TextSink& si
     put_text(sink, " ");
     switch (field) {
       case 3: {  // state
-        const char c = *at_home.begin;
-        put(sink, c == 'T' || c == 'Z' || c == 'X' ? at_home : at_host);
+        if (*at_home.begin == 't') {
+          put_text(sink, "T");
+        } else {
+          put(sink, is_homes_state(at_home) ? at_home : at_host);
+        }
         break;
       }
       case 14: {  // utime

@@ -22,10 +22,12 @@ Made from `src/syscalls/table.def`; do not edit (`ninja syscalls_md` writes it a
 | cached | answered by the body's stub from state kept in step with home |
 | home | carried to the deputy at home, which makes the real call |
 | split | both sides do their part |
+| homeward | the process returns home and makes the call there |
 | refused | fails at once, as on a kernel without it |
 
 `mmap` is local if anonymous, `futex` unless it waits with a timeout, `clock_gettime` unless it asks for a CPU-time clock; otherwise the
-stub does its part. Numbers that are in no list get ENOSYS.
+stub does its part. Numbers that are in no list get ENOSYS. Homeward are also `prctl(PR_SET_SECCOMP)`, `clone`, `unshare` and `setns` with a new
+pid or time namespace, and `timer_create` on a CPU-time clock.
 
 ## Limits
 
@@ -53,6 +55,8 @@ std::string_view class_name(Class where) {
       return "split";
     case Class::kRefused:
       return "refused";
+    case Class::kHomeward:
+      return "homeward";
     default:
       return "unknown";
   }
@@ -60,6 +64,19 @@ std::string_view class_name(Class where) {
 
 bool on_condition(const SyscallInfo& info) {
   return info.where == Class::kLocal && info.special != Special::kNone;
+}
+
+void list_with_reasons(std::string& text, Class where, std::string_view heading) {
+  const auto out = std::back_inserter(text);
+  fmt::format_to(out, "\n## {}\n\n| number | call | error | reason |\n| --- | --- | --- | --- |\n",
+                 heading);
+  for (uint64_t number = 0; number < kTableSize; ++number) {
+    const SyscallInfo* info = syscall_info(number);
+    if (info && info->where == where) {
+      fmt::format_to(out, "| {} | `{}` | {} | {} |\n", number, syscall_name(number),
+                     ::strerrorname_np(info->refusal), refusal_reason(number));
+    }
+  }
 }
 
 }  // namespace
@@ -74,20 +91,14 @@ std::string syscalls_document() {
     }
   }
   fmt::format_to(out, "\n## Count\n\n| class | calls |\n| --- | --- |\n");
-  for (const Class where :
-       {Class::kLocal, Class::kCached, Class::kHome, Class::kSplit, Class::kRefused}) {
+  for (const Class where : {Class::kLocal, Class::kCached, Class::kHome, Class::kSplit,
+                            Class::kHomeward, Class::kRefused}) {
     fmt::format_to(out, "| {} | {} |\n", class_name(where), counts[static_cast<size_t>(where)]);
   }
-  fmt::format_to(out,
-                 "\n## Refused or not yet carried\n\n| number | call | error | reason |\n"
-                 "| --- | --- | --- | --- |\n");
-  for (uint64_t number = 0; number < kTableSize; ++number) {
-    const SyscallInfo* info = syscall_info(number);
-    if (info && info->where == Class::kRefused) {
-      fmt::format_to(out, "| {} | `{}` | {} | {} |\n", number, syscall_name(number),
-                     ::strerrorname_np(info->refusal), refusal_reason(number));
-    }
-  }
+  list_with_reasons(text, Class::kRefused, "Refused");
+  list_with_reasons(text, Class::kHomeward,
+                    "Homeward\n\nThe error is for a process that cannot go home at that moment: a "
+                    "child of vfork before its exec.");
   fmt::format_to(out, "\n## All\n\n| number | call | class |\n| --- | --- | --- |\n");
   for (uint64_t number = 0; number < kTableSize; ++number) {
     if (const SyscallInfo* info = syscall_info(number)) {

@@ -61,6 +61,7 @@ constexpr auto kStubCalls = std::to_array<uint16_t>({
     SYS_set_tid_address,
     SYS_restart_syscall,
     SYS_clock_gettime,
+    SYS_clock_getres,
     SYS_clock_nanosleep,
     SYS_exit_group,
     SYS_tgkill,

@@ -15,6 +15,7 @@ enum class Class : uint8_t {
   kHome,     // carried to the deputy by its argument kinds
   kSplit,    // both sides do their part: `special` names the handler in the stub core
   kRefused,  // fails with `refusal` without asking anyone
+  kHomeward,  // the process returns home and makes the call there; `refusal` if it cannot
 };
 
 // Handlers in the stub core. A call with a special and argument kinds can also be planned
@@ -56,6 +57,7 @@ enum class Special : uint8_t {
   kProcessVm,  // local memory is here
   kProcessMadvise,
   kPersonality,
+  kMaybeHome,  // some uses are homeward
 };
 
 // A relative timeout, so that an interrupted call can be repeated with what is left. Its argument
@@ -136,7 +138,7 @@ struct SyscallInfo {
   Special special = Special::kNone;
   uint8_t fd_mask = 0;       // bit i: argument i is a descriptor
   uint8_t pointer_mask = 0;  // bit i: argument i points to something that travels
-  uint8_t refusal = 0;       // errno of a refused call
+  uint8_t refusal = 0;       // errno of a refused call, or of a homeward one that cannot go home
   Timeout timeout = Timeout::kNone;
   uint8_t timeout_arg = 0;
   uint8_t arg_count = 0;

@@ -12,9 +12,11 @@ struct Named {
 constexpr Named kNames[] = {
 #define SYSCALL(number, name, ...) {number, #name, {}},
 #define REFUSED(number, name, error, reason) {number, #name, reason},
+#define HOMEWARD(number, name, error, reason) {number, #name, reason},
 #include "syscalls/table.def"
 #undef SYSCALL
 #undef REFUSED
+#undef HOMEWARD
 };
 
 const Named* find(uint64_t number) {

@@ -44,9 +44,13 @@ constexpr Table make_table() {
 #define REFUSED(number, name, error, reason)                               \
   table.calls[number] = describe(number, Class::kRefused, Special::kNone); \
   table.calls[number].refusal = error;
+#define HOMEWARD(number, name, error, reason)                               \
+  table.calls[number] = describe(number, Class::kHomeward, Special::kNone); \
+  table.calls[number].refusal = error;
 #include "syscalls/table.def"
 #undef SYSCALL
 #undef REFUSED
+#undef HOMEWARD
   return table;
 }
 

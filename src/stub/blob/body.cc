@@ -179,6 +179,9 @@ Answer call(Trap& trap) {
   if (info == nullptr) {
     return answer(kEnosys);
   }
+  if (info->where == syscalls::Class::kHomeward) {
+    return homeward_call(trap, -(int64_t)info->refusal);
+  }
   if (info->where == syscalls::Class::kRefused) {
     note(trap.slot, Note::kUnsupported, (uint32_t)trap.number, -(int64_t)info->refusal);
     return answer(-(int64_t)info->refusal);

@@ -39,12 +39,29 @@ Answer special_call(Trap& trap, const syscalls::SyscallInfo& info);
 Answer carried_call(Trap& trap, const syscalls::SyscallInfo& info);
 Answer clone_call(Trap& trap);
 Answer map_file_call(Trap& trap);
+// Time (body_time.cc).
 Answer sleep_call(Trap& trap);
 Answer futex_call(Trap& trap);
+Answer clock_gettime_call(Trap& trap, const syscalls::SyscallInfo& info);
+Answer rusage_call(Trap& trap, const syscalls::SyscallInfo& info);
+Answer times_call(Trap& trap);
+Answer itimer_call(Trap& trap, const syscalls::SyscallInfo& info);
+// What the whole process has used, here and elsewhere.
+void process_cpu_times(Slot* slot, int64_t* user_ns, int64_t* system_ns);
 // An open that home has made: a file of /proc whose truth is here gets its text from here.
 Answer open_call(Trap& trap, const syscalls::SyscallInfo& info);
+// A file of this process, or a public one of another body here, opened by the agent; negative if it
+// does not. tid 0: of the process.
+long host_file(Slot* slot, ProcFile file, int32_t pid, int32_t tid);
+// nullptr: no thread of this process.
+Slot* slot_of_thread(Slot* any, int32_t tid);
 // A read or write of /proc/self/mem or pagemap that home has sent back to us.
 Answer memory_file_call(Trap& trap);
+// A call that cannot be carried: the process goes home and makes it there. If it cannot go, the
+// call fails with `refusal`.
+Answer homeward_call(Trap& trap, int64_t refusal);
+// The same for calls of which only some uses cannot be carried.
+Answer maybe_homeward_call(Trap& trap, const syscalls::SyscallInfo& info);
 // Limits (body_limits.cc).
 Answer limit_call(Trap& trap, const syscalls::SyscallInfo& info);
 Answer lock_call(Trap& trap);

@@ -8,13 +8,8 @@ namespace {
 using syscalls::Special;
 using syscalls::SyscallInfo;
 
-inline constexpr int64_t kSecond = 1'000'000'000;
 inline constexpr uint32_t kSsOnstack = 1, kSsDisable = 2, kSsAutodisarm = 0x80000000;
 inline constexpr uint64_t kMinSigStack = 2048;
-
-Answer again() {
-  return {Outcome::kAgain, 0};
-}
 
 Answer sigaction_call(Trap& trap) {
   if (trap.args[3] != 8) {
@@ -164,7 +159,10 @@ Answer personality_call(Trap& trap, const SyscallInfo& info) {
 }
 
 Answer prctl_call(Trap& trap, const SyscallInfo& info) {
-  constexpr int kPrSetName = 15, kPrSetVma = 0x53564d41;
+  constexpr int kPrSetName = 15, kPrSetSeccomp = 22, kPrSetVma = 0x53564d41;
+  if ((int)trap.args[0] == kPrSetSeccomp) {
+    return homeward_call(trap, kEinval);
+  }
   if ((int)trap.args[0] == kPrSetVma) {
     return answer(
         sys(__NR_prctl, trap.args[0], trap.args[1], trap.args[2], trap.args[3], trap.args[4]));
@@ -185,41 +183,27 @@ Answer prctl_call(Trap& trap, const SyscallInfo& info) {
   return home;
 }
 
-struct Timeval {
-  int64_t seconds;
-  int64_t microseconds;
-};
-
-// User and system time of the thread or process, here and before.
-void cpu_times(const Slot* slot, bool thread, Timeval times[2]) {
-  uint64_t local[18] = {};
-  sys(__NR_getrusage, thread ? 1 : 0, local);
-  const int64_t base = thread ? priv(const_cast<Slot*>(slot)).thread_cpu_base_ns
-                              : control_of(slot).process_cpu_base_ns;
-  const int64_t total = clock_ns(thread ? kClockThreadCpu : kClockProcessCpu) + base;
-  times[1] = {(int64_t)local[2], (int64_t)local[3]};
-  const int64_t user = total - (times[1].seconds * kSecond + times[1].microseconds * 1000);
-  const int64_t positive = user > 0 ? user : 0;
-  times[0] = {positive / kSecond, positive % kSecond / 1000};
-}
-
 // CPU time of the whole process goes along, for its parent's rusage.
 void exit_arguments(const Trap& trap, uint64_t args[6]) {
-  Timeval times[2];
-  cpu_times(trap.slot, false, times);
+  int64_t user_ns, system_ns;
+  process_cpu_times(trap.slot, &user_ns, &system_ns);
   args[0] = trap.args[0];
-  args[1] = (uint64_t)(times[0].seconds * kSecond + times[0].microseconds * 1000);
-  args[2] = (uint64_t)(times[1].seconds * kSecond + times[1].microseconds * 1000);
+  args[1] = (uint64_t)user_ns;
+  args[2] = (uint64_t)system_ns;
   args[3] = args[4] = args[5] = 0;
 }
 
-[[noreturn]] void exit_thread(Trap& trap) {
+// Comes back only to run handlers of signals that home had for this thread; then it is tried again.
+Answer exit_thread(Trap& trap) {
   Slot* slot = trap.slot;
   uint64_t args[6];
   exit_arguments(trap, args);
   send_own_request(slot, __NR_exit, args, nullptr, 0, 0);
-  uint8_t none;
-  receive_bytes(slot, &none, 1);  // end of file: the deputy thread has gone
+  Reply reply;
+  if (receive_reply(slot, &reply)) {
+    receive_signals(slot, reply);
+    return {Outcome::kAgain, 0};
+  }
   leave_process(slot, (int)trap.args[0]);
 }
 
@@ -239,177 +223,11 @@ Answer exec_call(Trap& trap, const SyscallInfo& info) {
   return failed;
 }
 
-// CPU clocks count what the process has used here and elsewhere; the rest of the clocks is the
-// host's own, set right by the time namespace.
-Answer clock_gettime_call(Trap& trap, const SyscallInfo& info) {
-  const int clock = (int)trap.args[0];
-  if (clock != kClockProcessCpu && clock != kClockThreadCpu) {
-    return carried_call(trap, info);
-  }
-  const int64_t base = clock == kClockThreadCpu ? priv(trap.slot).thread_cpu_base_ns
-                                                : control_of(trap.slot).process_cpu_base_ns;
-  const int64_t now = clock_ns(clock) + base;
-  const Timespec value{now / kSecond, now % kSecond};
-  return answer(copy_to_app(trap.args[1], &value, sizeof(value)) ? 0 : kEfault);
-}
-
-Answer rusage_call(Trap& trap, const SyscallInfo& info) {
-  const int who = (int)trap.args[0];
-  if (who != 0 && who != 1) {
-    return carried_call(trap, info);
-  }
-  uint8_t usage[144] = {};
-  const uint64_t args[6] = {trap.args[0], 0, 0, 0, 0, 0};
-  const OwnSegment out{nullptr, 0, usage, sizeof(usage), kTrimNone, 1};
-  const int64_t result = own_request(trap.slot, __NR_getrusage, args, &out, 1, 0);
-  if (result == kRestart || result == kKicked) {
-    return again();
-  }
-  Timeval times[2];
-  cpu_times(trap.slot, who == 1, times);
-  memcpy(usage, times, sizeof(times));
-  return answer(copy_to_app(trap.args[1], usage, sizeof(usage)) ? result : kEfault);
-}
-
-Answer times_call(Trap& trap) {
-  constexpr int64_t kTicksPerSecond = 100;
-  int64_t ticks[4] = {};
-  const uint64_t args[6] = {};
-  const OwnSegment out{nullptr, 0, ticks, sizeof(ticks), kTrimNone, 0};
-  const int64_t result = own_request(trap.slot, __NR_times, args, &out, 1, 0);
-  if (result == kRestart || result == kKicked) {
-    return again();
-  }
-  Timeval times[2];
-  cpu_times(trap.slot, false, times);
-  for (int i = 0; i < 2; ++i) {
-    ticks[i] =
-        times[i].seconds * kTicksPerSecond + times[i].microseconds * kTicksPerSecond / 1'000'000;
-  }
-  const bool good = trap.args[0] == 0 || copy_to_app(trap.args[0], ticks, sizeof(ticks));
-  return answer(good ? result : kEfault);
-}
-
-Answer itimer_call(Trap& trap, const SyscallInfo& info) {
-  const auto which = (int)trap.args[0];
-  if (which != 1 && which != 2) {
-    return carried_call(trap, info);
-  }
-  uint64_t value[4] = {};
-  uint64_t before[4] = {};
-  if (trap.number == __NR_getitimer) {
-    const int64_t result = sys(__NR_getitimer, which, before);
-    return answer(copy_to_app(trap.args[1], before, sizeof(before)) ? result : kEfault);
-  }
-  if (trap.args[1] != 0 && !copy_from_app(value, trap.args[1], sizeof(value))) {
-    return answer(kEfault);
-  }
-  const int64_t result = sys(__NR_setitimer, which, value, before);
-  if (result == 0 && trap.args[2] != 0 && !copy_to_app(trap.args[2], before, sizeof(before))) {
-    return answer(kEfault);
-  }
-  return answer(result);
-}
-
 Answer membarrier_call(Trap& trap) {
   return answer(sys(__NR_membarrier, trap.args[0], trap.args[1], trap.args[2]));
 }
 
 }  // namespace
-
-Answer sleep_call(Trap& trap) {
-  const bool plain = trap.number == __NR_nanosleep;
-  const int clock = plain ? 1 : (int)trap.args[0];
-  const bool absolute = !plain && (trap.args[1] & 1) != 0;
-  const uint64_t request_at = plain ? trap.args[0] : trap.args[2];
-  const uint64_t rest_at = plain ? trap.args[1] : trap.args[3];
-  if (clock != 0 && clock != 1 && clock != 7 && clock != 8 && clock != 9 && clock != 11) {
-    return answer(kEinval);
-  }
-  Timespec wanted;
-  if (!copy_from_app(&wanted, request_at, sizeof(wanted))) {
-    return answer(kEfault);
-  }
-  if (wanted.seconds < 0 || wanted.nanoseconds < 0 || wanted.nanoseconds >= kSecond) {
-    return answer(kEinval);
-  }
-  constexpr int64_t kForever = int64_t{9'000'000'000};  // seconds: keeps the sum within 63 bits
-  int64_t deadline = 0;
-  Timespec until = wanted;
-  if (!absolute) {
-    const int64_t seconds = wanted.seconds < kForever ? wanted.seconds : kForever;
-    deadline = trap.repeat ? (int64_t)trap.deadline_ns
-                           : monotonic_ns() + seconds * kSecond + wanted.nanoseconds;
-    until = {deadline / kSecond, deadline % kSecond};
-  }
-  const int on_clock = absolute ? clock : 1;
-  while (true) {
-    const uint64_t args[7] = {(uint64_t)on_clock, 1, (uint64_t)&until, 0, 0, 0, ~uint64_t{0}};
-    const long result = tess_cp_syscall(&trap.slot->pending, __NR_clock_nanosleep, args);
-    if (result != kAborted && result != kEintr) {
-      return answer(result);
-    }
-    if (must_park(trap.slot)) {
-      remember_repeat(trap, (uint64_t)deadline);
-      return again();
-    }
-    if (trap.slot->signal_count != 0) {
-      fetch_signals(trap.slot);
-    }
-    if (received_signals(trap.slot) != 0) {
-      if (!absolute && rest_at != 0) {
-        const int64_t left = deadline - monotonic_ns();
-        const Timespec rest = left > 0 ? Timespec{left / kSecond, left % kSecond} : Timespec{0, 0};
-        if (!copy_to_app(rest_at, &rest, sizeof(rest))) {
-          return answer(kEfault);
-        }
-      }
-      return answer(kEintr);
-    }
-  }
-}
-
-// Only waiting operations with a timeout come here; the others run natively.
-Answer futex_call(Trap& trap) {
-  constexpr int kWait = 0, kWaitBitset = 9, kClockRealtime = 256;
-  const int op = (int)trap.args[1] & 0x7f;
-  uint64_t args[7] = {trap.args[0], trap.args[1], trap.args[2], trap.args[3],
-                      trap.args[4], trap.args[5], ~uint64_t{0}};
-  Timespec until;
-  int64_t deadline = 0;
-  if (!copy_from_app(&until, trap.args[3], sizeof(until))) {
-    return answer(kEfault);
-  }
-  if (op == kWait) {
-    if (until.seconds < 0 || until.nanoseconds < 0 || until.nanoseconds >= kSecond) {
-      return answer(kEinval);
-    }
-    constexpr int64_t kForever = int64_t{9'000'000'000};
-    const int64_t seconds = until.seconds < kForever ? until.seconds : kForever;
-    deadline = trap.repeat ? (int64_t)trap.deadline_ns
-                           : monotonic_ns() + seconds * kSecond + until.nanoseconds;
-    until = {deadline / kSecond, deadline % kSecond};
-    args[1] = (trap.args[1] & ~uint64_t{0x7f} & ~uint64_t{kClockRealtime}) | kWaitBitset;
-    args[5] = 0xffffffff;
-  }
-  args[3] = (uint64_t)&until;
-  while (true) {
-    const long result = tess_cp_syscall(&trap.slot->pending, __NR_futex, args);
-    if (result != kAborted && result != kEintr) {
-      return answer(result);
-    }
-    if (must_park(trap.slot)) {
-      remember_repeat(trap, (uint64_t)deadline);
-      return again();
-    }
-    if (trap.slot->signal_count != 0) {
-      fetch_signals(trap.slot);
-    }
-    if (received_signals(trap.slot) != 0) {
-      return answer(kEintr);
-    }
-  }
-}
 
 Answer special_call(Trap& trap, const SyscallInfo& info) {
   switch (info.special) {
@@ -421,7 +239,7 @@ Answer special_call(Trap& trap, const SyscallInfo& info) {
     case Special::kExec:
       return exec_call(trap, info);
     case Special::kExit:
-      exit_thread(trap);
+      return exit_thread(trap);
     case Special::kExitGroup:
       exit_process(trap);
     case Special::kSigreturn:
@@ -469,6 +287,8 @@ Answer special_call(Trap& trap, const SyscallInfo& info) {
       return process_vm_call(trap, info);
     case Special::kProcessMadvise:
       return process_madvise_call(trap);
+    case Special::kMaybeHome:
+      return maybe_homeward_call(trap, info);
     case Special::kPersonality:
       return personality_call(trap, info);
     case Special::kOpen:

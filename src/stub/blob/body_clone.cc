@@ -241,6 +241,9 @@ Answer clone_call(Trap& trap) {
       ((wish.flags & CLONE_SIGHAND) != 0 && (wish.flags & CLONE_VM) == 0)) {
     return answer(kEinval);
   }
+  if ((wish.flags & CLONE_NEWPID) != 0) {
+    return homeward_call(trap, kEperm);  // the child's own pid would not be its body's
+  }
   const bool thread = (wish.flags & CLONE_THREAD) != 0;
   const int32_t index = take_slot(slot);
   if (index < 0) {

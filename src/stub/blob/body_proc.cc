@@ -8,7 +8,8 @@ namespace {
 
 inline constexpr int kSeekCur = 1;
 
-// The agent opens a file of ours, or a public one of another body here. Negative: it does not.
+}  // namespace
+
 long host_file(Slot* slot, ProcFile file, int32_t pid, int32_t tid) {
   ChannelAnswer answer;
   int32_t fd = -1;
@@ -24,6 +25,21 @@ long host_file(Slot* slot, ProcFile file, int32_t pid, int32_t tid) {
   return count == 1 ? fd : kEagain;
 }
 
+Slot* slot_of_thread(Slot* any, int32_t tid) {
+  const ControlBlock& control = control_of(any);
+  for (uint32_t word = 0; word < 64; ++word) {
+    for (uint64_t bits = control.slot_bitmap[word]; bits != 0; bits &= bits - 1) {
+      Slot* slot = slot_at(any, word * 64 + (uint32_t)__builtin_ctzll(bits));
+      if (slot->thread.tid == tid) {
+        return slot;
+      }
+    }
+  }
+  return nullptr;
+}
+
+namespace {
+
 // CPU time of the process or thread that its host's count lacks.
 int64_t cpu_elsewhere(Slot* slot, int32_t pid, int32_t tid) {
   const ControlBlock& control = control_of(slot);
@@ -33,15 +49,8 @@ int64_t cpu_elsewhere(Slot* slot, int32_t pid, int32_t tid) {
   if (tid == 0) {
     return control.process_cpu_base_ns;
   }
-  for (uint32_t word = 0; word < 64; ++word) {
-    for (uint64_t bits = control.slot_bitmap[word]; bits != 0; bits &= bits - 1) {
-      Slot* other = slot_at(slot, word * 64 + (uint32_t)__builtin_ctzll(bits));
-      if (other->thread.tid == tid) {
-        return priv(other).thread_cpu_base_ns;
-      }
-    }
-  }
-  return 0;
+  Slot* const thread = slot_of_thread(slot, tid);
+  return thread != nullptr ? priv(thread).thread_cpu_base_ns : 0;
 }
 
 // Sends the host's text in pieces. The result of the last: 0, or why home could not take it.

@@ -499,10 +499,18 @@ void execute(Slot* slot, Call& call) {
     case kOpMayLock:
       call.result = may_lock(r.args[0]);
       return;
+    case kOpGoHome:
+      note(slot, Note::kGoHome, (uint32_t)r.args[0], 0);
+      call.result = 0;
+      return;
     case kOpPidOf:
       call.result = pid_of_pidfd((int)r.args[0]);
       return;
     case __NR_exit:
+      if (slot->signal_count != 0) {
+        call.result = kRestart;  // a thread that is here no more would take them with it
+        return;
+      }
       if (control_of(slot).in_use == 1) {
         tell_ending(slot, (int64_t)r.args[1], (int64_t)r.args[2]);
       }

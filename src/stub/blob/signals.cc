@@ -1,6 +1,7 @@
 // Signal frames, by the kernel's own layout (arch/x86/kernel/signal_64.c): saving the application's
 // context out of one, resuming from one, and pushing one for an application handler.
 #include "stub/blob/core.h"
+#include "syscalls/kinds.h"
 
 namespace tess::stub {
 namespace {
@@ -163,6 +164,41 @@ void set_cpu_timers(Slot* slot, bool run) {
   }
 }
 
+namespace {
+
+// A wait with a relative timeout that the move has interrupted is about to be made again, at home:
+// with what is left of its time. The arguments of a system call belong to the kernel until it
+// returns; the time goes below the stack's red zone.
+void shorten_repeated_wait(Slot* slot) {
+  constexpr Greg kArguments[6] = {kRdi, kRsi, kRdx, kR10, kR8, kR9};
+  constexpr int64_t kSecond = 1'000'000'000, kMillisecond = 1'000'000, kMicrosecond = 1'000;
+  constexpr uint32_t kFutexTimeout = 3;
+  ThreadContext& t = slot->thread;
+  if (t.repeat_number < 0 || t.repeat_deadline_ns == 0 || t.gregs[kRip] != t.repeat_rip ||
+      t.gregs[kRax] != (uint64_t)t.repeat_number) {
+    return;
+  }
+  const syscalls::SyscallInfo* info = syscalls::syscall_info((uint64_t)t.repeat_number);
+  const bool futex = t.repeat_number == __NR_futex;
+  if (info == nullptr || (info->timeout == syscalls::Timeout::kNone && !futex)) {
+    return;
+  }
+  const int64_t until_end = (int64_t)t.repeat_deadline_ns - monotonic_ns();
+  const int64_t left = until_end > 0 ? until_end : 0;
+  uint64_t& argument = t.gregs[kArguments[futex ? kFutexTimeout : info->timeout_arg]];
+  if (info->timeout == syscalls::Timeout::kMilliseconds) {
+    argument = (uint64_t)((left + kMillisecond - 1) / kMillisecond);
+    return;
+  }
+  const int64_t unit = info->timeout == syscalls::Timeout::kTimeval ? kMicrosecond : 1;
+  const int64_t value[2] = {left / kSecond, left % kSecond / unit};
+  const uint64_t at = (t.gregs[kRsp] - kRedZone - sizeof(value)) & ~uint64_t{15};
+  memcpy((void*)at, value, sizeof(value));
+  argument = at;
+}
+
+}  // namespace
+
 [[noreturn]] void run_native(Slot* slot) {
   constexpr int kArchSetFs = 0x1002, kArchSetGs = 0x1001;
   ThreadContext& t = slot->thread;
@@ -178,6 +214,10 @@ void set_cpu_timers(Slot* slot, bool run) {
       sys(__NR_rseq, t.rseq_address, t.rseq_size, 0, t.rseq_signature);
     }
   }
+  if (was_away && slot->signal_count == 0) {
+    shorten_repeated_wait(slot);
+  }
+  t.repeat_number = -1;
   KernelUcontext* context = build_resume_frame(slot, t.signal_mask, true);
   // Signals that the deputy had taken for a body that is no longer away.
   SlotPrivate& p = priv(slot);

@@ -1,0 +1,62 @@
+// Calls that cannot be carried, since they act on the memory, the CPU time or the whole identity of
+// the process: it returns home and makes them there.
+#include "stub/blob/body.h"
+
+namespace tess::stub {
+
+Answer homeward_call(Trap& trap, int64_t refusal) {
+  constexpr int64_t kAskAgain = 3'000'000'000;  // a move in progress may have ended without us
+  constexpr int kAskings = 7, kMonotonic = 1, kAbsolute = 1;
+  Slot* slot = trap.slot;
+  if (priv(slot).vfork_child != 0) {
+    note(slot, Note::kUnsupported, (uint32_t)trap.number, refusal);
+    return answer(refusal);  // it cannot move without its parent, which waits for it
+  }
+  for (int asked = 0; asked < kAskings; ++asked) {
+    const uint64_t args[6] = {trap.number, 0, 0, 0, 0, 0};
+    own_request(slot, kOpGoHome, args, nullptr, 0, 0);
+    const int64_t deadline = monotonic_ns() + kAskAgain;
+    const Timespec until{deadline / 1'000'000'000, deadline % 1'000'000'000};
+    long waited = kAborted;
+    while (waited != 0) {
+      // At home, or after the handlers, the same instruction is made again.
+      if (must_park(slot) || received_signals(slot) != 0) {
+        return {Outcome::kAgain, 0};
+      }
+      const uint64_t wait[7] = {kMonotonic, kAbsolute, (uint64_t)&until, 0, 0, 0, ~uint64_t{0}};
+      waited = tess_cp_syscall(&slot->pending, __NR_clock_nanosleep, wait);
+      if (slot->signal_count != 0 && !must_park(slot)) {
+        fetch_signals(slot);
+      }
+    }
+  }
+  note(slot, Note::kUnsupported, (uint32_t)trap.number, refusal);
+  return answer(refusal);
+}
+
+Answer maybe_homeward_call(Trap& trap, const syscalls::SyscallInfo& info) {
+  constexpr uint64_t kNewPid = CLONE_NEWPID, kNewTime = 0x80;
+  constexpr int32_t kProcessCpu = 2, kThreadCpu = 3;
+  const uint64_t* a = trap.args;
+  bool home = false;
+  switch (trap.number) {
+    case __NR_unshare:
+      home = (a[0] & (kNewPid | kNewTime)) != 0;
+      break;
+    case __NR_setns:  // type 0: whatever the descriptor is
+      home = (int32_t)a[1] == 0 || (a[1] & (kNewPid | kNewTime)) != 0;
+      break;
+    case __NR_timer_create: {
+      // CPU time is used here, the timer would run there. Negative clocks are those of a process,
+      // or of a descriptor.
+      const auto clock = (int32_t)a[0];
+      home = clock == kProcessCpu || clock == kThreadCpu || (clock < 0 && (clock & 3) != 3);
+      break;
+    }
+    default:
+      break;
+  }
+  return home ? homeward_call(trap, kEperm) : carried_call(trap, info);
+}
+
+}  // namespace tess::stub

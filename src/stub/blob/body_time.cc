@@ -1,0 +1,322 @@
+// Time: CPU clocks and CPU times count what the process has used here and elsewhere; waits end at a
+// point in time, so that a move does not make them longer.
+#include "stub/blob/body.h"
+#include "stub/proc_text.h"
+
+namespace tess::stub {
+namespace {
+
+using syscalls::SyscallInfo;
+
+inline constexpr int64_t kSecond = 1'000'000'000;
+
+Answer again() {
+  return {Outcome::kAgain, 0};
+}
+
+// What a clock id means that is one of CPU time (linux/posix-timers.h).
+struct CpuClock {
+  bool valid;
+  bool thread;
+  int32_t id;  // 0: the caller
+};
+
+CpuClock cpu_clock_of(int clock) {
+  constexpr int kThreadBit = 4, kKinds = 3, kDescriptor = 3;
+  if (clock == kClockProcessCpu || clock == kClockThreadCpu) {
+    return {true, clock == kClockThreadCpu, 0};
+  }
+  if (clock < 0 && (clock & kKinds) != kDescriptor) {
+    return {true, (clock & kThreadBit) != 0, ~(clock >> 3)};
+  }
+  return {};
+}
+
+bool is_own_process(Slot* slot, const CpuClock& clock) {
+  return clock.valid && !clock.thread && (clock.id == 0 || clock.id == control_of(slot).pid);
+}
+
+// True for a thread of this process; its time elsewhere goes to `base`.
+bool own_thread(Slot* slot, const CpuClock& clock, int64_t* base) {
+  const int32_t tid = clock.id == 0 ? slot->thread.tid : clock.id;
+  const Slot* of = clock.thread ? slot_of_thread(slot, tid) : nullptr;
+  *base = of != nullptr ? priv(const_cast<Slot*>(of)).thread_cpu_base_ns : 0;
+  return of != nullptr;
+}
+
+// CPU time that another process has used on this host; 0 if it is not here.
+int64_t used_here(Slot* slot, int32_t pid) {
+  constexpr int64_t kTickNs = 10'000'000;
+  constexpr int kUtime = 14, kStime = 15;
+  const long fd = host_file(slot, kProcStat, pid, 0);
+  char text[512];
+  const long n = fd >= 0 ? sys(__NR_read, fd, text, sizeof(text)) : 0;
+  if (fd >= 0) {
+    sys(__NR_close, fd);
+  }
+  long at = n;
+  while (at > 0 && text[at - 1] != ')') {
+    --at;
+  }
+  int64_t ticks = 0;
+  for (int field = 2; at < n && field <= kStime; ++at) {
+    if (text[at] == ' ') {
+      ++field;
+      int64_t value = 0;
+      for (long digit = at + 1; digit < n && text[digit] >= '0' && text[digit] <= '9'; ++digit) {
+        value = value * 10 + (text[digit] - '0');
+      }
+      ticks += field == kUtime || field == kStime ? value : 0;
+    }
+  }
+  return ticks * kTickNs;
+}
+
+Answer put_time(uint64_t to, int64_t ns) {
+  const Timespec value{ns / kSecond, ns % kSecond};
+  return answer(copy_to_app(to, &value, sizeof(value)) ? 0 : kEfault);
+}
+
+struct Timeval {
+  int64_t seconds;
+  int64_t microseconds;
+};
+
+// User and system time of the thread or process, here and before.
+void cpu_times(const Slot* slot, bool thread, Timeval times[2]) {
+  uint64_t local[18] = {};
+  sys(__NR_getrusage, thread ? 1 : 0, local);
+  const int64_t base = thread ? priv(const_cast<Slot*>(slot)).thread_cpu_base_ns
+                              : control_of(slot).process_cpu_base_ns;
+  const int64_t total = clock_ns(thread ? kClockThreadCpu : kClockProcessCpu) + base;
+  times[1] = {(int64_t)local[2], (int64_t)local[3]};
+  const int64_t user = total - (times[1].seconds * kSecond + times[1].microseconds * 1000);
+  const int64_t positive = user > 0 ? user : 0;
+  times[0] = {positive / kSecond, positive % kSecond / 1000};
+}
+
+// Sleeps until the process has used so much CPU time.
+Answer cpu_sleep(Trap& trap, const Timespec& wanted, bool absolute, uint64_t rest_at) {
+  constexpr int64_t kForever = int64_t{9'000'000'000};
+  const int64_t base = control_of(trap.slot).process_cpu_base_ns;
+  const int64_t seconds = wanted.seconds < kForever ? wanted.seconds : kForever;
+  const int64_t length = seconds * kSecond + wanted.nanoseconds;
+  const int64_t end = absolute ? length - base : clock_ns(kClockProcessCpu) + length;
+  const Timespec until{end > 0 ? end / kSecond : 0, end > 0 ? end % kSecond : 0};
+  while (true) {
+    const uint64_t args[7] = {kClockProcessCpu, 1, (uint64_t)&until, 0, 0, 0, ~uint64_t{0}};
+    const long result = tess_cp_syscall(&trap.slot->pending, __NR_clock_nanosleep, args);
+    if (result != kAborted && result != kEintr) {
+      return answer(result);
+    }
+    if (must_park(trap.slot)) {
+      return again();
+    }
+    if (trap.slot->signal_count != 0) {
+      fetch_signals(trap.slot);
+    }
+    if (received_signals(trap.slot) != 0) {
+      const int64_t left = end - clock_ns(kClockProcessCpu);
+      const Answer put =
+          !absolute && rest_at != 0 ? put_time(rest_at, left > 0 ? left : 0) : answer(0);
+      return put.result != 0 ? put : answer(kEintr);
+    }
+  }
+}
+
+}  // namespace
+
+void process_cpu_times(Slot* slot, int64_t* user_ns, int64_t* system_ns) {
+  Timeval times[2];
+  cpu_times(slot, false, times);
+  *user_ns = times[0].seconds * kSecond + times[0].microseconds * 1000;
+  *system_ns = times[1].seconds * kSecond + times[1].microseconds * 1000;
+}
+
+// The rest of the clocks is the host's own, set right by the time namespace; a clock of another
+// process counts at home and here.
+Answer clock_gettime_call(Trap& trap, const SyscallInfo& info) {
+  const auto id = (int)trap.args[0];
+  const CpuClock clock = cpu_clock_of(id);
+  int64_t base = 0;
+  if (trap.number != __NR_clock_gettime || !clock.valid) {
+    return carried_call(trap, info);
+  }
+  if (is_own_process(trap.slot, clock)) {
+    return put_time(trap.args[1],
+                    clock_ns(kClockProcessCpu) + control_of(trap.slot).process_cpu_base_ns);
+  }
+  if (own_thread(trap.slot, clock, &base)) {
+    return put_time(trap.args[1], clock_ns(id) + base);
+  }
+  const Answer home = carried_call(trap, info);
+  Timespec value;
+  if (home.outcome != Outcome::kResult || home.result != 0 || clock.thread ||
+      !copy_from_app(&value, trap.args[1], sizeof(value))) {
+    return home;
+  }
+  return put_time(trap.args[1],
+                  value.seconds * kSecond + value.nanoseconds + used_here(trap.slot, clock.id));
+}
+
+Answer rusage_call(Trap& trap, const SyscallInfo& info) {
+  const int who = (int)trap.args[0];
+  if (who != 0 && who != 1) {
+    return carried_call(trap, info);
+  }
+  uint8_t usage[144] = {};
+  const uint64_t args[6] = {trap.args[0], 0, 0, 0, 0, 0};
+  const OwnSegment out{nullptr, 0, usage, sizeof(usage), kTrimNone, 1};
+  const int64_t result = own_request(trap.slot, __NR_getrusage, args, &out, 1, 0);
+  if (result == kRestart || result == kKicked) {
+    return again();
+  }
+  Timeval times[2];
+  cpu_times(trap.slot, who == 1, times);
+  memcpy(usage, times, sizeof(times));
+  return answer(copy_to_app(trap.args[1], usage, sizeof(usage)) ? result : kEfault);
+}
+
+Answer times_call(Trap& trap) {
+  constexpr int64_t kTicksPerSecond = 100;
+  int64_t ticks[4] = {};
+  const uint64_t args[6] = {};
+  const OwnSegment out{nullptr, 0, ticks, sizeof(ticks), kTrimNone, 0};
+  const int64_t result = own_request(trap.slot, __NR_times, args, &out, 1, 0);
+  if (result == kRestart || result == kKicked) {
+    return again();
+  }
+  Timeval times[2];
+  cpu_times(trap.slot, false, times);
+  for (int i = 0; i < 2; ++i) {
+    ticks[i] =
+        times[i].seconds * kTicksPerSecond + times[i].microseconds * kTicksPerSecond / 1'000'000;
+  }
+  const bool good = trap.args[0] == 0 || copy_to_app(trap.args[0], ticks, sizeof(ticks));
+  return answer(good ? result : kEfault);
+}
+
+Answer itimer_call(Trap& trap, const SyscallInfo& info) {
+  const auto which = (int)trap.args[0];
+  if (which != 1 && which != 2) {
+    return carried_call(trap, info);
+  }
+  uint64_t value[4] = {};
+  uint64_t before[4] = {};
+  if (trap.number == __NR_getitimer) {
+    const int64_t result = sys(__NR_getitimer, which, before);
+    return answer(copy_to_app(trap.args[1], before, sizeof(before)) ? result : kEfault);
+  }
+  if (trap.args[1] != 0 && !copy_from_app(value, trap.args[1], sizeof(value))) {
+    return answer(kEfault);
+  }
+  const int64_t result = sys(__NR_setitimer, which, value, before);
+  if (result == 0 && trap.args[2] != 0 && !copy_to_app(trap.args[2], before, sizeof(before))) {
+    return answer(kEfault);
+  }
+  return answer(result);
+}
+
+Answer sleep_call(Trap& trap) {
+  const bool plain = trap.number == __NR_nanosleep;
+  const int clock = plain ? 1 : (int)trap.args[0];
+  const bool absolute = !plain && (trap.args[1] & 1) != 0;
+  const uint64_t request_at = plain ? trap.args[0] : trap.args[2];
+  const uint64_t rest_at = plain ? trap.args[1] : trap.args[3];
+  const bool on_cpu = is_own_process(trap.slot, cpu_clock_of(clock));
+  if (!on_cpu && clock < 0) {
+    return answer(kEnotsup);
+  }
+  if (!on_cpu && clock != 0 && clock != 1 && clock != 7 && clock != 8 && clock != 9 &&
+      clock != 11) {
+    return answer(kEinval);
+  }
+  Timespec wanted;
+  if (!copy_from_app(&wanted, request_at, sizeof(wanted))) {
+    return answer(kEfault);
+  }
+  if (wanted.seconds < 0 || wanted.nanoseconds < 0 || wanted.nanoseconds >= kSecond) {
+    return answer(kEinval);
+  }
+  if (on_cpu) {
+    return cpu_sleep(trap, wanted, absolute, rest_at);
+  }
+  constexpr int64_t kForever = int64_t{9'000'000'000};  // seconds: keeps the sum within 63 bits
+  int64_t deadline = 0;
+  Timespec until = wanted;
+  if (!absolute) {
+    const int64_t seconds = wanted.seconds < kForever ? wanted.seconds : kForever;
+    deadline = trap.repeat ? (int64_t)trap.deadline_ns
+                           : monotonic_ns() + seconds * kSecond + wanted.nanoseconds;
+    until = {deadline / kSecond, deadline % kSecond};
+  }
+  const int on_clock = absolute ? clock : 1;
+  while (true) {
+    const uint64_t args[7] = {(uint64_t)on_clock, 1, (uint64_t)&until, 0, 0, 0, ~uint64_t{0}};
+    const long result = tess_cp_syscall(&trap.slot->pending, __NR_clock_nanosleep, args);
+    if (result != kAborted && result != kEintr) {
+      return answer(result);
+    }
+    if (must_park(trap.slot)) {
+      remember_repeat(trap, (uint64_t)deadline);
+      return again();
+    }
+    if (trap.slot->signal_count != 0) {
+      fetch_signals(trap.slot);
+    }
+    if (received_signals(trap.slot) != 0) {
+      if (!absolute && rest_at != 0) {
+        const int64_t left = deadline - monotonic_ns();
+        const Timespec rest = left > 0 ? Timespec{left / kSecond, left % kSecond} : Timespec{0, 0};
+        if (!copy_to_app(rest_at, &rest, sizeof(rest))) {
+          return answer(kEfault);
+        }
+      }
+      return answer(kEintr);
+    }
+  }
+}
+
+// Only waiting operations with a timeout come here; the others run natively.
+Answer futex_call(Trap& trap) {
+  constexpr int kWait = 0, kWaitBitset = 9, kClockRealtime = 256;
+  const int op = (int)trap.args[1] & 0x7f;
+  uint64_t args[7] = {trap.args[0], trap.args[1], trap.args[2], trap.args[3],
+                      trap.args[4], trap.args[5], ~uint64_t{0}};
+  Timespec until;
+  int64_t deadline = 0;
+  if (!copy_from_app(&until, trap.args[3], sizeof(until))) {
+    return answer(kEfault);
+  }
+  if (op == kWait) {
+    if (until.seconds < 0 || until.nanoseconds < 0 || until.nanoseconds >= kSecond) {
+      return answer(kEinval);
+    }
+    constexpr int64_t kForever = int64_t{9'000'000'000};
+    const int64_t seconds = until.seconds < kForever ? until.seconds : kForever;
+    deadline = trap.repeat ? (int64_t)trap.deadline_ns
+                           : monotonic_ns() + seconds * kSecond + until.nanoseconds;
+    until = {deadline / kSecond, deadline % kSecond};
+    args[1] = (trap.args[1] & ~uint64_t{0x7f} & ~uint64_t{kClockRealtime}) | kWaitBitset;
+    args[5] = 0xffffffff;
+  }
+  args[3] = (uint64_t)&until;
+  while (true) {
+    const long result = tess_cp_syscall(&trap.slot->pending, __NR_futex, args);
+    if (result != kAborted && result != kEintr) {
+      return answer(result);
+    }
+    if (must_park(trap.slot)) {
+      remember_repeat(trap, (uint64_t)deadline);
+      return again();
+    }
+    if (trap.slot->signal_count != 0) {
+      fetch_signals(trap.slot);
+    }
+    if (received_signals(trap.slot) != 0) {
+      return answer(kEintr);
+    }
+  }
+}
+
+}  // namespace tess::stub

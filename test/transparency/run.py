@@ -1,0 +1,125 @@
+#!/usr/bin/python3
+"""Transparency: every small test that passes natively passes with its program placed on another node, too.
+
+  run.py                        all programs, natively and placed at exec on another node
+  run.py --program signals      one program
+  run.py --test signals.nodefer one test
+
+Exit status 0 if nothing differs but what EXPECTED lists, 1 otherwise, 77 if it cannot run here.
+"""
+
+import argparse
+import concurrent.futures
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "common"))
+import lab as labs  # noqa: E402
+
+PROGRAMS = ("proc", "signals", "calls")
+DEADLINE = 60
+# Differences that are known: docs/known-limits.md says what a user notices of each.
+EXPECTED = {
+    "proc.maps_rewind": "an open text of /proc stays as it was",
+    "proc.stat_of_maps_file": "a text of /proc has a size",
+    "proc.child_mem": "the memory of another process away is not reachable",
+    "proc.vm_readv_child": "the memory of another process away is not reachable",
+    "proc.vmlck_lockall": "locked memory is counted as a whole",
+    "calls.rusage_killed": "what a killed child has used on a host is not known",
+    "calls.remap_file_pages": "shared writable mappings",
+}
+
+
+def build(program, folder):
+    out = folder / program
+    subprocess.run(["gcc", "-D_GNU_SOURCE", "-O0", "-g", "-w", "-fno-pie", "-no-pie", "-z", "execstack", "-pthread", "-o", out,
+                    HERE / "programs" / f"{program}.c", "-lrt"], check=True)
+    return out
+
+
+def run(argv, folder):
+    """(status, last line) of a test; "hang" when it does not end. Its whole session is ended with it."""
+    process = subprocess.Popen([str(part) for part in argv], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True, errors="replace", cwd=folder, start_new_session=True)
+    try:
+        out, _ = process.communicate(timeout=DEADLINE)
+        status = process.returncode
+    except subprocess.TimeoutExpired:
+        status, out = "hang", ""
+    try:
+        os.killpg(process.pid, 9)
+    except ProcessLookupError:
+        pass
+    process.wait()
+    lines = out.strip().splitlines()
+    return status, lines[-1] if lines else ""
+
+
+def inside(programs, wanted, folder, jobs):
+    """In the first node: prints one line for each difference; the number of unexpected ones is the exit status."""
+    tests = []
+    for program in programs:
+        names = subprocess.run([folder / program], stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+        tests += [(program, name) for name in names if not wanted or f"{program}.{name}" in wanted]
+
+    def both(test):
+        program, name = test
+        native = run([folder / program, name], folder)
+        away = run(["tess", "run", "--on", "n2", folder / program, name], folder) if native[0] == 0 else None
+        return f"{program}.{name}", native, away
+
+    same = skipped = bad = known = 0
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        for name, native, away in pool.map(both, tests):
+            if away is None:
+                skipped += 1
+                print(f"skipped {name}: natively {native[0]}: {native[1]}")
+            elif away[0] == 0:
+                same += 1
+                if name in EXPECTED:
+                    print(f"passes now: {name} ({EXPECTED[name]})")
+            elif name in EXPECTED:
+                known += 1
+                print(f"known {name}: {EXPECTED[name]}")
+            else:
+                bad += 1
+                print(f"DIFFERS {name}: {away[0]}: {away[1]}")
+    print(f"transparency: {same} alike, {known} known to differ, {bad} differ, {skipped} fail natively")
+    return min(bad, 100)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--program", action="append", choices=PROGRAMS)
+    parser.add_argument("--test", action="append", default=[])
+    parser.add_argument("--jobs", type=int, default=3)
+    parser.add_argument("--inside", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    programs = arguments.program or ([test.split(".")[0] for test in arguments.test] or PROGRAMS)
+    if arguments.inside:
+        return inside(programs, arguments.test, Path(arguments.inside), arguments.jobs)
+    if os.geteuid() != 0 or not shutil.which("gcc"):
+        print("needs root and gcc")
+        return 77
+    folder = Path(tempfile.mkdtemp(prefix="tess-transparency-"))
+    try:
+        for program in programs:
+            build(program, folder)
+        folder.chmod(0o777)
+        again = [__file__, "--inside", folder, "--jobs", arguments.jobs]
+        again += [part for program in programs for part in ("--program", program)]
+        again += [part for test in arguments.test for part in ("--test", test)]
+        with labs.Lab(f"truth{os.getpid()}", 2) as lab:
+            return subprocess.run(lab.command("n1", ["/usr/bin/python3", *again]),
+                                  env=labs.clean_environment(lab.bin_dir)).returncode
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
