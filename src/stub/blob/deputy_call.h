@@ -31,6 +31,16 @@ long deputy_clone(Slot* slot, const uint64_t args[6], int32_t* pidfd);
 // Is this descriptor the stub's own?
 bool is_ours(const Slot* slot, int32_t fd);
 
+// ---- signals, threads, limits (deputy_ops.cc) ----
+// rt_sigaction: the action that the application asks for, and the one it had.
+void set_action(Slot* slot, Call& call);
+// kOpFault.
+void raise_fault(Slot* slot, Call& call);
+// kOpMayLock.
+int64_t may_lock(uint64_t limit);
+// Does tkill or its like name a thread that has ended, but that the agent has not reaped yet?
+bool is_ended_thread(const Slot* slot, const Request& r);
+
 // ---- CPU time of children (deputy_children.cc) ----
 void tell_ending(Slot* slot, int64_t user_ns, int64_t system_ns);
 void correct_wait(Slot* slot, Call& call);

@@ -621,7 +621,7 @@ T(sigchld_info) {
     _exit(7);
   }
   while (!handled[SIGCHLD])
-    pause();
+    nap(1);
   EQ(last_info.si_pid, p);
   EQ(last_info.si_status, 7);
   EQ(last_info.si_code, CLD_EXITED);
@@ -632,7 +632,7 @@ T(sigchld_info) {
     raise(SIGKILL);
   }
   while (handled[SIGCHLD] < 2)
-    pause();
+    nap(1);
   EQ(last_info.si_code, CLD_KILLED);
   EQ(last_info.si_status, SIGKILL);
   reap(p);
@@ -644,11 +644,11 @@ T(sigchld_info) {
     _exit(0);
   }
   while (handled[SIGCHLD] < 3)
-    pause();
+    nap(1);
   EQ(last_info.si_code, CLD_STOPPED);
   kill(p, SIGCONT);
   while (handled[SIGCHLD] < 4)
-    pause();
+    nap(1);
   EQ(last_info.si_code, CLD_CONTINUED);
   reap(p);
 }
@@ -664,7 +664,7 @@ T(nocldstop) {
   EQ(handled[SIGCHLD], 0);
   kill(p, SIGKILL);
   while (!handled[SIGCHLD])
-    pause();
+    nap(1);
   reap(p);
 }
 T(nocldwait) {
@@ -706,7 +706,7 @@ T(itimer_real) {
   struct itimerval t = {{0, 20000}, {0, 20000}}, o;
   EQ(setitimer(ITIMER_REAL, &t, 0), 0);
   while (handled[SIGALRM] < 10)
-    pause();
+    nap(1);
   getitimer(ITIMER_REAL, &o);
   EQ(o.it_interval.tv_usec, 20000);
   memset(&t, 0, sizeof t);
@@ -786,7 +786,7 @@ T(timer_tid) {
   struct itimerspec s = {{0}, {0, 20000000}};
   timer_settime(t, 0, &s, 0);
   while (!handled[SIGRTMIN])
-    pause();
+    nap(1);
   EQ(last_info.si_code, SI_TIMER);
   EQ(last_info.si_value.sival_int, 9);
   EQ(last_info.si_overrun, 0);
@@ -922,7 +922,7 @@ T(kill_group) {
   }
   child_ok(p);
   while (!handled[SIGUSR1])
-    pause();
+    nap(1);
 }
 T(thread_directed) {
   static int who;
@@ -1234,7 +1234,7 @@ T(pdeathsig) {
       prctl(PR_SET_PDEATHSIG, SIGUSR1);
       write(q[1], "r", 1);
       while (!handled[SIGUSR1])
-        pause();
+        nap(1);
       write(q[1], "d", 1);
       _exit(0);
     }

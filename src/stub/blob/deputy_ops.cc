@@ -1,0 +1,96 @@
+// Operations of the stub's own that are about signals, threads and limits.
+#include "stub/blob/deputy_call.h"
+
+namespace tess::stub {
+
+void set_action(Slot* slot, Call& call) {
+  SlotPrivate& p = priv(slot);
+  const int signal = (int)call.request.args[0];
+  const bool sets = call.request.args[1] != 0;
+  if (signal < 1 || signal > 64 || (sets && (signal == 9 || signal == 19))) {
+    call.result = kEinval;
+    return;
+  }
+  uint64_t old_mask = 0;
+  block_all_signals(&old_mask);  // our handler reads the table
+  const SignalAction before = p.actions[signal];
+  call.result = 0;
+  if (sets) {
+    SignalAction action;
+    memcpy(&action, call.data[0], sizeof(action));
+    action.mask &= ~((uint64_t{1} << 8) | (uint64_t{1} << 18));
+    call.result = set_deputy_handler(signal, action);
+    if (call.result == 0) {
+      p.actions[signal] = action;
+    }
+  }
+  memcpy(call.data[0], &before, sizeof(before));
+  set_signal_mask(old_mask);
+}
+
+// As the kernel's force_sig_info: a fault that is blocked or ignored kills.
+void raise_fault(Slot* slot, Call& call) {
+  SlotPrivate& p = priv(slot);
+  int32_t signal = 0;
+  memcpy(&signal, call.data[0], 4);
+  if (signal < 1 || signal > 64) {
+    call.result = kEinval;
+    return;
+  }
+  uint64_t mask = 0;
+  block_all_signals(&mask);
+  const uint64_t bit = uint64_t{1} << (signal - 1);
+  const bool forced = call.request.args[0] != 0;
+  if (forced && (p.actions[signal].handler <= 1 || (mask & bit) != 0)) {
+    p.actions[signal] = {0, 0, 0, 0};
+    set_deputy_handler(signal, p.actions[signal]);
+    mask &= ~bit;
+  }
+  const int pid = (int)sys(__NR_getpid);
+  const int tid = (int)sys(__NR_gettid);
+  call.result = sys(__NR_rt_tgsigqueueinfo, pid, tid, signal, call.data[0]);
+  set_signal_mask(mask);
+}
+
+// Bytes that the process may lock: without a bound if privileged. With a size given: -ENOMEM if the
+// whole process does not fit.
+int64_t may_lock(uint64_t limit) {
+  constexpr int kRlimitMemlock = 8, kCapIpcLock = 14, kAtFdcwd = -100;
+  struct {
+    uint32_t version;
+    int32_t pid;
+  } header{0x20080522, 0};
+  uint32_t sets[6] = {};
+  if (sys(__NR_capget, &header, sets) == 0 && (sets[0] >> kCapIpcLock & 1) != 0) {
+    return -1;
+  }
+  if (limit != 0) {
+    char text[64];
+    uint64_t pages = 0;
+    const long fd = sys(__NR_openat, kAtFdcwd, "/proc/self/statm", 02000000);
+    const long n = fd >= 0 ? sys(__NR_read, fd, text, sizeof(text)) : 0;
+    sys(__NR_close, fd);
+    for (long i = 0; i < n && text[i] >= '0' && text[i] <= '9'; ++i) {
+      pages = pages * 10 + (uint64_t)(text[i] - '0');
+    }
+    return pages * 4096 > limit + kRegionSize ? kEnomem : 0;
+  }
+  uint64_t bound[2] = {};
+  sys(__NR_prlimit64, 0, kRlimitMemlock, 0, bound);
+  return (int64_t)bound[0];
+}
+
+// A thread of ours that has ended stays visible until the agent has reaped it.
+bool is_ended_thread(const Slot* slot, const Request& r) {
+  const uint64_t tid = r.op == __NR_tkill ? r.args[0] : r.args[1];
+  if (r.op != __NR_tkill && (int32_t)r.args[0] != control_of(slot).pid) {
+    return false;
+  }
+  if ((int32_t)tid == slot->thread.tid) {
+    return false;
+  }
+  const char state = thread_state(tid);
+  return state == 'Z' || state == 'X';
+}
+
+}  // namespace tess::stub
