@@ -36,7 +36,7 @@ struct Config {
   unsigned gossip_fanout = 3;
   unsigned gossip_extra = 4;  // each news is told ln(members) + this many times by each node
   double gossip_rate = 1000;  // bytes a second
-  double gossip_burst = 24000;
+  double gossip_burst = 48000;
 
   // Load.
   Duration load_refresh = ms(5000);  // an unchanged load is published so often

@@ -64,6 +64,7 @@ struct Context {
         gossip_budget(start, settings.gossip_rate, settings.gossip_burst),
         total_budget(start, settings.total_rate, settings.total_burst),
         sync_budget(start, settings.sync_rate, settings.sync_burst),
+        heard(start),
         now(start) {}
 
   const Config config;
@@ -82,6 +83,7 @@ struct Context {
   std::array<uint64_t, kCountCount> counts{};
   std::array<uint64_t, kDropCount> drops{};
   std::array<uint64_t, kKindEnd> sent{};  // packets by kind
+  Time heard;                             // a member, last
   Time now;
   Effects* out = nullptr;  // of the call in progress
 
@@ -133,6 +135,10 @@ struct Context {
   // Everyone is to hear about this member.
   void tell(Slot slot) {
     news.add(slot, static_cast<unsigned>(std::ceil(log_members())) + config.gossip_extra);
+  }
+  // Most are to hear that it is suspect: a verdict or an objection follows, and is told to all.
+  void tell_suspicion(Slot slot) {
+    news.add(slot, static_cast<unsigned>(std::ceil(log_members() / 2)) + 2);
   }
 
   PacketWriter begin(Kind kind, uint32_t nonce);

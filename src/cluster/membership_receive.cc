@@ -69,6 +69,7 @@ void Membership::Parts::on_bound(const Envelope::Opened& opened, Duration queued
     context.drop(Drop::kReplayed);
     return;
   }
+  context.heard = context.now;
   for (const AliveRecord& record : packet.alive) {
     take_alive(record);
   }

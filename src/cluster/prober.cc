@@ -8,7 +8,7 @@ namespace {
 constexpr Duration kFallbackCheck = std::chrono::milliseconds(500);
 constexpr Duration kKnockWait = std::chrono::milliseconds(500);
 constexpr Duration kKnockAfter = std::chrono::milliseconds(600);
-constexpr unsigned kConfirmationTold = 3;
+constexpr unsigned kConfirmationTold = 2;
 constexpr size_t kRelaysMost = 64;  // jobs of others at once
 constexpr size_t kRoundTripsKept = 1024;
 }  // namespace
@@ -180,8 +180,8 @@ bool Prober::advance(Inquiry& inquiry) {
       later(std::max(config.relay_timeout, direct_timeout(inquiry.slot)));
       return true;
     case Stage::kRelayedAgain:
-      if (inquiry.nacks.empty() && !inquiry.relays.empty()) {
-        context_.attention.charge(1);  // not even the relays were heard: it may be us
+      if (inquiry.nacks.empty() && context_.heard < inquiry.began) {
+        context_.attention.charge(1);  // nobody at all was heard meanwhile: it may be us
       }
       if (inquiry.answer == KnockAnswer::kRefused) {
         context_.count(Count::kRefusedKnocks);
@@ -340,7 +340,7 @@ void Prober::on_suspected(Slot slot, uint64_t from) {
   };
   if (fresh || suspicion.incarnation != incarnation) {
     suspicion = {incarnation, {from}, unreached()};
-    context_.tell(slot);
+    context_.tell_suspicion(slot);
     // A few others look for themselves: to confirm, or to let it know another way.
     if (from != context_.self_key() &&
         context_.random.chance(3.0 / std::max(1u, context_.table.live_count()))) {
