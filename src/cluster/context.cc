@@ -4,6 +4,7 @@ namespace tess::cluster {
 
 namespace {
 constexpr size_t kIpAndUdp = 28;
+constexpr Duration kUnwellFor = std::chrono::minutes(1);
 constexpr size_t kPacketOverhead = kHeaderSize + kTagSize + kIpAndUdp;
 }  // namespace
 
@@ -48,6 +49,25 @@ void Context::put_out(std::vector<Effects::Send>& into, const Address& to, Bytes
   total_budget.limit_debt(config.total_burst);
   count(Count::kPacketsOut);
   counts[static_cast<size_t>(Count::kBytesOut)] += datagram.size();
+}
+
+unsigned Context::distress(Slot slot) const {
+  const LoadBoard::Item* item = board.find(slot);
+  unsigned worst = item == nullptr ? 0 : item->news.distress;
+  if (const auto at = unwell.find(slot);
+      at != unwell.end() && now - at->second.second < kUnwellFor) {
+    worst = std::max(worst, at->second.first);
+  }
+  return std::min(worst, Attention::kMost);
+}
+
+void Context::note_health(Slot slot, unsigned score) {
+  if (score > 0) {
+    unwell[slot] = {score, now};
+  } else if (const auto at = unwell.find(slot);
+             at != unwell.end() && now - at->second.second >= kUnwellFor) {
+    unwell.erase(at);
+  }
 }
 
 bool Context::add_record(PacketWriter& packet, Slot slot) {

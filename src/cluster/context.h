@@ -79,6 +79,8 @@ struct Context {
   Budget sync_budget;
   std::unordered_map<Slot, Suspicion> suspicions;
   std::unordered_map<Slot, Duration> round_trips;
+  std::unordered_map<Slot, std::pair<unsigned, Time>>
+      unwell;                           // what their packets said of their own health, and when
   std::unordered_map<Slot, Time> gone;  // dead or left, since when
   std::array<uint64_t, kCountCount> counts{};
   std::array<uint64_t, kDropCount> drops{};
@@ -93,11 +95,15 @@ struct Context {
   void event(EventKind kind, Slot slot) {
     out->events.push_back({kind, table.profile(slot).id, table.incarnation(slot)});
   }
+  // How badly off a member is by what it said itself, 0 to Attention::kMost.
+  unsigned distress(Slot slot) const;
+  void note_health(Slot slot, unsigned score);
   // After the table took it for dead or left.
   void note_gone(Slot slot) {
     gone[slot] = now;
     suspicions.erase(slot);
     round_trips.erase(slot);
+    unwell.erase(slot);
     board.forget(slot);
   }
   double log_members() const { return std::log(1.0 + table.live_count()); }

@@ -95,6 +95,14 @@ void Discovery::introduce(const Address& to) {
   ask(to);
 }
 
+void Discovery::settle_session(Slot slot, uint64_t session, const Address& at) {
+  if (context_.now >= next_introduction_) {
+    context_.send(Kind::kNews, 0, at, session,
+                  [&](PacketWriter& packet) { context_.add_record(packet, slot); });
+    introduce(at);
+  }
+}
+
 void Discovery::beacon() {
   context_.count(Count::kBeacons);
   PacketWriter packet = context_.begin(Kind::kBeacon, 0);

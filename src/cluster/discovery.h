@@ -24,6 +24,10 @@ class Discovery {
 
   // Somebody unknown, or known under another session, is at this address.
   void introduce(const Address& to);
+  // A member talks under another session than the one known here. Perhaps it started anew and does
+  // not know what is believed of its earlier start: it is told, so that it can outbid that. Perhaps
+  // its news has not come here: it is asked.
+  void settle_session(Slot slot, uint64_t session, const Address& at);
   // Answers a kJoin or looks at a kBeacon; neither is believed. `session` sealed the packet.
   void on_open(const Packet& packet, uint64_t session, const Address& from);
   // Whether a kWelcome answers a question of ours.

@@ -10,7 +10,9 @@ namespace {
 
 constexpr Duration kHousekeeping = std::chrono::seconds(1);
 constexpr Duration kGoodByeGap = std::chrono::milliseconds(100);
+constexpr Duration kTickGap = std::chrono::milliseconds(1);
 constexpr unsigned kGoodByes = 3;
+constexpr unsigned kSpared = 4;  // of the health score
 constexpr unsigned kGoodByeFanout = 4;
 constexpr Duration kLoadGap = std::chrono::milliseconds(500);
 constexpr uint64_t kMiB = 1 << 20;
@@ -161,7 +163,10 @@ void Membership::Parts::gossip() {
       next_gossip = std::max(next_gossip, context.gossip_budget.when(context.now, kWorthwhile));
       return;
     }
-    const Slot slot = context.table.random_live(context.random, chosen);
+    Slot slot = context.table.random_live(context.random, chosen);
+    if (slot != kNoSlot && context.distress(slot) >= kSpared && context.random.chance(0.75)) {
+      slot = context.table.random_live(context.random, chosen);  // that one has enough to read
+    }
     if (slot == kNoSlot) {
       break;
     }
@@ -271,8 +276,12 @@ void Membership::receive(Time now, Duration queued, const Address& from, Bytes d
 }
 
 void Membership::tick(Time now, Effects& out) {
-  const Call call(*parts_, now, Duration(0), out);
-  parts_->tick();
+  {
+    const Call call(*parts_, now, Duration(0), out);
+    parts_->tick();
+  }
+  // Whatever is due has been done: asking to be called again at once would only burn CPU.
+  parts_->promised = std::max(parts_->promised, now + kTickGap);
 }
 
 Time Membership::deadline() const {

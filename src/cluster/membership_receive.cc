@@ -62,7 +62,7 @@ void Membership::Parts::on_bound(const Envelope::Opened& opened, Duration queued
   }
   if (context.table.profile(sender).session != opened.session) {
     context.drop(Drop::kOldSession);
-    discovery.introduce(from);  // it may be ours that is old
+    discovery.settle_session(sender, opened.session, from);
     return;
   }
   if (!context.envelope.admit(opened.session, opened.counter)) {
@@ -70,6 +70,7 @@ void Membership::Parts::on_bound(const Envelope::Opened& opened, Duration queued
     return;
   }
   context.heard = context.now;
+  context.note_health(sender, packet.health);
   for (const AliveRecord& record : packet.alive) {
     take_alive(record);
   }

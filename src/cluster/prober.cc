@@ -111,8 +111,7 @@ bool Prober::well_suspected(Slot slot) const {
 }
 
 unsigned Prober::distress(Slot slot) const {
-  const LoadBoard::Item* item = context_.board.find(slot);
-  return item == nullptr ? 0 : std::min<unsigned>(item->news.distress, Attention::kMost);
+  return context_.distress(slot);
 }
 
 void Prober::ask_relays(Inquiry& inquiry, unsigned count) {
@@ -165,7 +164,8 @@ bool Prober::advance(Inquiry& inquiry) {
       start_relays(inquiry);
       return true;
     case Stage::kWaiting:
-      if (context_.now >= inquiry.began + config.waiting_most) {
+      // The worse it is off by its own word, the longer.
+      if (context_.now >= inquiry.began + config.waiting_most * (2 + distress(inquiry.slot)) / 2) {
         suspect(inquiry);
         return true;
       }

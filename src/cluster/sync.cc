@@ -28,7 +28,9 @@ void Sync::tick() {
     return;
   }
   const Slot slot = context_.table.random_live(context_.random, {});
-  if (slot != kNoSlot) {
+  if (slot == kNoSlot) {
+    differ_since_.reset();  // nobody is left to differ from
+  } else {
     begin(slot);
   }
 }
