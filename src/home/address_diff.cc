@@ -85,9 +85,7 @@ void adjust(const Mapping* now, const Mapping& wanted, AddressDiff& diff) {
 }
 
 void map_new(const Mapping& wanted, AddressDiff& diff) {
-  const bool has_object = wanted.kind == MappingKind::kAnonShared && wanted.inode != 0;
-  if (wanted.kind == MappingKind::kFilePrivate || wanted.kind == MappingKind::kFileShared ||
-      has_object) {
+  if (wanted.kind == MappingKind::kFilePrivate || wanted.kind == MappingKind::kFileShared) {
     diff.files.push_back(wanted);
     return;
   }

@@ -5,13 +5,11 @@
 #include <sys/types.h>
 
 #include <cstdint>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/result.h"
-#include "home/shared_object.h"
 #include "memory/address_space.h"
 #include "stub/session.h"
 
@@ -23,7 +21,7 @@ namespace tess::home {
 
 // `cache_dir`: where hashes of file content are kept; empty: nowhere.
 Result<> build_image(pid_t pid, stub::Session& session, const std::string& cache_dir,
-                     const std::set<ObjectKey>& shared, wire::ProcessImage& image);
+                     wire::ProcessImage& image);
 
 // The private memory that a deputy can do without: all of it but the stub's region and the pages
 // with its arguments and environment.

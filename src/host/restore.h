@@ -10,7 +10,6 @@
 #include "base/result.h"
 #include "host/file_content.h"
 #include "host/sandbox.h"
-#include "host/shared_memory.h"
 #include "memory/image_stream.h"
 #include "stub/session.h"
 #include "wire/byte_stream.h"
@@ -24,7 +23,6 @@ namespace tess::host {
 struct RestoreServices {
   Sandbox& sandbox;
   FileContent& content;
-  SharedMemory& shared;
   uint64_t job;
   bool force_vdso_patch;
 };

@@ -202,9 +202,7 @@ Result<Sandbox::BodyProcess> Sandbox::spawn(int32_t pid, uint64_t region_base, u
     return answer;
   }();
   if (!pidfd && pidfd.error().sys_errno() == EEXIST) {
-    return tl::unexpected(Error(ErrorKind::kNotPossible,
-                                fmt::format("pid {} is taken in the sandbox of this job", pid),
-                                EEXIST));
+    return fail(ErrorKind::kNotPossible, "pid {} is taken in the sandbox of this job", pid);
   }
   if (!pidfd && pidfd.error().sys_errno() == EINVAL) {
     return fail(ErrorKind::kNotPossible,

@@ -171,9 +171,7 @@ Result<std::vector<Mapping>> read_address_space(pid_t pid) {
   }
   for (Mapping& mapping : mappings) {
     if (mapping.kind == MappingKind::kFilePrivate || mapping.kind == MappingKind::kFileShared) {
-      const bool device =
-          mapping.path.starts_with("/dev/") && !mapping.path.starts_with("/dev/shm/");
-      if (device || mapping.path.starts_with("anon_inode:")) {
+      if (mapping.path.starts_with("/dev/") || mapping.path.starts_with("anon_inode:")) {
         mapping.traits |= kTraitDevice;
       }
     }

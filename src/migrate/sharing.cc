@@ -45,13 +45,17 @@ bool carries_changes(const memory::Mapping& mapping) {
 
 }  // namespace
 
-namespace {
-
-// Other processes with a shared mapping of one of these objects; `writers`: only those that have it
-// mapped for writing.
-std::vector<Sharer> find_sharers(pid_t pid, const std::map<FileId, std::string>& wanted,
-                                 bool writers) {
+std::vector<Sharer> find_mapping_sharers(pid_t pid, const std::vector<memory::Mapping>& mappings) {
+  std::map<FileId, std::string> wanted;
+  for (const memory::Mapping& mapping : mappings) {
+    if (carries_changes(mapping)) {
+      wanted[{mapping.dev_major, mapping.dev_minor, mapping.inode}] = mapping.path;
+    }
+  }
   std::vector<Sharer> sharers;
+  if (wanted.empty()) {
+    return sharers;
+  }
   for (const pid_t other : other_processes(pid)) {
     std::ifstream maps("/proc/" + std::to_string(other) + "/maps");
     std::string line;
@@ -60,11 +64,9 @@ std::vector<Sharer> find_sharers(pid_t pid, const std::map<FileId, std::string>&
       unsigned major = 0;
       unsigned minor = 0;
       unsigned long inode = 0;
-      const size_t space = line.find(' ');
-      if (space == std::string::npos || line.size() < space + 5 || line[space + 4] != 's' ||
-          std::sscanf(line.c_str(), "%*x-%*x %4s %*x %x:%x %lu", permissions, &major, &minor,
+      if (std::sscanf(line.c_str(), "%*x-%*x %4s %*x %x:%x %lu", permissions, &major, &minor,
                       &inode) != 4 ||
-          (writers && permissions[1] != 'w')) {
+          permissions[3] != 's') {
         continue;
       }
       if (const auto it = wanted.find({major, minor, inode}); it != wanted.end()) {
@@ -74,23 +76,6 @@ std::vector<Sharer> find_sharers(pid_t pid, const std::map<FileId, std::string>&
     }
   }
   return sharers;
-}
-
-}  // namespace
-
-std::vector<Sharer> find_writers(pid_t pid, uint32_t dev_major, uint32_t dev_minor,
-                                 uint64_t inode) {
-  return find_sharers(pid, {{{dev_major, dev_minor, inode}, std::string()}}, true);
-}
-
-std::vector<Sharer> find_mapping_sharers(pid_t pid, const std::vector<memory::Mapping>& mappings) {
-  std::map<FileId, std::string> wanted;
-  for (const memory::Mapping& mapping : mappings) {
-    if (carries_changes(mapping)) {
-      wanted[{mapping.dev_major, mapping.dev_minor, mapping.inode}] = mapping.path;
-    }
-  }
-  return wanted.empty() ? std::vector<Sharer>() : find_sharers(pid, wanted, false);
 }
 
 std::vector<Sharer> find_clone_sharers(pid_t pid) {
