@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <map>
 #include <set>
 #include <thread>
@@ -432,7 +433,24 @@ TEST_F(RestoreTest, NoSystemCallOfABodyReachesTheHost) {
   ASSERT_TRUE(body) << body.error().message();
   auto deputy = run(*body);
   deputy->set_parent(4242);
-  ASSERT_TRUE(deputy->wait_end(20)) << "still alive, or dead of an attack";
+  // What it asks of its agent is refused.
+  std::atomic<bool> over = false;
+  std::thread agent([&] {
+    while (!over) {
+      const auto note = body->session->wait_note(std::chrono::milliseconds(20));
+      if (note) {
+        stub::ChannelAnswer refusal{};
+        refusal.result = -EPERM;
+        (void)body->session->answer_channel(refusal, {});
+      } else if (note.error().kind() != ErrorKind::kRetry) {
+        return;
+      }
+    }
+  });
+  const bool ended = deputy->wait_end(20);
+  over = true;
+  agent.join();
+  ASSERT_TRUE(ended) << "still alive, or dead of an attack";
   ASSERT_EQ(deputy->exit_status(), 7);
   long results[2 * std::size(kForbidden)];
   ASSERT_EQ(deputy->written().size(), sizeof(results));

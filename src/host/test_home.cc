@@ -242,7 +242,7 @@ void TestDeputy::run() {
       exit_status_ = static_cast<int>(request.args[0]);
       break;
     }
-    int64_t result = 0;
+    int64_t result = request.op == stub::kOpGoHome ? -EPERM : 0;
     if (request.op == SYS_getppid) {
       result = parent_;
     } else if (request.op == stub::kOpClone) {

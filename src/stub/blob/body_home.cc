@@ -14,7 +14,10 @@ Answer homeward_call(Trap& trap, int64_t refusal) {
   }
   for (int asked = 0; asked < kAskings; ++asked) {
     const uint64_t args[6] = {trap.number, 0, 0, 0, 0, 0};
-    own_request(slot, kOpGoHome, args, nullptr, 0, 0);
+    const int64_t heard = own_request(slot, kOpGoHome, args, nullptr, 0, 0);
+    if (heard < 0 && heard > kRestart) {
+      return answer(refusal);  // there is nobody at home who could fetch it
+    }
     const int64_t deadline = monotonic_ns() + kAskAgain;
     const Timespec until{deadline / 1'000'000'000, deadline % 1'000'000'000};
     long waited = kAborted;
