@@ -190,6 +190,7 @@ TEST_F(ExecTest, InteractiveShellHasJobControl) {
   ASSERT_TRUE(terminal.see("Stopped"));
   terminal.type("jobs; kill %1; wait; echo after-wait\n");
   ASSERT_TRUE(terminal.see("\nafter-wait"));
+  ASSERT_TRUE(terminal.see("@ "));
   terminal.type("sh -c 'echo begun-2; exec sleep 600'\n");
   ASSERT_TRUE(terminal.see("\nbegun-2"));
   terminal.type("\x03");  // ^C
