@@ -85,7 +85,9 @@ void adjust(const Mapping* now, const Mapping& wanted, AddressDiff& diff) {
 }
 
 void map_new(const Mapping& wanted, AddressDiff& diff) {
-  if (wanted.kind == MappingKind::kFilePrivate || wanted.kind == MappingKind::kFileShared) {
+  const bool has_object = wanted.kind == MappingKind::kAnonShared && wanted.inode != 0;
+  if (wanted.kind == MappingKind::kFilePrivate || wanted.kind == MappingKind::kFileShared ||
+      has_object) {
     diff.files.push_back(wanted);
     return;
   }

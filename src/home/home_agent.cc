@@ -4,6 +4,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <future>
@@ -11,9 +12,11 @@
 #include <sstream>
 
 #include "base/log.h"
+#include "home/group_migration.h"
 #include "home/image_builder.h"
 #include "memory/cpu_features.h"
 #include "migrate/eligibility.h"
+#include "sys/files.h"
 #include "wire/agent.pb.h"
 #include "wire/agent_process.h"
 #include "wire/node.pb.h"
@@ -31,8 +34,8 @@ std::string environment(const char* name) {
 }
 
 std::string command_line(pid_t pid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/cmdline", std::ios::binary);
-  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  // A stream of the standard library would throw if the process ended just now.
+  std::string text = sys::read_file("/proc/" + std::to_string(pid) + "/cmdline").value_or("");
   while (!text.empty() && text.back() == '\0') {
     text.pop_back();
   }
@@ -103,6 +106,28 @@ HomeAgent::HomeAgent(HomeConfig config, net::TlsContext tls, migrate::Journal jo
       hub_watch_(
           loop_, hub_.fd(), [this] { after_events(); }, [] {}),
       tick_timer_(loop_),
+      shared_({[this] {
+                 for (const auto& [pid, process] : processes_) {
+                   if (process->state == Managed::State::kDeputy) {
+                     write_shared_table(*process);
+                   }
+                 }
+               },
+               [this] {
+                 std::vector<pid_t> pids;
+                 for (const auto& [pid, process] : processes_) {
+                   if (process->state == Managed::State::kDeputy) {
+                     pids.push_back(pid);
+                   }
+                 }
+                 return pids;
+               },
+               [this](pid_t pid, const std::string& node) {
+                 const Managed* const process = find(pid);
+                 return process != nullptr && (process->state == Managed::State::kDeputy ||
+                                               (process->busy && process->moving_to == node));
+               },
+               [this](pid_t pid, const std::string& node) { return gather(pid, node); }}),
       next_operation_(static_cast<uint64_t>(read_clocks().boottime_ns)) {}
 
 HomeAgent::~HomeAgent() {
@@ -188,8 +213,8 @@ std::shared_ptr<HostLink> HomeAgent::find_link(const std::string& node) {
 
 Result<std::shared_ptr<HostLink>> HomeAgent::link_to(const std::string& node,
                                                      uint64_t memory_bytes) {
-  // Workers come one after the other, so that a node gets one link. The main thread never takes this
-  // mutex: the answer that need_host waits for comes through it.
+  // Workers come one after the other, so that a node gets one link. The main thread never takes
+  // this mutex: the answer that need_host waits for comes through it.
   const std::lock_guard one_at_a_time(opening_mutex_);
   if (auto link = find_link(node); link != nullptr) {
     return link;
@@ -275,8 +300,16 @@ void HomeAgent::explain(pid_t pid, uint64_t request) {
   wire::WhyAnswer& why = *message.mutable_why();
   const Managed* const process = find(pid);
   if (process == nullptr || process->state == Managed::State::kNative) {
-    for (const std::string& reason : migrate::check_eligibility(pid, {.own_tracer = ::getpid()})) {
-      why.add_reason(reason);
+    std::vector<pid_t> group = look_for_companions({pid}, process).pids;
+    group.insert(group.begin(), pid);
+    const migrate::EligibilityOptions options{
+        .own_tracer = ::getpid(), .moves_along = [&group](pid_t other) {
+          return std::find(group.begin(), group.end(), other) != group.end();
+        }};
+    for (const pid_t member : group) {
+      for (const std::string& reason : migrate::check_eligibility(member, options)) {
+        why.add_reason(reason);
+      }
     }
   }
   tessd_->send(message);
@@ -289,12 +322,16 @@ void HomeAgent::migrate(pid_t pid, const std::string& node, Done done) {
     return;
   }
   std::shared_ptr<Managed> process = make_process(pid);
+  const bool home = node.empty() || node == tessd_->node();
+  if (process->busy && process->moving_to == (home ? "" : node)) {
+    process->waiting.push_back(std::move(done));
+    return;
+  }
   if (process->busy) {
     done(fail(ErrorKind::kRetry, "process {} is moving already; try again when it has arrived",
               pid));
     return;
   }
-  const bool home = node.empty() || node == tessd_->node();
   if (home && process->state == Managed::State::kNative) {
     process->placed_on.clear();
     done({});
@@ -311,48 +348,140 @@ void HomeAgent::migrate(pid_t pid, const std::string& node, Done done) {
 void HomeAgent::start_migration(std::shared_ptr<Managed> process, const std::string& node,
                                 Done done) {
   process->busy = true;
-  if (process->state == Managed::State::kNative) {
-    process->watch.reset();
+  process->moving_to = node;
+  std::vector<std::shared_ptr<Managed>> group{process};
+  auto companions = find_companions(group, node);
+  if (!companions && try_again(group, node, done)) {
+    return;
   }
+  if (!companions) {
+    migration_ended(group, node, tl::unexpected(std::move(companions.error())), "", done);
+    return;
+  }
+  group.insert(group.end(), companions->begin(), companions->end());
   ++running_workers_;
   tessd_->send_status();
-  workers_.emplace_back([this, process, node, done = std::move(done)] {
-    Migration migration(*this, process, node);
+  workers_.emplace_back([this, group = std::move(group), node, done = std::move(done)] {
+    GroupMigration migration(*this, group, node);
     Result<> result = migration.run();
-    loop_.post([this, process, node, result = std::move(result), warning = migration.warning(),
-                done] { migration_ended(process, node, result, warning, done); });
+    loop_.post([this, all = migration.processes(), node, result = std::move(result),
+                warning = migration.warning(), unsettled = migration.unsettled(), done] {
+      --running_workers_;
+      if (!result && unsettled && try_again(all, node, done)) {
+        return;
+      }
+      migration_ended(all, node, result, warning, done);
+    });
   });
 }
 
-void HomeAgent::migration_ended(const std::shared_ptr<Managed>& process, const std::string& node,
-                                const Result<>& result, const std::string& warning,
-                                const Done& done) {
+// Somebody with whom it shares was on the way. False: that has lasted too long.
+bool HomeAgent::try_again(const std::vector<std::shared_ptr<Managed>>& group,
+                          const std::string& node, const Done& done) {
+  constexpr uint32_t kAttempts = 100;
+  constexpr std::chrono::milliseconds kPause(20);
+  const std::shared_ptr<Managed> first = group.front();
+  if (finishing_ || find(first->pid) != first.get() || first->executed_meanwhile ||
+      ++first->attempts > kAttempts) {
+    first->attempts = 0;
+    return false;
+  }
+  for (size_t i = 1; i < group.size(); ++i) {
+    std::move(group[i]->waiting.begin(), group[i]->waiting.end(),
+              std::back_inserter(first->waiting));
+    group[i]->waiting.clear();
+    group[i]->busy = false;
+    tracer_.resume_stops(group[i]->pid);
+    if (std::exchange(group[i]->executed_meanwhile, false)) {
+      go_on_after_exec(group[i], group[i]->placed_on);
+    }
+  }
+  tracer_.resume_stops(first->pid);
+  // It stays busy: nobody else is to move it until then.
+  auto timer = std::make_shared<net::Timer>(loop_);
+  timer->start(kPause, [this, timer, first, node, done] { start_migration(first, node, done); });
+  return true;
+}
+
+void HomeAgent::migration_ended(const std::vector<std::shared_ptr<Managed>>& group,
+                                const std::string& node, const Result<>& result,
+                                const std::string& warning, const Done& done) {
+  const std::shared_ptr<Managed>& first = group.front();
+  if (!result && first->executed_meanwhile && !finishing_) {
+    // It is another program by now, one that can be moved more easily.
+    for (size_t i = 1; i < group.size(); ++i) {
+      settle(group[i], node, result);
+    }
+    first->executed_meanwhile = false;
+    if (find(first->pid) == first.get()) {
+      start_migration(first, node, done);
+      return;
+    }
+  }
+  std::vector<Done> told{done};
+  for (const auto& process : group) {
+    settle(process, node, result);
+    std::move(process->waiting.begin(), process->waiting.end(), std::back_inserter(told));
+    process->waiting.clear();
+  }
+  if (!warning.empty()) {
+    log::warn("home", "event=moved_with_trouble pid={} reason=\"{}\"", group.front()->pid, warning);
+  }
+  after_events();
+  tessd_->send_status();  // before the answer: who asks next is told the new place
+  for (const Done& one : told) {
+    one(result);
+  }
+  maybe_finish();
+}
+
+void HomeAgent::settle(const std::shared_ptr<Managed>& process, const std::string& node,
+                       const Result<>& result) {
   process->busy = false;
-  --running_workers_;
   tracer_.resume_stops(process->pid);
   const std::string place = node.empty() ? "home" : node;
+  if (std::exchange(process->executed_meanwhile, false)) {
+    go_on_after_exec(process, result ? node : process->placed_on);
+    return;
+  }
+  if (find(process->pid) != process.get()) {
+    return;  // ended on the way
+  }
+  process->attempts = 0;
   if (result) {
     ++process->moves;
     process->placed_on = node;
     tessd_->log(process->pid, fmt::format("process {} moved to {}", process->pid, place));
     log::info("home", "event=moved pid={} to={}", process->pid, place);
-  } else {
-    tessd_->log(process->pid, fmt::format("process {} did not move to {}: {}", process->pid, place,
-                                          result.error().message()));
-    log::warn("home", "event=stayed pid={} to={} reason=\"{}\"", process->pid, place,
-              result.error().message());
-    // Held at its exec, and refused before anything was done to it.
-    if (process->state == Managed::State::kNative && tracer_.held(process->pid)) {
-      (void)(process->stays_seized ? tracer_.release(process->pid) : tracer_.detach(process->pid));
-    }
+    return;
   }
-  if (!warning.empty()) {
-    log::warn("home", "event=moved_with_trouble pid={} reason=\"{}\"", process->pid, warning);
+  tessd_->log(process->pid, fmt::format("process {} did not move to {}: {}", process->pid, place,
+                                        result.error().message()));
+  log::warn("home", "event=stayed pid={} to={} reason=\"{}\"", process->pid, place,
+            result.error().message());
+  // Held at its exec, and refused before anything was done to it.
+  if (process->state == Managed::State::kNative && tracer_.held(process->pid)) {
+    (void)(process->stays_seized ? tracer_.release(process->pid) : tracer_.detach(process->pid));
   }
-  after_events();
-  tessd_->send_status();  // before the answer: who asks next is told the new place
-  done(result);
-  maybe_finish();
+}
+
+// It left its group by executing another program, which waits for where to run. It follows the
+// others.
+void HomeAgent::go_on_after_exec(const std::shared_ptr<Managed>& process, const std::string& node) {
+  if (find(process->pid) != process.get()) {
+    return;
+  }
+  if (!process->placed_on.empty() && !node.empty() && !finishing_) {
+    process->placed_on = node;
+    start_migration(process, node, [](const Result<>&) {});
+    return;
+  }
+  process->placed_on.clear();
+  if (!process->stays_seized && tracer_.traced(process->pid)) {
+    (void)tracer_.detach(process->pid);
+  } else if (tracer_.held(process->pid)) {
+    (void)tracer_.release(process->pid);
+  }
 }
 
 void HomeAgent::bring_home(Done done) {
@@ -417,6 +546,7 @@ void HomeAgent::tick() {
     tessd_->send_status();
   }
   ++idle_ticks_;
+  shared_.tick();
   drop_unused_links();
   maybe_finish();
 }

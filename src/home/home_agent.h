@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -14,6 +15,7 @@
 #include "home/home_config.h"
 #include "home/managed.h"
 #include "home/migration.h"
+#include "home/shared_segments.h"
 #include "home/tessd_client.h"
 #include "migrate/journal.h"
 #include "net/loop.h"
@@ -50,6 +52,13 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   void watch(Managed& process) override;
   void group_stopped_away(const Managed& process) override;
   static void signal_body(const Managed& process, int signal);
+  Result<Share> begin_share(const Group& group, const std::string& node,
+                            const std::shared_ptr<HostLink>& target) override;
+  void end_share(uint64_t move, bool committed) override;
+  Result<std::set<ObjectKey>> shared_objects() override;
+  void write_shared_table(const Managed& process) override;
+  bool has_left(const Managed& process) override;
+  bool may_join(const Managed& process, pid_t sharer) override;
 
  private:
   // Workers. What tessd says of a host agent for this job there, and a link to it.
@@ -64,8 +73,20 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   void handle_request(const wire::AgentDown& message);
   void migrate(pid_t pid, const std::string& node, Done done);
   void start_migration(std::shared_ptr<Managed> process, const std::string& node, Done done);
-  void migration_ended(const std::shared_ptr<Managed>& process, const std::string& node,
+  void migration_ended(const std::vector<std::shared_ptr<Managed>>& group, const std::string& node,
                        const Result<>& result, const std::string& warning, const Done& done);
+  bool try_again(const std::vector<std::shared_ptr<Managed>>& group, const std::string& node,
+                 const Done& done);
+  void go_on_after_exec(const std::shared_ptr<Managed>& process, const std::string& node);
+  void settle(const std::shared_ptr<Managed>& process, const std::string& node,
+              const Result<>& result);
+  Result<Group> find_companions(const Group& group, const std::string& node);
+  bool gather(pid_t pid, const std::string& node);
+  struct Companions {
+    std::vector<pid_t> pids;
+    std::optional<pid_t> elsewhere;  // one that shares with a group at home but is away
+  };
+  Companions look_for_companions(const std::vector<pid_t>& group, const Managed* first);
   void explain(pid_t pid, uint64_t request);
   void bring_home(Done done);
   void after_events();
@@ -75,7 +96,10 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
 
   // what bodies and deputies say (home_events.cc)
   void read_mailbox(pid_t pid);
-  void handle_note(Managed& process, const stub::MailboxNote& note);
+  void handle_note(Managed& process, const stub::MailboxNote& note, const stub::SharedCall& shared);
+  void shared_call(pid_t pid, const stub::MailboxNote& note, const stub::SharedCall& call);
+  void shared_open(const std::string& node, const wire::LinkMessage& message);
+  std::shared_ptr<HostLink> link_of(const std::string& node);
   void answer_channel(Managed& process, const stub::MailboxNote& note);
   void bring_home_for(Managed& process, uint32_t number);
   void settle_children_time(const Managed& process, const stub::MailboxNote& note);
@@ -101,6 +125,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   net::Timer tick_timer_;
   std::unique_ptr<TessdClient> tessd_;
   Processes processes_;
+  SharedSegments shared_;
   std::map<pid_t, sys::Fd> newborn_mailboxes_;  // by the thread that is forking
   std::list<std::thread> workers_;
   int running_workers_ = 0;

@@ -59,7 +59,8 @@ void HomeAgent::read_mailbox(pid_t pid) {
     if (process == nullptr || process->session == nullptr || process->watch == nullptr) {
       return;
     }
-    auto note = process->session->poll_note();
+    stub::SharedCall shared{};
+    auto note = process->session->poll_note(&shared);
     if (!note) {
       process->watch.reset();  // exec or death; ptrace tells which
       return;
@@ -67,11 +68,12 @@ void HomeAgent::read_mailbox(pid_t pid) {
     if (!*note) {
       return;
     }
-    handle_note(*process, **note);
+    handle_note(*process, **note, shared);
   }
 }
 
-void HomeAgent::handle_note(Managed& process, const stub::MailboxNote& note) {
+void HomeAgent::handle_note(Managed& process, const stub::MailboxNote& note,
+                            const stub::SharedCall& shared) {
   switch (note.kind) {
     case stub::Note::kAllParked: {
       process.watch.reset();  // whoever parked it reads from now on
@@ -100,6 +102,9 @@ void HomeAgent::handle_note(Managed& process, const stub::MailboxNote& note) {
     case stub::Note::kBodyLost:
       tell_lost(process, "its connection to the host broke");
       break;
+    case stub::Note::kSharedCall:
+      shared_call(process.pid, note, shared);
+      break;
     case stub::Note::kAnswer:
       process.release_unanswered = false;
       if (const auto released = std::exchange(process.on_released, nullptr); released) {
@@ -108,6 +113,8 @@ void HomeAgent::handle_note(Managed& process, const stub::MailboxNote& note) {
       break;
     case stub::Note::kExecFailed:
     case stub::Note::kNeedProc:
+    case stub::Note::kNeedShared:
+    case stub::Note::kSharedSize:
       break;
   }
 }
@@ -250,6 +257,7 @@ void HomeAgent::adopt_fork(Managed& parent, pid_t thread, pid_t child) {
   }
   born->session = std::make_shared<stub::Session>(std::move(mailbox.mapped()), std::move(*memory),
                                                   parent.placement.region_base);
+  write_shared_table(*born);
   watch(*born);
 }
 
@@ -259,8 +267,13 @@ bool HomeAgent::executed(pid_t pid) {
     return false;
   }
   body_gone(*process);
-  if (process->busy || finishing_) {
-    return false;  // the migration in progress finds out by itself
+  shared_.left(pid);
+  if (process->busy && !finishing_) {
+    process->executed_meanwhile = true;  // the migration finds out; what follows comes after it
+    return !process->placed_on.empty();
+  }
+  if (finishing_) {
+    return false;
   }
   if (!process->placed_on.empty()) {
     loop_.post([this, pid] {
@@ -324,6 +337,7 @@ void HomeAgent::exited(pid_t pid, int wait_status) {
   log::info("home", "event=exited pid={} status={:#x}", pid, wait_status);
   it->second->watch.reset();
   processes_.erase(it);
+  shared_.left(pid);
   loop_.post([this] {
     tessd_->send_status();
     maybe_finish();
@@ -365,6 +379,16 @@ void HomeAgent::host_said(const std::string& node, const wire::LinkMessage& mess
         }
       }
       break;
+    case wire::LinkMessage::kSharedOpen:
+      shared_open(node, message);
+      break;
+    case wire::LinkMessage::kSharedRead:
+    case wire::LinkMessage::kSharedDirty:
+    case wire::LinkMessage::kSharedUpdated:
+      if (const auto link = link_of(node); link != nullptr) {
+        shared_.handle(link, message);
+      }
+      break;
     case wire::LinkMessage::kFailed:
       log::warn("home", "event=host_failed node={} pid={} reason=\"{}\"", node, message.pid(),
                 message.failed().reason());
@@ -376,6 +400,9 @@ void HomeAgent::host_said(const std::string& node, const wire::LinkMessage& mess
 
 void HomeAgent::host_lost(const std::string& node, const Error& error) {
   log::warn("home", "event=host_lost node={} reason=\"{}\"", node, error.message());
+  if (const auto link = link_of(node); link != nullptr) {
+    shared_.host_lost(link);
+  }
   for (const auto& [pid, process] : processes_) {
     if (process->where() == node && !process->busy) {
       tell_lost(*process, fmt::format("node {} is lost", node));

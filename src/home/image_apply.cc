@@ -74,11 +74,10 @@ Result<> run_all(stub::Session& session, std::vector<stub::SyscallRequest>& requ
 
 // A descriptor of the file behind a mapping, from any mapping of it that the process still has.
 Result<sys::Fd> open_file_of(pid_t pid, const Mapping& wanted, const std::vector<Mapping>& now) {
-  const bool writable = wanted.kind == MappingKind::kFileShared && (wanted.prot & PROT_WRITE) != 0;
+  const bool writable = wanted.shared() && (wanted.prot & PROT_WRITE) != 0;
   for (const Mapping& mapping : now) {
     if (mapping.dev_major != wanted.dev_major || mapping.dev_minor != wanted.dev_minor ||
-        mapping.inode != wanted.inode ||
-        (mapping.kind != MappingKind::kFilePrivate && mapping.kind != MappingKind::kFileShared)) {
+        mapping.inode != wanted.inode || mapping.kind == MappingKind::kAnon || mapping.special()) {
       continue;
     }
     const std::string path =
@@ -125,8 +124,7 @@ Result<> map_files(pid_t pid, stub::Session& session, const std::vector<Mapping>
     const Mapping& wanted = files[i];
     const int ours = opened[i].get();
     TESS_TRY(session.place_fds(std::span(&ours, 1), std::span(&number, 1)));
-    const uint64_t sharing =
-        wanted.kind == MappingKind::kFileShared ? uint64_t{MAP_SHARED} : uint64_t{MAP_PRIVATE};
+    const uint64_t sharing = wanted.shared() ? uint64_t{MAP_SHARED} : uint64_t{MAP_PRIVATE};
     auto mapped = session.call(SYS_mmap, {wanted.start, wanted.size(), wanted.prot,
                                           sharing | MAP_FIXED | (wanted.flags & MAP_NORESERVE),
                                           static_cast<uint64_t>(number), wanted.offset});

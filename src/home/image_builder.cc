@@ -116,7 +116,7 @@ ClockReading read_clocks() {
 }
 
 Result<> build_image(pid_t pid, stub::Session& session, const std::string& cache_dir,
-                     wire::ProcessImage& image) {
+                     const std::set<ObjectKey>& shared, wire::ProcessImage& image) {
   image.Clear();
   image.set_abi_version(stub::kAbiVersion);
   image.set_pid(innermost_id(pid, pid));
@@ -127,6 +127,12 @@ Result<> build_image(pid_t pid, stub::Session& session, const std::string& cache
   auto mappings =
       memory::without_range(all, session.region_base(), session.region_base() + stub::kRegionSize);
   TESS_TRY(memory::hash_file_content(pid, mappings, cache_dir));
+  for (Mapping& mapping : mappings) {
+    if (mapping.shared() &&
+        shared.contains({mapping.dev_major, mapping.dev_minor, mapping.inode})) {
+      mapping.content_hash.clear();  // read-only here, but others write to it
+    }
+  }
   for (const Mapping& mapping : mappings) {
     memory::to_wire(mapping, *image.add_vmas());
   }

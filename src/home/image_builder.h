@@ -5,11 +5,13 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/result.h"
+#include "home/shared_object.h"
 #include "memory/address_space.h"
 #include "stub/session.h"
 
@@ -21,7 +23,7 @@ namespace tess::home {
 
 // `cache_dir`: where hashes of file content are kept; empty: nowhere.
 Result<> build_image(pid_t pid, stub::Session& session, const std::string& cache_dir,
-                     wire::ProcessImage& image);
+                     const std::set<ObjectKey>& shared, wire::ProcessImage& image);
 
 // The private memory that a deputy can do without: all of it but the stub's region and the pages
 // with its arguments and environment.

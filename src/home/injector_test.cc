@@ -148,7 +148,7 @@ class InjectorTest : public ::testing::Test {
     tracer_->handle_events();
     if (build) {
       wire::ProcessImage image;
-      if (const auto built = build_image(pid, session, "", image); !built) {
+      if (const auto built = build_image(pid, session, "", {}, image); !built) {
         return ::testing::AssertionFailure() << built.error().message();
       }
       image_ = image.DebugString();

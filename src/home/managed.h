@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "home/host_link.h"
 #include "home/injector.h"
@@ -23,10 +24,15 @@ struct Managed {
   pid_t pid = 0;
   int32_t inner_pid = 0;  // as the application sees it
   State state = State::kNative;
-  bool busy = false;          // a migration is in progress
+  bool busy = false;                // a migration is in progress
+  bool executed_meanwhile = false;  // another program, while busy
+  std::string moving_to;            // the node it is moving to while busy; empty: home
+  std::vector<std::function<void(const Result<>&)>> waiting;  // for its end
   bool stays_seized = false;  // of a `tess run` job: traced when native, too
   std::string placed_on;      // where a program that it executes is to run; empty: at home
   uint32_t moves = 0;
+  uint32_t attempts = 0;    // of the move it is waiting for
+  uint32_t gatherings = 0;  // tries in a row to bring it to what it wants to share
 
   // While away, or on the way.
   Placement placement;

@@ -23,13 +23,6 @@ using std::chrono::milliseconds;
 
 constexpr wire::Timeout kAnswerTimeout(30'000);
 
-Kind kind_of(const Managed& process, const std::string& node) {
-  if (node.empty()) {
-    return Kind::kBack;
-  }
-  return process.state == Managed::State::kNative ? Kind::kOut : Kind::kHop;
-}
-
 std::string joined(const std::vector<std::string>& reasons) {
   std::string text;
   for (const std::string& reason : reasons) {
@@ -53,6 +46,13 @@ uint64_t memory_of(pid_t pid) {
 
 }  // namespace
 
+Kind kind_of(const Managed& process, const std::string& node) {
+  if (node.empty()) {
+    return Kind::kBack;
+  }
+  return process.state == Managed::State::kNative ? Kind::kOut : Kind::kHop;
+}
+
 Migration::Migration(MainServices& services, std::shared_ptr<Managed> process, std::string node)
     : services_(services),
       process_(std::move(process)),
@@ -71,59 +71,13 @@ migrate::JournalEntry Migration::journal_entry(std::string state) const {
           .to = node_.empty() ? "home" : node_};
 }
 
-Result<> Migration::run() {
-  migrate::Coordinator coordinator(kind_);
-  if (auto written = services_.journal().write(journal_entry("begun")); !written) {
-    return written;
-  }
-  while (const auto step = coordinator.next()) {
-    const std::string before = migrate::fault_point(kind_, false, *step);
-    const std::string after = migrate::fault_point(kind_, true, *step);
-    const auto start = std::chrono::steady_clock::now();
-    Result<> result = services_.faults().at(before);
-    bool performed = false;
-    if (result) {
-      result = perform(*step);
-      performed = result.has_value();
-    }
-    if (result) {
-      result = services_.faults().at(after);
-    }
-    if (!performed && *step == Step::kSwitch) {
-      result = insist_on_switch(std::move(result));
-    }
-    log::debug(
-        "home", "event=step pid={} operation={} step={} ms={} result=\"{}\"", process_->pid,
-        operation_, migrate::name(*step),
-        std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - start).count(),
-        result ? "ok" : result.error().message());
-    if (result) {
-      coordinator.done();
-    } else {
-      coordinator.failed(result.error().message());
-    }
-  }
-  for (HostLink* const link : {source_.get(), target_.get()}) {
-    if (link != nullptr) {
-      link->forget(operation_);
-    }
-  }
-  if (coordinator.outcome() == migrate::Outcome::kStayed) {
-    (void)services_.journal().write(journal_entry("stayed"));
-    return fail(ErrorKind::kFailed, "{}", coordinator.reason());
-  }
-  (void)services_.journal().write(journal_entry("moved"));
-  warning_ = coordinator.reason();
-  return {};
-}
-
 // The decision has been made: there is no way back, so what failed is tried once more. A process
 // that can be neither here nor there is ended, with a word about it, rather than left at rest for
 // ever.
 Result<> Migration::insist_on_switch(Result<> first) {
   log::warn("home", "event=switch_failed pid={} reason=\"{}\"", process_->pid,
             first.error().message());
-  Result<> second = perform(Step::kSwitch);
+  Result<> second = perform_step(Step::kSwitch, {});
   if (!second && second.error().kind() != ErrorKind::kDisconnected) {
     ::kill(process_->pid, SIGKILL);
     return fail_with(second.error(), "process {} was ended because it could not go on",
@@ -132,10 +86,35 @@ Result<> Migration::insist_on_switch(Result<> first) {
   return second;
 }
 
-Result<> Migration::perform(Step step) {
+Result<> Migration::perform(Step step, const std::set<pid_t>& group) {
+  froze_ = froze_ || step == Step::kFreeze;
+  transferred_ = transferred_ || step == Step::kTransfer;
+  const auto start = std::chrono::steady_clock::now();
+  Result<> result = perform_step(step, group);
+  log::debug(
+      "home", "event=step pid={} operation={} step={} ms={} result=\"{}\"", process_->pid,
+      operation_, migrate::name(step),
+      std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - start).count(),
+      result ? "ok" : result.error().message());
+  return result;
+}
+
+bool Migration::undoes(Step step) const {
+  return step == Step::kDropTarget ? transferred_ : froze_;
+}
+
+void Migration::forget() {
+  for (HostLink* const link : {source_.get(), target_.get()}) {
+    if (link != nullptr) {
+      link->forget(operation_);
+    }
+  }
+}
+
+Result<> Migration::perform_step(Step step, const std::set<pid_t>& group) {
   switch (step) {
     case Step::kReserve:
-      return reserve();
+      return reserve(group);
     case Step::kFreeze:
       return freeze();
     case Step::kTransfer:
@@ -145,7 +124,7 @@ Result<> Migration::perform(Step step) {
     case Step::kRunTarget:
       return run_target();
     case Step::kJournal:
-      return services_.journal().decided(journal_entry("decided"));
+      return {};
     case Step::kSwitch:
       return switch_over();
     case Step::kDropSource:
@@ -190,12 +169,16 @@ Result<> Migration::demand(HostLink& link, const char* what, int answer_case, wi
 
 // ---- forward ----
 
-Result<> Migration::reserve() {
+Result<> Migration::reserve(const std::set<pid_t>& group) {
   if (kind_ == Kind::kOut) {
-    auto reasons = migrate::check_eligibility(
-        process_->pid, {.own_tracer = ::getpid(), .ignore_clone_sharers = true});
+    migrate::EligibilityOptions options{
+        .own_tracer = ::getpid(), .ignore_clone_sharers = true, .moves_along = [&](pid_t sharer) {
+          return group.contains(sharer) || services_.may_join(*process_, sharer);
+        }};
+    auto reasons = migrate::check_eligibility(process_->pid, options);
     if (reasons.empty() && !wait_out_vfork(process_->pid)) {
-      reasons = migrate::check_eligibility(process_->pid, {.own_tracer = ::getpid()});
+      options.ignore_clone_sharers = false;
+      reasons = migrate::check_eligibility(process_->pid, options);
     }
     if (!reasons.empty()) {
       return fail(ErrorKind::kNotPossible, "{}", joined(reasons));
@@ -247,11 +230,9 @@ Result<> Migration::switch_over() {
       return become_native();
     case Kind::kHop:
       TESS_TRY(place_channels());
+      TESS_TRY(belongs_to_target());
       TESS_TRY(let_go(stub::kPhaseContinue));
       return services_.on_main([&]() -> Result<> {
-        process_->cpu_hosts_settled_ns += std::exchange(process_->cpu_host_ns, 0);
-        process_->host = target_;
-        target_->keep_spares();
         services_.watch(*process_);
         tell_of_stop();
         return {};
@@ -285,13 +266,27 @@ Result<> Migration::become_deputy() {
         discardable(*mappings, process_->placement.region_base, arg_start_, env_end_);
     TESS_TRY(process_->session->discard_memory(ranges));
   }
+  TESS_TRY(services_.on_main([&]() -> Result<> {
+    services_.write_shared_table(*process_);
+    return {};
+  }));
+  TESS_TRY(belongs_to_target());
   TESS_TRY(let_go(stub::kPhaseDeputy));
   return services_.on_main([&]() -> Result<> {
-    process_->state = Managed::State::kDeputy;
-    process_->host = target_;
-    target_->keep_spares();
     services_.watch(*process_);
     tell_of_stop();
+    return {};
+  });
+}
+
+// Before it goes on: a child that it makes at once is one of the target, too.
+Result<> Migration::belongs_to_target() {
+  return services_.on_main([&]() -> Result<> {
+    process_->cpu_hosts_settled_ns += std::exchange(process_->cpu_host_ns, 0);
+    process_->state = Managed::State::kDeputy;
+    process_->host = target_;
+    process_->placed_on = node_;
+    target_->keep_spares();
     return {};
   });
 }

@@ -1,11 +1,12 @@
-// One migration, carried out: the coordinator says what is next, this does it, on a worker thread
-// of its own. ptrace work and everything that belongs to the main thread is asked of it through
-// MainServices.
+// The steps of one process's migration, carried out on a worker thread; group_migration.h says
+// which one is next. ptrace work and everything that belongs to the main thread is asked of it
+// through MainServices.
 #pragma once
 
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "base/result.h"
 #include "home/host_link.h"
 #include "home/managed.h"
+#include "home/shared_object.h"
 #include "migrate/coordinator.h"
 #include "migrate/journal.h"
 #include "trace/tracer.h"
@@ -40,20 +42,48 @@ class MainServices {
   virtual void watch(Managed& process) = 0;
   // Tells the host of a process that has been stopped by a signal (main thread only).
   virtual void group_stopped_away(const Managed& process) = 0;
+  // What bodies share (SharedSegments). All threads of these processes rest. Either there are
+  // others by now that must move with them, which are busy with it from now on; or waits until
+  // everything that they share is at home, and gives the number for end_share. `target` null: home.
+  using Group = std::vector<std::shared_ptr<Managed>>;
+  struct Share {
+    Group more;
+    uint64_t number = 0;
+  };
+  virtual Result<Share> begin_share(const Group& group, const std::string& node,
+                                    const std::shared_ptr<HostLink>& target) = 0;
+  virtual void end_share(uint64_t move, bool committed) = 0;
+  virtual Result<std::set<ObjectKey>> shared_objects() = 0;
+  // Tells a deputy which files are shared (main thread only).
+  virtual void write_shared_table(const Managed& process) = 0;
+  // True if it has ended or executes another program now: it has no part in the group any more.
+  virtual bool has_left(const Managed& process) = 0;
+  // Whether a process that shares with this one may move with it.
+  virtual bool may_join(const Managed& process, pid_t sharer) = 0;
 };
+
+migrate::Kind kind_of(const Managed& process, const std::string& node);
 
 class Migration {
  public:
   // `node` empty: back home. `process` is busy for as long as this runs.
   Migration(MainServices& services, std::shared_ptr<Managed> process, std::string node);
-  // An error says why it stayed. A warning says what went wrong although it moved.
-  Result<> run();
-  const std::string& warning() const { return warning_; }
+
+  const std::shared_ptr<Managed>& process() const { return process_; }
+  const std::shared_ptr<HostLink>& target() const { return target_; }  // after kReserve; null: home
+  // `group`: with whom it moves. kJournal is not a step of a process.
+  Result<> perform(migrate::Step step, const std::set<pid_t>& group);
+  // kSwitch has failed: once more, then the process is ended.
+  Result<> insist_on_switch(Result<> first);
+  // True if there is something for this step to undo.
+  bool undoes(migrate::Step step) const;
+  migrate::JournalEntry journal_entry(std::string state) const;
+  // Nothing more will be asked of the hosts.
+  void forget();
 
  private:
-  Result<> perform(migrate::Step step);
-  Result<> insist_on_switch(Result<> first);
-  Result<> reserve();
+  Result<> perform_step(migrate::Step step, const std::set<pid_t>& group);
+  Result<> reserve(const std::set<pid_t>& group);
   Result<> freeze();
   Result<> freeze_native();
   Result<> freeze_deputy();
@@ -66,6 +96,7 @@ class Migration {
   Result<> switch_over();
   Result<> place_channels();
   Result<> become_deputy();
+  Result<> belongs_to_target();
   Result<> become_native();
   Result<> drop_source();
   Result<> drop_target();
@@ -74,14 +105,13 @@ class Migration {
 
   Result<> let_go(stub::Phase phase);
   Result<> settle_earlier_release();
+  Result<> wait_until_born();
   void tell_of_stop();
   Result<> leave_stub();
   Result<> wait_ready(HostLink& link);
   Result<> tell(HostLink& link, const std::function<void(wire::LinkMessage&)>& fill);
   Result<> demand(HostLink& link, const char* what, int answer_case, wire::Timeout timeout,
                   const std::function<void(wire::LinkMessage&)>& fill);
-  migrate::JournalEntry journal_entry(std::string state) const;
-
   MainServices& services_;
   const std::shared_ptr<Managed> process_;
   const std::string node_;
@@ -92,6 +122,8 @@ class Migration {
   std::shared_ptr<HostLink> target_;
   bool parked_ = false;    // all threads at home are in the stub and wait for us
   bool injected_ = false;  // the stub is in the process
+  bool froze_ = false;     // these two steps have been begun
+  bool transferred_ = false;
   struct ThreadChannel {
     uint32_t slot;
     int32_t tid;
@@ -100,7 +132,6 @@ class Migration {
   std::vector<ThreadChannel> channels_;
   uint64_t arg_start_ = 0;
   uint64_t env_end_ = 0;
-  std::string warning_;
 };
 
 }  // namespace tess::home

@@ -1,6 +1,7 @@
 // How a process comes to rest for a migration, and how it leaves its rest.
 #include <chrono>
 #include <condition_variable>
+#include <cstddef>
 #include <mutex>
 #include <thread>
 
@@ -91,6 +92,7 @@ Result<> Migration::freeze_deputy() {
                 process_->pid);
   }
   TESS_TRY(settle_earlier_release());
+  TESS_TRY(wait_until_born());
   // Both sides get their freeze word before either is waited for: each may need the other to come
   // to rest.
   const auto parked = std::make_shared<Signal>();
@@ -104,9 +106,10 @@ Result<> Migration::freeze_deputy() {
   while (!parked_ || !frozen) {
     if (!parked_) {
       const Result<> kicked = services_.on_main([&]() -> Result<> {
-        return process_->session == nullptr
-                   ? fail(ErrorKind::kDisconnected, "process {} is gone", process_->pid)
-                   : kick_deputy(services_.tracer(), process_->pid, *process_->session);
+        if (process_->session == nullptr) {
+          return fail(ErrorKind::kDisconnected, "process {} is gone", process_->pid);
+        }
+        return kick_deputy(services_.tracer(), process_->pid, *process_->session);
       });
       TESS_TRY(kicked);
       parked_ = parked->wait_for(kKickInterval);
@@ -127,6 +130,33 @@ Result<> Migration::freeze_deputy() {
     }
   }
   return {};
+}
+
+// A child that has just been made starts with its parent's control block and clears it first. A
+// freeze word written before that would be lost, and its threads would wait for each other for
+// ever.
+Result<> Migration::wait_until_born() {
+  constexpr milliseconds kLook(1);
+  const auto deadline = std::chrono::steady_clock::now() + kParkTimeout;
+  while (true) {
+    int32_t pid = 0;
+    TESS_TRY(services_.on_main([&]() -> Result<> {
+      if (process_->session == nullptr) {
+        return fail(ErrorKind::kDisconnected, "process {} is gone", process_->pid);
+      }
+      const uint64_t control = process_->session->control_address();
+      TESS_TRY_ASSIGN(pid, process_->session->memory().get<int32_t>(
+                               control + offsetof(stub::ControlBlock, pid)));
+      return {};
+    }));
+    if (pid == process_->inner_pid) {
+      return {};
+    }
+    if (std::chrono::steady_clock::now() > deadline) {
+      return fail(ErrorKind::kRetry, "process {} does not begin", process_->pid);
+    }
+    std::this_thread::sleep_for(kLook);  // it has a few instructions to go
+  }
 }
 
 // Out of rest. A process that a signal has stopped meanwhile stays where it is until it is

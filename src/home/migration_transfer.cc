@@ -53,8 +53,9 @@ Result<> Migration::wait_ready(HostLink& link) {
 
 Result<> Migration::transfer_out() {
   wire::ProcessImage image;
-  TESS_TRY(
-      build_image(process_->pid, *process_->session, services_.run_dir() + "/hash-cache", image));
+  TESS_TRY_ASSIGN(const std::set<ObjectKey> shared, services_.shared_objects());
+  TESS_TRY(build_image(process_->pid, *process_->session, services_.run_dir() + "/hash-cache",
+                       shared, image));
   process_->memory_bytes = image.memory_bytes();
   arg_start_ = image.arg_start();
   env_end_ = image.env_end();

@@ -23,9 +23,9 @@ constexpr size_t kFilesAtOnce = 200;
 
 }  // namespace
 
-AddressSpaceMaker::AddressSpaceMaker(stub::Session& session, pid_t pid, FileContent& content,
-                                     std::span<const Mapping> image)
-    : session_(session), pid_(pid), content_(content), image_(image) {}
+AddressSpaceMaker::AddressSpaceMaker(stub::Session& session, pid_t pid, int32_t home_pid,
+                                     Contents contents, std::span<const Mapping> image)
+    : session_(session), pid_(pid), home_pid_(home_pid), contents_(contents), image_(image) {}
 
 Result<> AddressSpaceMaker::clear() {
   const uint64_t base = session_.region_base();
@@ -128,38 +128,45 @@ Result<> AddressSpaceMaker::map_anonymous() {
 }
 
 Result<> AddressSpaceMaker::collect_files(std::vector<SharedFile>& files) {
-  std::map<std::string, size_t> by_name;
-  std::vector<uint64_t> sizes;
+  std::map<std::string, size_t> shared;
   for (const Mapping& mapping : image_) {
     if (mapping.kind == MappingKind::kAnon || mapping.special()) {
       continue;
     }
-    if (!mapping.content_hash.empty()) {
+    const bool live = mapping.shared() && mapping.content_hash.empty();
+    if (!live && mapping.content_hash.empty()) {
+      // A file that could not be read at home: memory of its own, filled from the stream.
+      TESS_TRY(add_own_memory(mapping, files));
+      continue;
+    }
+    if (!live) {
       SharedFile& file = files.emplace_back();
-      sizes.push_back(0);
-      TESS_TRY_ASSIGN(file.fd, content_.open(mapping));
+      TESS_TRY_ASSIGN(file.fd, contents_.files.open(mapping));
       file.mappings.push_back(&mapping);
       continue;
     }
-    // Memory of its own, filled from the stream; all mappings of one home file share it.
-    const std::string name = memory::body_file_name(mapping);
-    const auto [at, fresh] = by_name.try_emplace(name, files.size());
+    const auto [at, fresh] = shared.try_emplace(memory::body_file_name(mapping), files.size());
     if (fresh) {
       SharedFile& file = files.emplace_back();
-      sizes.push_back(0);
-      file.fd = sys::Fd(::memfd_create(name.c_str(), MFD_CLOEXEC));
-      if (!file.fd.valid()) {
-        return fail_errno("make memory for {}", mapping.path);
+      auto opened = contents_.shared.open(home_pid_, mapping.start, false);
+      if (!opened) {
+        return fail_with(std::move(opened.error()), "share {}", mapping.path);
       }
+      file.fd = std::move(*opened);
     }
     files[at->second].mappings.push_back(&mapping);
-    sizes[at->second] = std::max(sizes[at->second], mapping.offset + mapping.size());
   }
-  for (size_t i = 0; i < files.size(); ++i) {
-    if (sizes[i] != 0 && ::ftruncate(files[i].fd.get(), static_cast<off_t>(sizes[i])) != 0) {
-      return fail_errno("size the memory of a mapped file");
-    }
+  return {};
+}
+
+Result<> AddressSpaceMaker::add_own_memory(const Mapping& mapping, std::vector<SharedFile>& files) {
+  SharedFile& file = files.emplace_back();
+  file.fd = sys::Fd(::memfd_create(memory::body_file_name(mapping).c_str(), MFD_CLOEXEC));
+  if (!file.fd.valid() ||
+      ::ftruncate(file.fd.get(), static_cast<off_t>(mapping.offset + mapping.size())) != 0) {
+    return fail_errno("make memory for {}", mapping.path);
   }
+  file.mappings.push_back(&mapping);
   return {};
 }
 
@@ -195,8 +202,7 @@ Result<> AddressSpaceMaker::map_files_of(std::span<const SharedFile> files) {
 
 void AddressSpaceMaker::register_all(memory::ProcessSink& sink) const {
   for (const Mapping& mapping : image_) {
-    if (!mapping.special()) {
-      // Refused for what is mapped read-only and shared: no page of it travels.
+    if (!mapping.special() && !mapping.shared()) {
       (void)sink.register_range(mapping.start, mapping.end);
     }
   }

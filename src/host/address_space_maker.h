@@ -12,6 +12,7 @@
 #include "base/result.h"
 #include "host/batch.h"
 #include "host/file_content.h"
+#include "host/shared_memory.h"
 #include "memory/address_space.h"
 #include "memory/page_sink.h"
 #include "stub/session.h"
@@ -25,7 +26,12 @@ inline constexpr int kTemporaryFd = 5000;
 
 class AddressSpaceMaker {
  public:
-  AddressSpaceMaker(stub::Session& session, pid_t pid, FileContent& content,
+  struct Contents {
+    FileContent& files;
+    SharedMemory& shared;
+  };
+  // `pid` is the body's here, `home_pid` as the application sees it.
+  AddressSpaceMaker(stub::Session& session, pid_t pid, int32_t home_pid, Contents contents,
                     std::span<const memory::Mapping> image);
 
   // Unmaps all but the region and parks this machine's vDSO in it.
@@ -47,11 +53,13 @@ class AddressSpaceMaker {
   Result<> map_anonymous();
   Result<> map_files();
   Result<> collect_files(std::vector<SharedFile>& files);
+  Result<> add_own_memory(const memory::Mapping& mapping, std::vector<SharedFile>& files);
   Result<> map_files_of(std::span<const SharedFile> files);
 
   stub::Session& session_;
   pid_t pid_;
-  FileContent& content_;
+  int32_t home_pid_;
+  Contents contents_;
   std::span<const memory::Mapping> image_;
   std::vector<memory::Mapping> host_vdso_;  // where it is now
 };

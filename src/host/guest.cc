@@ -78,8 +78,8 @@ void Guest::stop() {
 
 void Guest::run_restore(bool nothing_cached) {
   auto image = std::make_shared<wire::ProcessImage>();
-  const RestoreServices services{services_.sandbox, services_.content, services_.job,
-                                 services_.force_vdso_patch};
+  const RestoreServices services{services_.sandbox, services_.content, services_.shared,
+                                 services_.job, services_.force_vdso_patch};
   const uint64_t operation = operation_;
   auto restored = services_.faults.at(kBeforeRestore).and_then([&] {
     return restore(*stream_, nothing_cached, services, *image);
@@ -308,6 +308,12 @@ void Guest::on_note(const stub::MailboxNote& note) {
       break;
     case stub::Note::kNeedProc:
       give_proc_file(note);
+      break;
+    case stub::Note::kNeedShared:
+      give_shared(note);
+      break;
+    case stub::Note::kSharedSize:
+      tell_shared_size(note);
       break;
     case stub::Note::kUnsupported:
       log::warn("host", "event=unsupported_call pid={} tid={} number={} answer={}", pid(), note.tid,

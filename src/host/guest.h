@@ -21,6 +21,7 @@
 #include "host/file_content.h"
 #include "host/home_link.h"
 #include "host/sandbox.h"
+#include "host/shared_memory.h"
 #include "net/tls_stream.h"
 #include "stub/session.h"
 
@@ -37,6 +38,7 @@ class Guest;
 struct GuestServices {
   Sandbox& sandbox;
   FileContent& content;
+  SharedMemory& shared;
   ChannelPool& channels;
   HomeLink& link;
   const net::TlsContext& tls;
@@ -98,6 +100,8 @@ class Guest : public std::enable_shared_from_this<Guest> {
   void on_all_parked();
   void give_channel(const stub::MailboxNote& note);
   void give_proc_file(const stub::MailboxNote& note);
+  void give_shared(const stub::MailboxNote& note);
+  void tell_shared_size(const stub::MailboxNote& note);
   void kick_all();
   void abandon_freeze();
   void answer(uint64_t operation, const std::function<void(wire::LinkMessage&)>& fill);

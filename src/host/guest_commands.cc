@@ -17,6 +17,7 @@
 #include "host/guest.h"
 #include "host/restore.h"
 #include "host/sandbox_init.h"
+#include "memory/address_space.h"
 #include "memory/image_stream.h"
 #include "sys/unix_socket.h"
 #include "wire/agent.pb.h"
@@ -249,6 +250,43 @@ void Guest::discard(const wire::LinkMessage& message) {
   end_body(process_);
   process_gone_ = true;
   gone_since_ = Clock::now();
+}
+
+void Guest::give_shared(const stub::MailboxNote& note) {
+  stub::ChannelAnswer reply{};
+  reply.id = note.id;
+  const auto fd = services_.shared.open(pid(), note.id, note.value == 1);
+  if (!fd) {
+    const int error = fd.error().sys_errno();
+    reply.result = -(error != 0 ? error : ENODEV);
+    log::info("host", "event=not_shared pid={} reason=\"{}\"", pid(), fd.error().message());
+    (void)session_->answer_channel(reply, {});
+    return;
+  }
+  const int fds[] = {fd->get()};
+  (void)session_->answer_channel(reply, fds);
+}
+
+// How far the memory that begins there reaches, in one or several mappings.
+void Guest::tell_shared_size(const stub::MailboxNote& note) {
+  stub::ChannelAnswer reply{};
+  reply.id = note.id;
+  if (const auto mappings = memory::read_address_space(process_.outer_pid); mappings) {
+    const memory::Mapping* first = nullptr;
+    for (const memory::Mapping& mapping : *mappings) {
+      if (first == nullptr) {
+        const bool here = mapping.start == note.id && mapping.offset == 0 &&
+                          mapping.kind == memory::MappingKind::kAnonShared;
+        first = here ? &mapping : nullptr;
+      }
+      if (first != nullptr && mapping.inode == first->inode &&
+          mapping.dev_major == first->dev_major && mapping.dev_minor == first->dev_minor &&
+          mapping.start - first->start == mapping.offset) {
+        reply.result = static_cast<int64_t>(mapping.end - first->start);
+      }
+    }
+  }
+  (void)session_->answer_channel(reply, {});
 }
 
 void Guest::give_channel(const stub::MailboxNote& note) {

@@ -20,6 +20,7 @@
 #include "host/guest.h"
 #include "host/home_link.h"
 #include "host/sandbox.h"
+#include "host/shared_memory.h"
 #include "host/tessd_client.h"
 #include "net/loop.h"
 #include "sys/files.h"
@@ -94,6 +95,7 @@ class HostAgent {
   FileContent content_;
   ChannelPool channels_;
   HomeLink link_;
+  SharedMemory shared_{link_};
   GuestServices services_;
   std::mutex newborn_mutex_;
   std::list<std::shared_ptr<Guest>> newborn_;  // guarded; from the guests' threads
@@ -119,6 +121,7 @@ HostAgent::HostAgent(HostConfig config, net::TlsContext tls, std::unique_ptr<San
       content_(ContentStore(cache_dir(config_) + "/content")),
       services_{*sandbox_,
                 content_,
+                shared_,
                 channels_,
                 link_,
                 tls_,
@@ -264,6 +267,13 @@ void HostAgent::on_link_message(std::shared_ptr<const wire::LinkMessage> message
     }
     case wire::LinkMessage::kAskUsage:
       send_usage(message->operation());
+      break;
+    case wire::LinkMessage::kSharedOpened:
+    case wire::LinkMessage::kSharedData:
+    case wire::LinkMessage::kSharedFlush:
+    case wire::LinkMessage::kSharedUpdate:
+    case wire::LinkMessage::kSharedDrop:
+      shared_.post(std::move(message));
       break;
     case wire::LinkMessage::kShutdown:
       goodbye_ = true;
@@ -468,6 +478,7 @@ void HostAgent::quit() {
   sandbox_->kill();  // first: no body may run while the rest is taken down
   door_->close();
   channels_.close();
+  shared_.close();
   link_.close();
   take_newborn();
   while (!guests_.empty()) {

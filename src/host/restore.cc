@@ -11,8 +11,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstring>
 #include <set>
+#include <thread>
 
 #include "host/address_space_maker.h"
 #include "host/room.h"
@@ -96,6 +98,7 @@ class Restorer {
  private:
   Result<> receive_files();
   Result<> spawn();
+  Result<Sandbox::BodyProcess> spawn_process(const sys::Fd& mailbox);
   Result<> fill();
   Result<> receive_memory(AddressSpaceMaker& maker);
   Result<> set_memory_fields();
@@ -146,9 +149,7 @@ Result<> Restorer::receive_files() {
 
 Result<> Restorer::spawn() {
   TESS_TRY_ASSIGN(sys::SocketPair pair, sys::make_socket_pair(SOCK_SEQPACKET));
-  TESS_TRY_ASSIGN(body_.process,
-                  services_.sandbox.spawn(image_.pid(), image_.region_base(),
-                                          image_.threads(0).slot(), services_.job, pair.second));
+  TESS_TRY_ASSIGN(body_.process, spawn_process(pair.second));
   pair.second.reset();
   auto memory = stub::RemoteMemory::open(body_.process.outer_pid);
   if (!memory) {
@@ -160,6 +161,28 @@ Result<> Restorer::spawn() {
   return {};
 }
 
+// A process that has executed another program may come back before its last body here has quite
+// ended: its pid is taken until then.
+Result<Sandbox::BodyProcess> Restorer::spawn_process(const sys::Fd& mailbox) {
+  constexpr std::chrono::seconds kLongest(5);
+  constexpr std::chrono::milliseconds kReaping(1);
+  const auto deadline = std::chrono::steady_clock::now() + kLongest;
+  while (true) {
+    auto made = services_.sandbox.spawn(image_.pid(), image_.region_base(),
+                                        image_.threads(0).slot(), services_.job, mailbox);
+    const auto left = deadline - std::chrono::steady_clock::now();
+    if (made || made.error().sys_errno() != EEXIST || left.count() <= 0) {
+      return made;
+    }
+    if (const auto last = services_.sandbox.open(image_.pid()); last) {
+      pollfd end{last->pidfd.get(), POLLIN, 0};
+      ::poll(&end, 1,
+             static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(left).count()));
+    }
+    std::this_thread::sleep_for(kReaping);  // pid 1 takes its status now
+  }
+}
+
 Result<> Restorer::fill() {
   stub::Session& session = *body_.session;
   auto note = session.wait_note(kParkTimeout);
@@ -167,7 +190,8 @@ Result<> Restorer::fill() {
     return fail(ErrorKind::kFailed, "the blank body does not start{}{}", note ? "" : ": ",
                 note ? "" : note.error().message());
   }
-  AddressSpaceMaker maker(session, body_.process.outer_pid, services_.content, mappings_);
+  AddressSpaceMaker maker(session, body_.process.outer_pid, image_.pid(),
+                          {services_.content, services_.shared}, mappings_);
   TESS_TRY(maker.clear());
   TESS_TRY(maker.restore_vdso(image_.vdso(), services_.force_vdso_patch));
   TESS_TRY(maker.map_all());

@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "host/file_content.h"
 #include "host/sandbox.h"
+#include "host/shared_memory.h"
 #include "memory/image_stream.h"
 #include "stub/session.h"
 #include "wire/byte_stream.h"
@@ -23,6 +24,7 @@ namespace tess::host {
 struct RestoreServices {
   Sandbox& sandbox;
   FileContent& content;
+  SharedMemory& shared;
   uint64_t job;
   bool force_vdso_patch;
 };

@@ -17,6 +17,7 @@
 #include <thread>
 
 #include "host/capture.h"
+#include "host/home_link.h"
 #include "host/sandbox_init.h"
 #include "host/test_home.h"
 #include "memory/image_stream.h"
@@ -214,7 +215,8 @@ class RestoreTest : public testing::Test {
     image_ = wire::ProcessImage();
     auto restored = [&] {
       wire::FdStream mine(std::move(target));
-      return restore(mine, nothing_cached, {*sandbox_, *content_, 7, force_patch_}, image_);
+      return restore(mine, nothing_cached, {*sandbox_, *content_, shared_, 7, force_patch_},
+                     image_);
     }();
     source.join();
     if (restored) {
@@ -259,6 +261,8 @@ class RestoreTest : public testing::Test {
   std::string dir_;
   std::unique_ptr<Sandbox> sandbox_;
   std::unique_ptr<FileContent> content_;
+  HomeLink link_;  // leads nowhere: no process here shares memory
+  SharedMemory shared_{link_};
   wire::ProcessImage image_;
   bool force_patch_ = false;
 };

@@ -202,7 +202,9 @@ Result<Sandbox::BodyProcess> Sandbox::spawn(int32_t pid, uint64_t region_base, u
     return answer;
   }();
   if (!pidfd && pidfd.error().sys_errno() == EEXIST) {
-    return fail(ErrorKind::kNotPossible, "pid {} is taken in the sandbox of this job", pid);
+    return tl::unexpected(Error(ErrorKind::kNotPossible,
+                                fmt::format("pid {} is taken in the sandbox of this job", pid),
+                                EEXIST));
   }
   if (!pidfd && pidfd.error().sys_errno() == EINVAL) {
     return fail(ErrorKind::kNotPossible,

@@ -171,7 +171,9 @@ Result<std::vector<Mapping>> read_address_space(pid_t pid) {
   }
   for (Mapping& mapping : mappings) {
     if (mapping.kind == MappingKind::kFilePrivate || mapping.kind == MappingKind::kFileShared) {
-      if (mapping.path.starts_with("/dev/") || mapping.path.starts_with("anon_inode:")) {
+      const bool device =
+          mapping.path.starts_with("/dev/") && !mapping.path.starts_with("/dev/shm/");
+      if (device || mapping.path.starts_with("anon_inode:")) {
         mapping.traits |= kTraitDevice;
       }
     }

@@ -23,7 +23,8 @@ constexpr uint32_t kFrameSmall = 1 << 20;  // WantFiles of 100,000 mappings
 
 bool has_clean_content(const Mapping& mapping) {
   const bool read_only_shared =
-      mapping.kind == MappingKind::kFileShared && (mapping.traits & kTraitMayWrite) == 0;
+      mapping.kind == MappingKind::kFileShared && (mapping.traits & kTraitMayWrite) == 0 &&
+      !mapping.path.starts_with("/memfd:tess-s:");  // others may write to it
   return (mapping.traits & kTraitDevice) == 0 &&
          (mapping.kind == MappingKind::kFilePrivate || read_only_shared);
 }
@@ -244,6 +245,9 @@ Result<StreamStats> send_image(wire::ByteStream& stream, pid_t pid, const wire::
   TESS_TRY(writer.end_section());
   TESS_TRY_ASSIGN(const PageSource source, PageSource::open(pid));
   for (const Mapping& mapping : mappings) {
+    if (mapping.shared() && mapping.content_hash.empty()) {
+      continue;  // travels by itself, once for all that map it: docs/adr/0005
+    }
     TESS_TRY(source.read_pages(mapping, kRunMax,
                                [&](uint64_t address, std::span<const std::byte> pages) {
                                  stats.page_bytes += pages.size();

@@ -142,9 +142,7 @@ void check_mapping(pid_t pid, const memory::Mapping& mapping, Reasons& reasons) 
     reasons.push_back(
         fmt::format("process {} has {} mapped ({}); {}", pid, what, range_name(mapping), advice));
   };
-  if ((mapping.traits & memory::kTraitSysv) != 0) {
-    add("System V shared memory", "a program that can use POSIX or file mappings instead can move");
-  } else if ((mapping.traits & memory::kTraitHugetlb) != 0) {
+  if ((mapping.traits & memory::kTraitHugetlb) != 0) {
     add("pages of the hugetlb pool", "use transparent huge pages (madvise) instead");
   } else if ((mapping.traits & memory::kTraitAio) != 0) {
     add("a ring of kernel asynchronous I/O (io_setup)", "turn libaio off in the program");
@@ -162,7 +160,7 @@ void check_mapping(pid_t pid, const memory::Mapping& mapping, Reasons& reasons) 
   }
 }
 
-void check_memory(pid_t pid, Reasons& reasons) {
+void check_memory(pid_t pid, const EligibilityOptions& options, Reasons& reasons) {
   const auto mappings = memory::read_address_space(pid);
   if (!mappings) {
     reasons.push_back(fmt::format("the memory of process {} cannot be read: {}", pid,
@@ -177,10 +175,12 @@ void check_memory(pid_t pid, Reasons& reasons) {
     }
   }
   for (const Sharer& sharer : find_mapping_sharers(pid, *mappings)) {
-    reasons.push_back(fmt::format(
-        "process {} shares writable memory ({}) with process {} ({}), which stays; memory "
-        "cannot be shared between machines yet",
-        pid, sharer.what.empty() ? "anonymous" : sharer.what, sharer.pid, sharer.command));
+    if (!options.moves_along || !options.moves_along(sharer.pid)) {
+      reasons.push_back(fmt::format(
+          "process {} shares writable memory ({}) with process {} ({}), which is neither its "
+          "parent nor its child and stays; memory cannot be shared between machines yet",
+          pid, sharer.what.empty() ? "anonymous" : sharer.what, sharer.pid, sharer.command));
+    }
   }
 }
 
@@ -222,7 +222,7 @@ std::vector<std::string> check_eligibility(pid_t pid, const EligibilityOptions& 
   check_threads(pid, directory, reasons);
   check_program(pid, directory, reasons);
   check_descriptors(pid, directory, reasons);
-  check_memory(pid, reasons);
+  check_memory(pid, options, reasons);
   if (!options.ignore_clone_sharers) {
     check_clone_sharers(pid, reasons);
   }

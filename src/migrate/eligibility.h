@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,8 @@ namespace tess::migrate {
 struct EligibilityOptions {
   pid_t own_tracer = 0;               // a tracer that is no obstacle: the agent itself
   bool ignore_clone_sharers = false;  // the caller looks for a moment without them
+  // True for a process that moves along, or will: what is shared with it is no obstacle.
+  std::function<bool(pid_t)> moves_along{};
 };
 
 // Reasons against, each a sentence that says what and what to do. Empty: nothing forbids a move.

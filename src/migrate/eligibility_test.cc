@@ -156,6 +156,9 @@ TEST(Eligibility, SharedMemoryWithSomebodyElse) {
   {
     const Child child([] { return true; });
     EXPECT_TRUE(mentions(check_eligibility(child.pid()), "shares writable memory"));
+    const auto together = check_eligibility(
+        child.pid(), {.moves_along = [](pid_t other) { return other == ::getpid(); }});
+    EXPECT_TRUE(together.empty()) << all(together);
   }
   ::munmap(page, 4096);
   const Child alone([] {
@@ -218,7 +221,8 @@ TEST(Eligibility, SysvSharedMemory) {
   if (!child.ready()) {
     GTEST_SKIP() << "no System V shared memory here";
   }
-  EXPECT_TRUE(mentions(check_eligibility(child.pid()), "System V shared memory"));
+  const auto reasons = check_eligibility(child.pid());
+  EXPECT_TRUE(reasons.empty()) << all(reasons);
 }
 
 TEST(Eligibility, IoUring) {

@@ -45,17 +45,13 @@ bool carries_changes(const memory::Mapping& mapping) {
 
 }  // namespace
 
-std::vector<Sharer> find_mapping_sharers(pid_t pid, const std::vector<memory::Mapping>& mappings) {
-  std::map<FileId, std::string> wanted;
-  for (const memory::Mapping& mapping : mappings) {
-    if (carries_changes(mapping)) {
-      wanted[{mapping.dev_major, mapping.dev_minor, mapping.inode}] = mapping.path;
-    }
-  }
+namespace {
+
+// Other processes with a shared mapping of one of these objects; `writers`: only those that have it
+// mapped for writing.
+std::vector<Sharer> find_sharers(pid_t pid, const std::map<FileId, std::string>& wanted,
+                                 bool writers) {
   std::vector<Sharer> sharers;
-  if (wanted.empty()) {
-    return sharers;
-  }
   for (const pid_t other : other_processes(pid)) {
     std::ifstream maps("/proc/" + std::to_string(other) + "/maps");
     std::string line;
@@ -64,9 +60,11 @@ std::vector<Sharer> find_mapping_sharers(pid_t pid, const std::vector<memory::Ma
       unsigned major = 0;
       unsigned minor = 0;
       unsigned long inode = 0;
-      if (std::sscanf(line.c_str(), "%*x-%*x %4s %*x %x:%x %lu", permissions, &major, &minor,
+      const size_t space = line.find(' ');
+      if (space == std::string::npos || line.size() < space + 5 || line[space + 4] != 's' ||
+          std::sscanf(line.c_str(), "%*x-%*x %4s %*x %x:%x %lu", permissions, &major, &minor,
                       &inode) != 4 ||
-          permissions[3] != 's') {
+          (writers && permissions[1] != 'w')) {
         continue;
       }
       if (const auto it = wanted.find({major, minor, inode}); it != wanted.end()) {
@@ -76,6 +74,23 @@ std::vector<Sharer> find_mapping_sharers(pid_t pid, const std::vector<memory::Ma
     }
   }
   return sharers;
+}
+
+}  // namespace
+
+std::vector<Sharer> find_writers(pid_t pid, uint32_t dev_major, uint32_t dev_minor,
+                                 uint64_t inode) {
+  return find_sharers(pid, {{{dev_major, dev_minor, inode}, std::string()}}, true);
+}
+
+std::vector<Sharer> find_mapping_sharers(pid_t pid, const std::vector<memory::Mapping>& mappings) {
+  std::map<FileId, std::string> wanted;
+  for (const memory::Mapping& mapping : mappings) {
+    if (carries_changes(mapping)) {
+      wanted[{mapping.dev_major, mapping.dev_minor, mapping.inode}] = mapping.path;
+    }
+  }
+  return wanted.empty() ? std::vector<Sharer>() : find_sharers(pid, wanted, false);
 }
 
 std::vector<Sharer> find_clone_sharers(pid_t pid) {

@@ -19,6 +19,8 @@ struct Sharer {
 
 // Other processes that have one of these mappings too (writable shared memory and files).
 std::vector<Sharer> find_mapping_sharers(pid_t pid, const std::vector<memory::Mapping>& mappings);
+// Other processes that have this object mapped shared for writing.
+std::vector<Sharer> find_writers(pid_t pid, uint32_t dev_major, uint32_t dev_minor, uint64_t inode);
 // Other processes made by clone with CLONE_VM or CLONE_FILES but without CLONE_THREAD.
 std::vector<Sharer> find_clone_sharers(pid_t pid);
 

@@ -17,6 +17,7 @@ inline constexpr uint64_t kRegionHighest = 0x3f0000000000;
 inline constexpr uint64_t kCodeMax = 1 << 20;           // r-x, blob at region base
 inline constexpr uint64_t kControlOffset = kCodeMax;    // rw, ControlBlock
 inline constexpr uint64_t kControlSize = 1 << 16;
+inline constexpr uint64_t kSharedTableOffset = kControlOffset + (32 << 10);  // rw, SharedTable; deputies only
 inline constexpr uint64_t kSlotsOffset = 2 << 20;
 inline constexpr uint64_t kSlotSize = 512 << 10;        // aligned to its size: the stub finds its slot from rsp
 inline constexpr uint32_t kSlotCount = 4092;            // as many as fit in the region
@@ -196,7 +197,22 @@ struct ControlBlock {
     int64_t system_ns;
   } ended[kEndedMax];
 };
-static_assert(sizeof(ControlBlock) <= kControlSize);
+static_assert(sizeof(ControlBlock) <= kSharedTableOffset - kControlOffset);
+
+// The files of the job that bodies have mapped shared: written by the home agent into every deputy (entries first, then count), so that
+// a deputy knows which of its calls see or change what a body has in memory. docs/adr/0005.
+struct SharedFile {
+  uint64_t device;  // st_dev
+  uint64_t inode;
+  uint64_t segment;
+};
+inline constexpr uint32_t kSharedFilesMax = 1000;
+struct SharedTable {
+  uint32_t count;
+  uint32_t reserved;
+  SharedFile files[kSharedFilesMax];
+};
+static_assert(kSharedTableOffset + sizeof(SharedTable) <= kControlOffset + kControlSize);
 
 // ---- mailbox (SOCK_SEQPACKET, one per process; agent at the other end) ----
 // Commands are sent by the agent only to a parked process (after ALL_PARKED) and are executed in order by the server thread, which answers
@@ -240,7 +256,25 @@ enum class Note : uint32_t {
   kEnding = 8,       // deputy: this process is about to end; result, id: user and system ns that home's kernel does not count.
                      // Answered as kNeedChannel, without a channel, once the parent has been told
   kGoHome = 9,       // deputy: the body wants to make system call `value` at home; the agent brings the process there
+  // The rest is about shared memory. Each is answered with a ChannelAnswer, at any time but while parked.
+  kNeedShared = 10,   // body: the memory behind the shared mapping that home has made at `id`; value = 1: not for writing. Answer: one descriptor
+  kSharedSize = 11,   // body: how long is the attached segment at `id`? Answer: result
+  kSharedCall = 12,   // deputy: a SharedCall follows the note; value = SharedMoment
 };
+
+// What a deputy's call has to do with shared memory, and when.
+enum class SharedMoment : uint32_t {
+  kBefore = 1,  // the call reads the file: what bodies have written comes home first
+  kOpen = 2,    // the call changes it: the same, and nothing goes home until kClose
+  kClose = 3,   // it has been changed: bodies see it before this is answered
+  kAll = 4,     // everything of the job comes home: sync, exit, exec
+};
+struct SharedCall {
+  uint64_t segment;
+  uint64_t offset;  // kClose: what has changed; size 0: nothing, kSharedAll: perhaps everything
+  uint64_t size;
+};
+inline constexpr uint64_t kSharedAll = ~uint64_t{0};
 
 struct MailboxNote {
   Note kind;
@@ -322,6 +356,8 @@ enum Op : uint32_t {
   kOpMayLock = 0x10101,      // result: bytes that the process may lock, -1 without a bound
   kOpPidOf = 0x10102,        // args: a pidfd. Result: its process, or -errno
   kOpGoHome = 0x10103,       // args: a system call that only home can make: the agent is asked to bring the process home
+  kOpMapShared = 0x10008,    // as kOpMapFile with MAP_SHARED, or for shared anonymous memory (fd -1); no content comes. Segment 0 out: FileIdentity
+  kOpSyncShared = 0x10009,   // msync: what the job's bodies have written to shared mappings is in home's files when this is answered
 };
 
 struct Reply {

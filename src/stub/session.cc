@@ -169,7 +169,7 @@ Result<> RemoteMemory::write(uint64_t address, std::span<const std::byte> from) 
 Session::Session(sys::Fd mailbox, RemoteMemory memory, uint64_t region_base)
     : mailbox_(std::move(mailbox)), memory_(std::move(memory)), region_base_(region_base) {}
 
-Result<std::optional<MailboxNote>> Session::poll_note() {
+Result<std::optional<MailboxNote>> Session::poll_note(SharedCall* shared) {
   std::array<std::byte, kMailboxMessageMax> buffer;
   const ssize_t n = ::recv(mailbox_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
@@ -186,6 +186,9 @@ Result<std::optional<MailboxNote>> Session::poll_note() {
   }
   MailboxNote note;
   std::memcpy(&note, buffer.data(), sizeof(note));
+  if (shared != nullptr && static_cast<size_t>(n) >= sizeof(note) + sizeof(*shared)) {
+    std::memcpy(shared, buffer.data() + sizeof(note), sizeof(*shared));
+  }
   return note;
 }
 

@@ -65,7 +65,8 @@ class Session {
   uint64_t control_address() const { return region_base_ + kControlOffset; }
 
   // Next note if one is there (nullopt: none now). End of file is kDisconnected: the process is gone.
-  Result<std::optional<MailboxNote>> poll_note();
+  // What follows a kSharedCall is put into `shared`, if given.
+  Result<std::optional<MailboxNote>> poll_note(SharedCall* shared = nullptr);
   // Blocks for the next note. kRetry when the time is up.
   Result<MailboxNote> wait_note(std::chrono::milliseconds timeout);
 

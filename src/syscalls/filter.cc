@@ -193,6 +193,7 @@ class Assembler {
 void emit_mmap(Assembler& a) {
   a.place(Verdict::kMmap);
   a.load(kArgLow(3));
+  a.if_any(MAP_SHARED, 2, 0);  // shared memory is known to home, anonymous or not
   a.if_any(MAP_ANONYMOUS, 0, 1);
   a.answer(SECCOMP_RET_ALLOW);
   a.go_to(Verdict::kFromStub);

@@ -58,6 +58,9 @@ enum class Special : uint8_t {
   kProcessMadvise,
   kPersonality,
   kMaybeHome,  // some uses are homeward
+  kMsync,
+  kShmat,
+  kShmdt,
 };
 
 // A relative timeout, so that an interrupted call can be repeated with what is left. Its argument

@@ -39,6 +39,10 @@ Answer special_call(Trap& trap, const syscalls::SyscallInfo& info);
 Answer carried_call(Trap& trap, const syscalls::SyscallInfo& info);
 Answer clone_call(Trap& trap);
 Answer map_file_call(Trap& trap);
+Answer map_shared_call(Trap& trap);
+Answer msync_call(Trap& trap);
+Answer shmat_call(Trap& trap);
+Answer shmdt_call(Trap& trap);
 // Time (body_time.cc).
 Answer sleep_call(Trap& trap);
 Answer futex_call(Trap& trap);

@@ -252,6 +252,12 @@ Answer special_call(Trap& trap, const SyscallInfo& info) {
       return answer(kEintr);
     case Special::kMmap:
       return map_file_call(trap);
+    case Special::kMsync:
+      return msync_call(trap);
+    case Special::kShmat:
+      return shmat_call(trap);
+    case Special::kShmdt:
+      return shmdt_call(trap);
     case Special::kFutex:
       return futex_call(trap);
     case Special::kNanosleep:

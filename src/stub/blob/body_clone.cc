@@ -100,8 +100,6 @@ void body_child(Slot* slot) {
   if ((p.clone_flags & CLONE_THREAD) == 0) {
     ControlBlock& control = control_of(slot);
     close_others(slot);
-    place_fd(slot, p.mailbox_fd, control.fd_base);
-    p.mailbox_fd = control.fd_base;
     p.pid = t.tid;
     if ((p.clone_flags & CLONE_VM) == 0) {
       memset(control.slot_bitmap, 0, sizeof(control.slot_bitmap));
@@ -116,6 +114,9 @@ void body_child(Slot* slot) {
       control.all_locked = 0;
       control.pid = t.tid;
     }
+    // Last: by its mailbox the agent knows it, and may freeze it from here on.
+    place_fd(slot, p.mailbox_fd, control.fd_base);
+    p.mailbox_fd = control.fd_base;
   }
   if ((p.clone_flags & CLONE_CHILD_SETTID) != 0) {
     copy_to_app(p.parent_context, &t.tid, 4);

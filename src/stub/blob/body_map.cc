@@ -8,7 +8,6 @@ namespace {
 
 inline constexpr uint64_t kMapShared = 1, kMapPrivate = 2, kMapFixed = 0x10, kMapAnonymous = 0x20,
                           kMapNoreserve = 0x4000, kMapFixedNoreplace = 0x100000, kMapTypeMask = 0xf;
-inline constexpr uint64_t kProtWrite = 2;
 inline constexpr uint64_t kPiece = uint64_t{4} << 20;  // file bytes of one reply
 inline constexpr uint32_t kTypeMask = 0170000, kRegular = 0100000, kCharacter = 0020000;
 
@@ -141,6 +140,9 @@ int64_t fetch_rest(Slot* slot, Mapping& m, uint64_t stored) {
 }  // namespace
 
 Answer map_file_call(Trap& trap) {
+  if ((trap.args[3] & kMapTypeMask & kMapShared) != 0) {
+    return map_shared_call(trap);
+  }
   Slot* slot = trap.slot;
   Mapping m{};
   m.size = (trap.args[1] + 4095) & ~uint64_t{4095};
@@ -150,13 +152,6 @@ Answer map_file_call(Trap& trap) {
   m.offset = trap.args[5];
   if (m.size == 0 || (m.offset & 4095) != 0) {
     return answer(kEinval);
-  }
-  const bool shared = (m.flags & kMapTypeMask & kMapShared) != 0;
-  if (shared && (m.prot & kProtWrite) != 0) {
-    // Writing through to the file from afar is not carried yet: better no mapping than one whose
-    // changes are lost.
-    note(slot, Note::kUnsupported, __NR_mmap, kEnodev);
-    return answer(kEnodev);
   }
   const uint64_t placing =
       m.flags & ~(kMapTypeMask) & ~uint64_t{0x8000 /* POPULATE */} & ~uint64_t{0x2000 /* LOCKED */};

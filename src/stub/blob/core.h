@@ -120,10 +120,10 @@ struct SlotPrivate {
   uint32_t has_kept_channel;        // body: kept_channel was meant for a clone that parking aborted
   uint32_t kept_has_mailbox;
   NewChannel kept_channel;
-  uint32_t at_rest;  // deputy: the last request said that the body thread parks
-  uint32_t stepping;           // body: on its way out of the vDSO, one instruction at a time
-  uint32_t timer_bits;         // body: bits 0 SIGXCPU, 2 SIGVTALRM, 3 SIGPROF: gone off while in the stub
-  uint64_t clone_flags;        // of the clone that made this thread
+  uint32_t at_rest;      // deputy: the last request said that the body thread parks
+  uint32_t stepping;     // body: on its way out of the vDSO, one instruction at a time
+  uint32_t timer_bits;   // body: bits 0 SIGXCPU, 2 SIGVTALRM, 3 SIGPROF: gone off while in the stub
+  uint64_t clone_flags;  // of the clone that made this thread
   uint64_t parent_context;     // body child: unused after its start
   int64_t thread_cpu_base_ns;  // body: what to add to the host's CPU clock of the thread
   int64_t deadline_ns;         // deputy: end of the current call's relative timeout, 0 none
@@ -188,10 +188,14 @@ void note(Slot* slot, Note kind, uint32_t value, int64_t result);
 // put them.
 long request_channel(Slot* slot, uint64_t id, bool with_mailbox, NewChannel* out);
 long place_fd(Slot* slot, int32_t from, int32_t to);
-// A question to the agent that it answers with a ChannelAnswer and perhaps descriptors, `max` at
-// most. Negative errno on failure.
+// A question to the agent, perhaps with more behind it, that it answers with a ChannelAnswer and
+// perhaps descriptors, `max` at most. Negative errno on failure.
 long ask_agent(Slot* slot, MailboxNote question, ChannelAnswer* answer, int32_t* fds, uint32_t max,
-               uint32_t* fd_count);
+               uint32_t* fd_count, const void* more = nullptr, size_t size = 0);
+// The same about shared memory. `fd` (may be null): the
+// descriptor that came along, or -1. The answer's result, kEagain if the agent is gone.
+int64_t ask_shared(Slot* slot, Note kind, uint32_t value, uint64_t id, const void* more,
+                   size_t size, int32_t* fd);
 
 // ---- parking ----
 // Parks the calling thread, whose application context is in slot->thread, until the agent releases

@@ -1,5 +1,6 @@
 #include "stub/blob/deputy_call.h"
 
+#include "stub/blob/deputy_shared.h"
 #include "syscalls/kinds.h"
 
 namespace tess::stub {
@@ -313,14 +314,6 @@ long read_file(int fd, uint8_t* to, uint64_t offset, uint64_t size) {
   return (long)done;
 }
 
-struct KernelStat {  // struct stat of x86-64
-  uint64_t dev, ino, nlink;
-  uint32_t mode, uid, gid, pad;
-  uint64_t rdev;
-  int64_t size, blksize, blocks, times[6], unused[3];
-};
-static_assert(sizeof(KernelStat) == 144);
-
 // The mapping is made here too, at the address that the body has chosen: maps, fork and a return
 // home need it.
 void map_file(Call& call) {
@@ -356,6 +349,7 @@ uint32_t segments_needed(uint32_t op) {
     case kOpFault:
     case kOpProcText:
     case kOpReadFile:
+    case kOpMapShared:
     case __NR_rt_sigaction:
       return 1;
     case kOpMapFile:
@@ -402,6 +396,17 @@ void execute(Slot* slot, Call& call) {
       return;
     case kOpReadFile:
       call.result = read_file((int)r.args[0], call.data[0], r.args[1], r.args[2]);
+      return;
+    case kOpMapShared: {
+      uint32_t read_only = 0;
+      call.result = map_shared(r.args, &read_only);
+      memcpy(call.data[0], &read_only, sizeof(read_only));
+      return;
+    }
+    case kOpSyncShared:
+      sync_shared(slot);
+      sys(__NR_msync, r.args[0], r.args[1], r.args[2]);  // its verdict was the body's kernel's
+      call.result = 0;
       return;
     case __NR_rt_sigaction:
       set_action(slot, call);
@@ -472,6 +477,15 @@ void execute(Slot* slot, Call& call) {
       return;
     default:
       run_kernel_call(slot, call);
+  }
+}
+
+// In step with what bodies of the job have mapped.
+void execute_in_step(Slot* slot, Call& call) {
+  SharedGuard guard(slot, call.request.op, call.request.args);
+  execute(slot, call);
+  if (guard.finish(call.result)) {
+    execute(slot, call);
   }
 }
 
@@ -566,7 +580,7 @@ bool serve_request(Slot* slot) {
   slot->sequence = call.request.sequence;
   priv(slot).at_rest = 0;
   if (guard_descriptors(slot, call)) {
-    execute(slot, call);
+    execute_in_step(slot, call);
   }
   send_reply(slot, call);
   if (call.arena_size != 0) {

@@ -39,7 +39,8 @@ void reset_control(Slot* slot) {
   for (ControlBlock::EndedChild& child : control.ended) {
     child.pid = 0;
   }
-  control.pid = (int32_t)sys(__NR_getpid);
+  // Last: by this the agent knows that what it writes from now on stays.
+  __atomic_store_n(&control.pid, (int32_t)sys(__NR_getpid), __ATOMIC_RELEASE);
 }
 
 void forget_handlers(Slot* slot) {

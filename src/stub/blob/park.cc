@@ -293,7 +293,7 @@ void note(Slot* slot, Note kind, uint32_t value, int64_t result) {
 }
 
 long ask_agent(Slot* slot, MailboxNote question, ChannelAnswer* answer, int32_t* fds, uint32_t max,
-               uint32_t* fd_count) {
+               uint32_t* fd_count, const void* more, size_t size) {
   ControlBlock& control = control_of(slot);
   question.slot = slot->index;
   question.tid = slot->thread.tid;
@@ -301,7 +301,11 @@ long ask_agent(Slot* slot, MailboxNote question, ChannelAnswer* answer, int32_t*
   *fd_count = 0;
   lock(&control.mailbox_lock);
   const int32_t mailbox = priv(slot).mailbox_fd;
-  long n = sys(__NR_sendto, mailbox, &question, sizeof(question), kMsgNosignal, 0, 0);
+  Iovec parts[2] = {{&question, sizeof(question)}, {const_cast<void*>(more), size}};
+  Msghdr message{};
+  message.parts = parts;
+  message.part_count = size != 0 ? 2 : 1;
+  long n = sys(__NR_sendmsg, mailbox, &message, kMsgNosignal);
   if (n > 0) {
     n = receive_message(mailbox, answer, sizeof(*answer), received, fd_count);
   }
@@ -341,6 +345,23 @@ long request_channel(Slot* slot, uint64_t id, bool with_mailbox, NewChannel* out
   out->id = answer.id;
   out->keys = answer.keys;
   return 0;
+}
+
+int64_t ask_shared(Slot* slot, Note kind, uint32_t value, uint64_t id, const void* more,
+                   size_t size, int32_t* fd) {
+  MailboxNote question{};
+  question.kind = kind;
+  question.value = value;
+  question.id = id;
+  ChannelAnswer answer;
+  int32_t received = -1;
+  uint32_t count = 0;
+  const long asked =
+      ask_agent(slot, question, &answer, &received, fd != nullptr ? 1 : 0, &count, more, size);
+  if (fd != nullptr) {
+    *fd = count != 0 ? received : -1;
+  }
+  return asked == 0 ? answer.result : asked;
 }
 
 void block_all_signals(uint64_t* old_mask) {

@@ -1,0 +1,354 @@
+// Who moves together, and the main thread's part in what is shared.
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <future>
+#include <optional>
+#include <sstream>
+
+#include "base/log.h"
+#include "home/home_agent.h"
+#include "memory/address_space.h"
+#include "migrate/eligibility.h"
+#include "migrate/sharing.h"
+#include "sys/files.h"
+#include "wire/agent.pb.h"
+
+namespace tess::home {
+namespace {
+
+constexpr std::chrono::seconds kShareTimeout{120};
+
+struct Kin {
+  pid_t parent = 0;
+  std::string users;  // the line of all its user ids
+};
+
+std::optional<Kin> read_kin(pid_t pid) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+  Kin kin;
+  std::string line;
+  while (std::getline(status, line)) {
+    if (line.starts_with("PPid:")) {
+      kin.parent = std::atoi(line.c_str() + 5);
+    } else if (line.starts_with("Uid:")) {
+      kin.users = line;
+    }
+  }
+  return kin.users.empty() ? std::nullopt : std::optional(kin);
+}
+
+// About to end: it has given its memory back.
+bool has_no_memory(pid_t pid) {
+  const auto sizes = sys::read_file("/proc/" + std::to_string(pid) + "/statm");
+  return !sizes || sizes->starts_with("0 ");
+}
+
+bool is_zombie(pid_t pid) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+  std::string line;
+  while (std::getline(status, line)) {
+    if (line.starts_with("State:")) {
+      return line.find('Z') != std::string::npos || line.find('X') != std::string::npos;
+    }
+  }
+  return true;
+}
+
+// Parent, child or sibling, of the same user: whoever may move the one may move the other.
+bool related(pid_t one, pid_t other) {
+  const auto a = read_kin(one);
+  const auto b = read_kin(other);
+  return a && b && a->users == b->users &&
+         (a->parent == other || b->parent == one || (a->parent == b->parent && a->parent > 1));
+}
+
+// Seconds since it was forked; a large number if it is gone.
+double age_of(pid_t pid) {
+  const auto stat = sys::read_file("/proc/" + std::to_string(pid) + "/stat");
+  const auto uptime = sys::read_file("/proc/uptime");
+  const size_t close = stat ? stat->rfind(')') : std::string::npos;
+  if (close == std::string::npos || !uptime) {
+    return 1e9;
+  }
+  // proc(5): starttime is field 22; the one after the name is 3.
+  std::istringstream rest(stat->substr(close + 1));
+  std::string field;
+  for (int i = 3; i < 22; ++i) {
+    rest >> field;
+  }
+  double start = 0;
+  rest >> start;
+  return std::atof(uptime->c_str()) - start / static_cast<double>(::sysconf(_SC_CLK_TCK));
+}
+
+std::vector<pid_t> children_of(pid_t pid) {
+  std::vector<pid_t> children;
+  for (const pid_t thread : trace::list_threads(pid)) {
+    const auto list = sys::read_file(fmt::format("/proc/{}/task/{}/children", pid, thread));
+    std::istringstream numbers(list.value_or(""));
+    for (pid_t child = 0; numbers >> child;) {
+      children.push_back(child);
+    }
+  }
+  return children;
+}
+
+// Who has just been forked and executes a program that may map the same file again: moved out with
+// the others it finds their memory; left here it would find the file alone. Later it is too late.
+bool about_to_share(pid_t pid) {
+  constexpr double kYoung = 2;
+  return age_of(pid) < kYoung;
+}
+
+bool shares_a_file(pid_t pid) {
+  const auto mappings = shared_mappings(pid);
+  return std::any_of(mappings.begin(), mappings.end(),
+                     [](const SharedMapping& m) { return m.written && !m.anonymous; });
+}
+
+}  // namespace
+
+// All that share something writable with these, and with those in turn; without the group itself.
+// A process at home takes its kin along, one that is away those of the job that are there with it.
+HomeAgent::Companions HomeAgent::look_for_companions(const std::vector<pid_t>& group,
+                                                     const Managed* first) {
+  Companions found;
+  const bool away = first != nullptr && first->state == Managed::State::kDeputy;
+  std::vector<pid_t> all = group;
+  for (size_t i = 0; i < all.size(); ++i) {
+    if (shared_mappings(all[i]).empty()) {
+      continue;  // most processes; the closer look takes its time where there is much memory
+    }
+    const auto mappings = memory::read_address_space(all[i]);
+    if (!mappings) {
+      continue;
+    }
+    for (const migrate::Sharer& sharer : migrate::find_mapping_sharers(all[i], *mappings)) {
+      if (std::find(all.begin(), all.end(), sharer.pid) != all.end()) {
+        continue;
+      }
+      const Managed* const known = find(sharer.pid);
+      const bool known_away = known != nullptr && known->state == Managed::State::kDeputy;
+      const bool joins = away ? known_away && known->host == first->host
+                              : !known_away && (known != nullptr || related(all[i], sharer.pid));
+      if (joins) {
+        all.push_back(sharer.pid);
+      } else if (!away && known_away) {
+        found.elsewhere = sharer.pid;
+      }
+    }
+  }
+  for (size_t i = 0; !away && i < all.size(); ++i) {
+    for (const pid_t child : shares_a_file(all[i]) ? children_of(all[i]) : std::vector<pid_t>()) {
+      const Managed* const known = find(child);
+      if (std::find(all.begin(), all.end(), child) == all.end() && about_to_share(child) &&
+          (known == nullptr || known->busy || known->state == Managed::State::kNative) &&
+          related(all[i], child) &&
+          ((known != nullptr && known->busy) ||
+           migrate::check_eligibility(child, {.own_tracer = ::getpid()}).empty())) {
+        all.push_back(child);
+      }
+    }
+  }
+  found.pids.assign(all.begin() + static_cast<ptrdiff_t>(group.size()), all.end());
+  return found;
+}
+
+Result<HomeAgent::Group> HomeAgent::find_companions(const Group& group, const std::string& node) {
+  tracer_.handle_events();  // children that have just been made are among the processes then
+  std::vector<pid_t> pids;
+  for (const auto& process : group) {
+    pids.push_back(process->pid);
+  }
+  const Companions looked = look_for_companions(pids, group.front().get());
+  const std::vector<pid_t>& found = looked.pids;
+  if (const Managed* const other = looked.elsewhere ? find(*looked.elsewhere) : nullptr;
+      other != nullptr && other->where() != node) {
+    return fail(ErrorKind::kRetry, "process {}, which shares memory with process {}, is on {}",
+                other->pid, group.front()->pid, other->where());
+  }
+  for (const pid_t pid : found) {
+    if (const Managed* const process = find(pid); process != nullptr && process->busy) {
+      return fail(ErrorKind::kRetry,
+                  "process {}, which shares memory with process {}, is moving already; try again "
+                  "when it has arrived",
+                  pid, group.front()->pid);
+    }
+  }
+  Group companions;
+  for (const pid_t pid : found) {
+    const std::shared_ptr<Managed> process = make_process(pid);
+    process->busy = true;
+    process->moving_to = node;
+    companions.push_back(process);
+    log::info("home", "event=moves_along pid={} with={}", pid, group.front()->pid);
+  }
+  return companions;
+}
+
+// Somebody who shares with it but is not in its group yet: joins when the group is at rest, if it
+// may.
+bool HomeAgent::may_join(const Managed& process, pid_t sharer) {
+  if (related(process.pid, sharer) || is_zombie(sharer)) {
+    return true;
+  }
+  bool known = false;
+  (void)on_main([&]() -> Result<> {
+    known = find(sharer) != nullptr;
+    return {};
+  });
+  return known;
+}
+
+bool HomeAgent::has_left(const Managed& process) {
+  bool left = false;
+  (void)on_main([&]() -> Result<> {
+    tracer_.handle_events();
+    const auto it = processes_.find(process.pid);
+    const bool dead = it == processes_.end() || it->second.get() != &process ||
+                      (::kill(process.pid, 0) != 0 && errno == ESRCH);
+    left =
+        dead || process.executed_meanwhile || is_zombie(process.pid) || has_no_memory(process.pid);
+    return {};
+  });
+  return left;
+}
+
+// ---- shared memory ----
+
+Result<HomeAgent::Share> HomeAgent::begin_share(const Group& group, const std::string& node,
+                                                const std::shared_ptr<HostLink>& target) {
+  const auto flushed = std::make_shared<std::promise<void>>();
+  auto future = flushed->get_future();
+  Share share;
+  TESS_TRY(on_main([&]() -> Result<> {
+    // In one turn: nobody can come to share what moves between the look and the lock.
+    TESS_TRY_ASSIGN(share.more, find_companions(group, node));
+    if (share.more.empty()) {
+      std::vector<pid_t> pids;
+      for (const auto& process : group) {
+        pids.push_back(process->pid);
+      }
+      share.number = shared_.begin_move(pids, target, [flushed] { flushed->set_value(); });
+    }
+    return {};
+  }));
+  if (share.more.empty() && future.wait_for(kShareTimeout) != std::future_status::ready) {
+    end_share(share.number, false);
+    return fail(ErrorKind::kRetry, "what process {} shares does not come home", group[0]->pid);
+  }
+  return share;
+}
+
+// It wants to share what is held on another node: it goes there, then asks again. False: it cannot.
+bool HomeAgent::gather(pid_t pid, const std::string& node) {
+  constexpr uint32_t kAttempts = 3;
+  Managed* const process = find(pid);
+  if (process == nullptr || finishing_) {
+    return false;
+  }
+  if (process->busy) {
+    return true;
+  }
+  if (++process->gatherings > kAttempts) {
+    process->gatherings = 0;
+    return false;
+  }
+  loop_.post([this, pid, node] {
+    migrate(pid, node, [this, pid](const Result<>& moved) {
+      if (Managed* const gone = find(pid); gone != nullptr && moved) {
+        gone->gatherings = 0;
+      }
+    });
+  });
+  return true;
+}
+
+void HomeAgent::end_share(uint64_t move, bool committed) {
+  (void)on_main([&]() -> Result<> {
+    shared_.end_move(move, committed);
+    return {};
+  });
+}
+
+Result<std::set<ObjectKey>> HomeAgent::shared_objects() {
+  std::set<ObjectKey> keys;
+  TESS_TRY(on_main([&]() -> Result<> {
+    keys = shared_.live_objects();
+    // Also what those that are just moving have mapped for writing.
+    for (const auto& [pid, process] : processes_) {
+      if (process->busy) {
+        for (const SharedMapping& mapping : shared_mappings(pid)) {
+          if (mapping.written) {
+            keys.insert(mapping.key);
+          }
+        }
+      }
+    }
+    return {};
+  }));
+  return keys;
+}
+
+void HomeAgent::write_shared_table(const Managed& process) {
+  if (process.session == nullptr) {
+    return;
+  }
+  const std::vector<stub::SharedFile>& table = shared_.table();
+  const uint64_t at = process.placement.region_base + stub::kSharedTableOffset;
+  const stub::RemoteMemory& memory = process.session->memory();
+  // Entries first: a deputy may be reading. A process that has ended needs none.
+  Result<> written;
+  if (!table.empty()) {
+    written =
+        memory.write(at + offsetof(stub::SharedTable, files), std::as_bytes(std::span(table)));
+  }
+  if (written) {
+    written =
+        memory.put(at + offsetof(stub::SharedTable, count), static_cast<uint32_t>(table.size()));
+  }
+  if (!written) {
+    log::debug("home", "event=table_not_written pid={} reason=\"{}\"", process.pid,
+               written.error().message());
+  }
+}
+
+void HomeAgent::shared_call(pid_t pid, const stub::MailboxNote& note,
+                            const stub::SharedCall& call) {
+  shared_.call(pid, static_cast<stub::SharedMoment>(note.value), call, [this, pid, id = note.id] {
+    const Managed* const process = find(pid);
+    if (process != nullptr && process->session != nullptr) {
+      stub::ChannelAnswer answer{};
+      answer.id = id;
+      (void)process->session->answer_channel(answer, {});
+    }
+  });
+}
+
+std::shared_ptr<HostLink> HomeAgent::link_of(const std::string& node) {
+  const std::lock_guard lock(links_mutex_);
+  const auto it = links_.find(node);
+  return it == links_.end() ? nullptr : it->second;
+}
+
+// From a body there, or for one that is being made there.
+void HomeAgent::shared_open(const std::string& node, const wire::LinkMessage& message) {
+  const auto link = link_of(node);
+  if (link == nullptr) {
+    return;
+  }
+  pid_t meant = 0;
+  for (const auto& [pid, process] : processes_) {
+    if (process->inner_pid == message.pid() &&
+        (process->where() == node || (process->busy && process->moving_to == node))) {
+      meant = pid;
+    }
+  }
+  shared_.open(link, meant, message);
+}
+
+}  // namespace tess::home

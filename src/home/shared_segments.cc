@@ -1,0 +1,661 @@
+#include "home/shared_segments.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/log.h"
+#include "home/host_link.h"
+#include "memory/shared_file.h"
+#include "migrate/sharing.h"
+#include "wire/agent.pb.h"
+
+namespace tess::home {
+namespace {
+
+constexpr int kAskAgain = -static_cast<int>(stub::kKicked);
+constexpr uint64_t kAnswerMax = 1 << 20;  // bytes of content in one message
+constexpr std::chrono::milliseconds kFlushInterval(1'000);
+constexpr int kFlushShare = 30;  // at most that part of the time goes into flushes nobody asked for
+
+uint64_t size_of(const sys::Fd& fd) {
+  struct stat info {};
+  return ::fstat(fd.get(), &info) == 0 ? static_cast<uint64_t>(info.st_size) : 0;
+}
+
+// The object's bytes [from, to) into runs, without its holes.
+int read_runs(const sys::Fd& fd, uint64_t from, uint64_t to, auto add_run) {
+  for (const auto& [start, end] : memory::SharedFile::data_extents(fd, from, to)) {
+    const uint64_t begin = std::max(start, from);
+    std::string data(std::min(end, to) - begin, '\0');
+    const ssize_t n = ::pread(fd.get(), data.data(), data.size(), static_cast<off_t>(begin));
+    if (n < 0) {
+      return errno;
+    }
+    data.resize(static_cast<size_t>(n));
+    if (!data.empty()) {
+      add_run(begin, std::move(data));
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+
+SharedSegments::Segment* SharedSegments::find(uint64_t number) {
+  const auto it = segments_.find(number);
+  return it == segments_.end() ? nullptr : &it->second;
+}
+
+SharedSegments::Segment* SharedSegments::find(const ObjectKey& key) {
+  for (auto& [number, segment] : segments_) {
+    if (segment.key == key) {
+      return &segment;
+    }
+  }
+  return nullptr;
+}
+
+SharedSegments::Move* SharedSegments::move_of(pid_t pid) {
+  for (auto& [number, move] : moves_) {
+    if (move.pids.contains(pid)) {
+      return &move;
+    }
+  }
+  return nullptr;
+}
+
+// ---- opening ----
+
+void SharedSegments::open(const Link& link, pid_t pid, const wire::LinkMessage& message) {
+  const wire::SharedOpen& wish = message.shared_open();
+  wire::LinkMessage reply;
+  wire::SharedOpened& answer = *reply.mutable_shared_opened();
+  answer.set_id(wish.id());
+  if (auto described = describe(link, pid, wish.address(), answer); !described) {
+    const int error = described.error().sys_errno();
+    answer.set_error(error != 0 ? error : ENODEV);
+    answer.set_reason(described.error().message());
+    if (error != kAskAgain) {
+      log::warn("home", "event=share_refused pid={} reason=\"{}\"", pid,
+                described.error().message());
+    }
+  }
+  (void)link->send(reply);
+}
+
+Result<> SharedSegments::describe(const Link& link, pid_t pid, uint64_t address,
+                                  wire::SharedOpened& answer) {
+  if (pid == 0) {
+    return fail(ErrorKind::kBadInput, "shared memory of a process that is not of this job");
+  }
+  TESS_TRY_ASSIGN(const SharedMapping mapping, read_shared_mapping(pid, address));
+  TESS_TRY_ASSIGN(Segment* const segment, find_or_make(pid, mapping, link));
+  answer.set_segment(segment->number);
+  answer.set_dev_major(segment->key.dev_major);
+  answer.set_dev_minor(segment->key.dev_minor);
+  answer.set_inode(segment->key.inode);
+  answer.set_anonymous(segment->anonymous);
+  answer.set_writable(segment->writable);
+  answer.set_size(size_of(segment->fd));
+  answer.set_offset(mapping.offset + (address - mapping.start));
+  answer.set_length(mapping.end - address);
+  return {};
+}
+
+Result<SharedSegments::Segment*> SharedSegments::find_or_make(pid_t pid,
+                                                              const SharedMapping& mapping,
+                                                              const Link& link) {
+  if (Segment* const known = find(mapping.key); known != nullptr) {
+    TESS_TRY(admit(*known, pid, link));
+    if (mapping.may_write && !known->writable) {
+      TESS_TRY_ASSIGN(known->fd, open_object(pid, mapping));
+      known->writable = true;
+    }
+    return known;
+  }
+  if (mapping.may_write) {
+    for (const migrate::Sharer& other : migrate::find_writers(
+             pid, mapping.key.dev_major, mapping.key.dev_minor, mapping.key.inode)) {
+      if (handlers_.is_away(other.pid, link->host().node)) {
+        continue;
+      }
+      if (move_of(pid) == nullptr && handlers_.gather(pid, "")) {
+        return tl::unexpected(Error(ErrorKind::kRetry, "it is used at home", kAskAgain));
+      }
+      return fail(ErrorKind::kNotPossible,
+                  "process {} cannot map {} away from home: process {} ({}) has it mapped there",
+                  pid, mapping.path, other.pid, other.command);
+    }
+  }
+  Segment segment;
+  TESS_TRY_ASSIGN(segment.fd, open_object(pid, mapping));
+  struct stat info {};
+  if (::fstat(segment.fd.get(), &info) != 0) {
+    return fail_errno("look at {}", mapping.path);
+  }
+  segment.number = next_number_++;
+  segment.key = mapping.key;
+  segment.identity = {info.st_dev, info.st_ino, segment.number};
+  segment.writable = mapping.may_write;
+  segment.anonymous = mapping.anonymous;
+  segment.mapper = pid;
+  segment.next_flush = Clock::now() + kFlushInterval;
+  if (Move* const move = move_of(pid); move != nullptr && move->target == link) {
+    segment.locked = true;
+    for (const auto& [number, other] : moves_) {
+      segment.move = &other == move ? number : segment.move;
+    }
+    move->segments.insert(segment.number);
+    move->opened.insert(segment.number);
+  } else {
+    segment.holder = link;
+  }
+  const uint64_t number = segment.number;
+  log::debug("home", "event=shared segment={} path={} pid={}", number, mapping.path, pid);
+  segments_[number] = std::move(segment);
+  publish();
+  return find(number);
+}
+
+// One host at a time; the target of a move becomes the next.
+Result<> SharedSegments::admit(Segment& segment, pid_t pid, const Link& link) {
+  Move* const move = move_of(pid);
+  const auto moving = moves_.find(segment.move);
+  if (segment.move != 0 && moving != moves_.end() && moving->second.target == link) {
+    moving->second.opened.insert(segment.number);
+    return {};
+  }
+  if (segment.move != 0) {
+    return tl::unexpected(Error(ErrorKind::kRetry, "it is moving", kAskAgain));
+  }
+  if (segment.holder == link && move == nullptr) {
+    return {};
+  }
+  if (segment.holder == link && move->target == link) {
+    return {};  // joins others that are there already
+  }
+  if (segment.holder == nullptr) {
+    segment.holder = link;
+    return {};
+  }
+  const std::string& node = segment.holder->host().node;
+  if (move == nullptr && handlers_.gather(pid, node)) {
+    return tl::unexpected(Error(ErrorKind::kRetry, "it is on " + node, kAskAgain));
+  }
+  return fail(ErrorKind::kNotPossible,
+              "what process {} shares is in use by processes of its job on another node ({})", pid,
+              node);
+}
+
+void SharedSegments::read(const Link& link, const wire::LinkMessage& message) {
+  const wire::SharedRead& wish = message.shared_read();
+  wire::LinkMessage reply;
+  wire::SharedData& answer = *reply.mutable_shared_data();
+  answer.set_id(wish.id());
+  const Segment* const segment = find(wish.segment());
+  if (segment == nullptr) {
+    answer.set_error(ENOENT);
+    (void)link->send(reply);
+    return;
+  }
+  // As many pages with content as fit; holes cost nothing.
+  const uint64_t end =
+      std::min(wish.offset() + wish.size(), std::max(wish.offset(), size_of(segment->fd)));
+  uint64_t room = kAnswerMax;
+  uint64_t reached = std::max(end, wish.offset() + wish.size());
+  for (const auto& [start, stop] :
+       memory::SharedFile::data_extents(segment->fd, wish.offset(), end)) {
+    const uint64_t from = std::max(start, wish.offset());
+    const uint64_t to = std::min({stop, end, from + room});
+    const int error = read_runs(segment->fd, from, to, [&](uint64_t offset, std::string data) {
+      answer.add_run()->set_offset(offset);
+      answer.mutable_run()->rbegin()->set_data(std::move(data));
+    });
+    answer.set_error(error);
+    room -= to - from;
+    if (room == 0) {
+      reached = to;
+      break;
+    }
+  }
+  answer.set_end(reached);
+  (void)link->send(reply);
+}
+
+// ---- turns ----
+
+void SharedSegments::lock(uint64_t number, Done then) {
+  Segment* const segment = find(number);
+  if (segment == nullptr) {
+    then();
+    return;
+  }
+  if (segment->locked) {
+    segment->waiting.push_back(std::move(then));
+    return;
+  }
+  segment->locked = true;
+  then();
+}
+
+void SharedSegments::unlock(uint64_t number) {
+  Segment* const segment = find(number);
+  if (segment == nullptr) {
+    return;
+  }
+  segment->window = 0;
+  if (segment->waiting.empty()) {
+    segment->locked = false;
+    return;
+  }
+  const Done next = std::move(segment->waiting.front());
+  segment->waiting.pop_front();
+  next();
+}
+
+void SharedSegments::erase(uint64_t number) {
+  auto gone = segments_.extract(number);
+  if (gone.empty()) {
+    return;
+  }
+  publish();
+  for (const Done& waiting : gone.mapped().waiting) {
+    waiting();  // finds nothing to wait for any more
+  }
+}
+
+void SharedSegments::drop_at(const Link& link, uint64_t number) {
+  if (link != nullptr) {
+    wire::LinkMessage message;
+    message.mutable_shared_drop()->add_segment(number);
+    (void)link->send(message);
+  }
+}
+
+// ---- content on its way ----
+
+void SharedSegments::flush(uint64_t number, Done done) {
+  Segment* const segment = find(number);
+  if (segment == nullptr || segment->holder == nullptr || !segment->writable) {
+    done();
+    return;
+  }
+  const uint64_t id = next_id_++;
+  wire::LinkMessage message;
+  message.mutable_shared_flush()->set_id(id);
+  message.mutable_shared_flush()->set_segment(number);
+  pending_[id] = {segment->holder, number, std::move(done)};
+  const Link link = segment->holder;
+  if (!link->send(message)) {
+    host_lost(link);
+  }
+}
+
+void SharedSegments::dirty(const wire::LinkMessage& message) {
+  const wire::SharedDirty& news = message.shared_dirty();
+  const auto waiting = pending_.find(news.id());
+  if (waiting == pending_.end() || waiting->second.segment != news.segment()) {
+    return;
+  }
+  const Segment* const segment = find(news.segment());
+  const uint64_t size = segment != nullptr && segment->writable ? size_of(segment->fd) : 0;
+  for (const wire::SharedRun& run : news.run()) {
+    if (run.offset() >= size) {
+      continue;  // the object has become shorter: what was behind its end is lost, as it would be
+                 // here
+    }
+    const uint64_t n = std::min<uint64_t>(run.data().size(), size - run.offset());
+    if (::pwrite(segment->fd.get(), run.data().data(), n, static_cast<off_t>(run.offset())) !=
+        static_cast<ssize_t>(n)) {
+      log::error("home", "event=shared_write_failed segment={} offset={} errno={}", news.segment(),
+                 run.offset(), errno);
+    }
+  }
+  if (news.last()) {
+    const Done done = std::move(waiting->second.done);
+    pending_.erase(waiting);
+    done();
+  }
+}
+
+// The holder hears of a change at home. `size` kSharedAll: of a change somewhere.
+void SharedSegments::update(uint64_t number, uint64_t offset, uint64_t size, Done done) {
+  Segment* const segment = find(number);
+  if (segment == nullptr || segment->holder == nullptr) {
+    done();
+    return;
+  }
+  const uint64_t id = next_id_++;
+  wire::LinkMessage message;
+  wire::SharedUpdate& news = *message.mutable_shared_update();
+  news.set_id(id);
+  news.set_segment(number);
+  news.set_size(size_of(segment->fd));
+  if (size > kAnswerMax) {
+    news.set_everything(true);
+  } else if (size != 0) {
+    // With its zeros: they may replace something.
+    const uint64_t n = offset < news.size() ? std::min(size, news.size() - offset) : 0;
+    std::string data(n, '\0');
+    const ssize_t got = ::pread(segment->fd.get(), data.data(), n, static_cast<off_t>(offset));
+    data.resize(got > 0 ? static_cast<size_t>(got) : 0);
+    news.add_run()->set_offset(offset);
+    news.mutable_run(0)->set_data(std::move(data));
+  }
+  pending_[id] = {segment->holder, number, std::move(done)};
+  const Link link = segment->holder;
+  if (!link->send(message)) {
+    host_lost(link);
+  }
+}
+
+void SharedSegments::handle(const Link& link, const wire::LinkMessage& message) {
+  switch (message.body_case()) {
+    case wire::LinkMessage::kSharedRead:
+      read(link, message);
+      break;
+    case wire::LinkMessage::kSharedDirty:
+      dirty(message);
+      break;
+    case wire::LinkMessage::kSharedUpdated:
+      if (auto waiting = pending_.extract(message.shared_updated().id()); !waiting.empty()) {
+        waiting.mapped().done();
+      }
+      break;
+    default:
+      break;
+  }
+}
+
+void SharedSegments::host_lost(const Link& link) {
+  for (auto& [number, segment] : segments_) {
+    if (segment.holder == link) {
+      segment.holder.reset();
+    }
+  }
+  std::vector<Done> cut;
+  for (auto it = pending_.begin(); it != pending_.end();) {
+    if (it->second.link == link) {
+      cut.push_back(std::move(it->second.done));
+      it = pending_.erase(it);
+    } else {
+      ++it;
+    }
+  }
+  for (const Done& done : cut) {
+    done();
+  }
+}
+
+// ---- what deputies do ----
+
+void SharedSegments::call(pid_t pid, stub::SharedMoment moment, const stub::SharedCall& call,
+                          Done done) {
+  const uint64_t number = call.segment;
+  switch (moment) {
+    case stub::SharedMoment::kBefore:
+      lock(number, [this, number, done] {
+        flush(number, [this, number, done] {
+          unlock(number);
+          done();
+        });
+      });
+      break;
+    case stub::SharedMoment::kOpen:
+      lock(number, [this, number, pid, done] {
+        if (Segment* const segment = find(number); segment != nullptr) {
+          segment->window = pid;
+        }
+        flush(number, done);
+      });
+      break;
+    case stub::SharedMoment::kClose:
+      close_window(number, call.offset, call.size, done);
+      break;
+    case stub::SharedMoment::kAll:
+      flush_all(false, done);
+      break;
+  }
+}
+
+void SharedSegments::close_window(uint64_t number, uint64_t offset, uint64_t size, Done done) {
+  Segment* const segment = find(number);
+  const bool had_window = segment != nullptr && segment->window != 0;
+  if (!had_window) {  // a call that could not keep the file to itself
+    lock(number, [this, number, offset, size, done] {
+      update(number, offset, size, [this, number, done] {
+        unlock(number);
+        done();
+      });
+    });
+    return;
+  }
+  if (size == 0) {
+    unlock(number);
+    done();
+    return;
+  }
+  update(number, offset, size, [this, number, done] {
+    unlock(number);
+    done();
+  });
+}
+
+void SharedSegments::flush_all(bool anonymous_too, Done done) {
+  const auto left = std::make_shared<size_t>(1);
+  const auto one_done = [left, done] {
+    if (--*left == 0) {
+      done();
+    }
+  };
+  std::vector<uint64_t> numbers;
+  for (const auto& [number, segment] : segments_) {
+    if (segment.writable && segment.holder != nullptr && (anonymous_too || !segment.anonymous)) {
+      numbers.push_back(number);
+    }
+  }
+  *left += numbers.size();
+  for (const uint64_t number : numbers) {
+    lock(number, [this, number, one_done] {
+      flush(number, [this, number, one_done] {
+        unlock(number);
+        one_done();
+      });
+    });
+  }
+  one_done();
+}
+
+void SharedSegments::left(pid_t pid) {
+  if (segments_.empty()) {
+    return;
+  }
+  std::vector<uint64_t> windows;
+  for (const auto& [number, segment] : segments_) {
+    if (segment.window == pid) {
+      windows.push_back(number);
+    }
+  }
+  for (const uint64_t number : windows) {
+    close_window(number, 0, stub::kSharedAll, [] {});
+  }
+  flush_all(false, [] {});
+  prune();
+}
+
+void SharedSegments::tick() {
+  if (segments_.empty()) {
+    return;
+  }
+  prune();
+  const auto now = Clock::now();
+  std::vector<uint64_t> due;
+  for (const auto& [number, segment] : segments_) {
+    if (segment.writable && !segment.anonymous && segment.holder != nullptr && !segment.locked &&
+        segment.next_flush <= now) {
+      due.push_back(number);
+    }
+  }
+  for (const uint64_t number : due) {
+    lock(number, [this, number, now] {
+      flush(number, [this, number, now] {
+        if (Segment* const segment = find(number); segment != nullptr) {
+          const auto end = Clock::now();
+          segment->next_flush =
+              end + std::max<Clock::duration>(kFlushInterval / 2, (end - now) * kFlushShare);
+        }
+        unlock(number);
+      });
+    });
+  }
+}
+
+// ---- the end of a segment ----
+
+bool SharedSegments::still_mapped(Segment& segment) {
+  const auto maps = [&](pid_t pid) {
+    const auto mappings = shared_mappings(pid);
+    return std::any_of(mappings.begin(), mappings.end(),
+                       [&](const SharedMapping& m) { return m.key == segment.key; });
+  };
+  if (const auto all = handlers_.deputies();
+      std::find(all.begin(), all.end(), segment.mapper) != all.end() && maps(segment.mapper)) {
+    return true;
+  }
+  for (const pid_t pid : handlers_.deputies()) {
+    if (maps(pid)) {
+      segment.mapper = pid;
+      return true;
+    }
+  }
+  return false;
+}
+
+// Segments that nobody has mapped any more: their last content goes home, then the host forgets
+// them.
+void SharedSegments::prune() {
+  std::vector<uint64_t> unused;
+  for (auto& [number, segment] : segments_) {
+    if (segment.move == 0 && !segment.locked && !still_mapped(segment)) {
+      unused.push_back(number);
+    }
+  }
+  for (const uint64_t number : unused) {
+    lock(number, [this, number] {
+      flush(number, [this, number] {
+        Segment* const segment = find(number);
+        if (segment == nullptr) {
+          return;
+        }
+        if (still_mapped(*segment)) {
+          unlock(number);
+          return;
+        }
+        drop_at(segment->holder, number);
+        erase(number);
+      });
+    });
+  }
+}
+
+void SharedSegments::publish() {
+  table_.clear();
+  for (const auto& [number, segment] : segments_) {
+    if (!segment.anonymous && table_.size() < stub::kSharedFilesMax) {
+      table_.push_back(segment.identity);
+    }
+  }
+  handlers_.table_changed();
+}
+
+// ---- moves ----
+
+std::set<ObjectKey> SharedSegments::live_objects() const {
+  std::set<ObjectKey> keys;
+  for (const auto& [number, segment] : segments_) {
+    keys.insert(segment.key);
+  }
+  return keys;
+}
+
+uint64_t SharedSegments::begin_move(const std::vector<pid_t>& pids, const Link& target, Done done) {
+  const uint64_t id = next_id_++;
+  Move& move = moves_[id];
+  move.pids.insert(pids.begin(), pids.end());
+  move.target = target;
+  std::set<ObjectKey> keys;
+  for (const pid_t pid : pids) {
+    for (const SharedMapping& mapping : shared_mappings(pid)) {
+      keys.insert(mapping.key);
+    }
+  }
+  std::vector<uint64_t> numbers;
+  std::vector<uint64_t> joined;
+  for (const auto& [number, segment] : segments_) {
+    if (keys.contains(segment.key)) {
+      (segment.holder != target ? numbers : joined).push_back(number);
+    }
+  }
+  move.segments.insert(numbers.begin(), numbers.end());
+  const auto left = std::make_shared<size_t>(numbers.size() + joined.size() + 1);
+  const auto one_done = [left, done] {
+    if (--*left == 0) {
+      done();
+    }
+  };
+  for (const uint64_t number : numbers) {
+    lock(number, [this, number, id, one_done] {
+      if (Segment* const segment = find(number); segment != nullptr) {
+        segment->move = id;
+      }
+      flush(number, one_done);
+    });
+  }
+  // The target has it already: what has been done to it here is news there.
+  for (const uint64_t number : joined) {
+    lock(number, [this, number, one_done] {
+      flush(number, [this, number, one_done] {
+        update(number, 0, stub::kSharedAll, [this, number, one_done] {
+          unlock(number);
+          one_done();
+        });
+      });
+    });
+  }
+  one_done();
+  return id;
+}
+
+void SharedSegments::end_move(uint64_t id, bool committed) {
+  auto ended = moves_.extract(id);
+  if (ended.empty()) {
+    return;
+  }
+  const Move& move = ended.mapped();
+  for (const uint64_t number : move.segments) {
+    Segment* const segment = find(number);
+    if (segment == nullptr) {
+      continue;
+    }
+    segment->move = 0;
+    if (!committed) {
+      if (move.opened.contains(number)) {
+        drop_at(move.target, number);
+      }
+    } else {
+      drop_at(segment->holder, number);
+      segment->holder = move.opened.contains(number) ? move.target : nullptr;
+    }
+    if (segment->holder == nullptr) {
+      erase(number);
+    } else {
+      unlock(number);
+    }
+  }
+}
+
+}  // namespace tess::home

@@ -1,0 +1,136 @@
+// The objects at home that bodies of the job have mapped shared ("segments"): which host holds
+// their memory, and in which order what bodies write and what is done at home meet. Each segment is
+// held by one host at a time; its object at home is where content passes from host to host and to
+// everybody else. Whatever needs a segment for itself (a write at home, a flush, a move) waits for
+// its turn. Main thread only; nothing here blocks. docs/adr/0005.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "home/shared_object.h"
+#include "stub/abi.h"
+#include "sys/fd.h"
+
+namespace tess::wire {
+class LinkMessage;
+class SharedOpened;
+}  // namespace tess::wire
+
+namespace tess::home {
+
+class HostLink;
+
+class SharedSegments {
+ public:
+  using Link = std::shared_ptr<HostLink>;
+  using Done = std::function<void()>;
+  struct Handlers {
+    std::function<void()> table_changed;           // table() has
+    std::function<std::vector<pid_t>()> deputies;  // all processes with a body elsewhere
+    // Away, or on its way to that node.
+    std::function<bool(pid_t, const std::string& node)> is_away;
+    // Brings the process to where what it wants to share is (a node, or home if that is empty); it
+    // will ask again. False: it cannot go.
+    std::function<bool(pid_t, const std::string& node)> gather;
+  };
+  explicit SharedSegments(Handlers handlers) : handlers_(std::move(handlers)) {}
+
+  bool empty() const { return segments_.empty(); }
+  // What deputies have to know.
+  const std::vector<stub::SharedFile>& table() const { return table_; }
+
+  // ---- from hosts ----
+  // `pid` is the process at home, 0 if the host means one that is not known.
+  void open(const Link& link, pid_t pid, const wire::LinkMessage& message);
+  void handle(const Link& link, const wire::LinkMessage& message);  // the other shared_ messages
+  void host_lost(const Link& link);
+
+  // ---- from deputies ----
+  void call(pid_t pid, stub::SharedMoment moment, const stub::SharedCall& call, Done done);
+  // Processes that have ended or executed another program.
+  void left(pid_t pid);
+  // Brings home what bodies have written to files, for whoever looks at those from outside.
+  void tick();
+
+  // ---- moves of processes ----
+  // All threads of these processes rest. When `done` is called everything they share is at home,
+  // and stays as it is there until end_move; `target` (null: home) may open it meanwhile. Gives the
+  // move's number.
+  uint64_t begin_move(const std::vector<pid_t>& pids, const Link& target, Done done);
+  // Committed: the target holds it from now on. Else: who held it before.
+  void end_move(uint64_t move, bool committed);
+  // The objects that this process, which is moving, must map with the others: its clean pages do
+  // not suffice.
+  std::set<ObjectKey> live_objects() const;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  struct Segment {
+    uint64_t number = 0;
+    ObjectKey key;
+    sys::Fd fd;
+    stub::SharedFile identity{};
+    bool writable = false;
+    bool anonymous = false;
+    Link holder;  // null while it is only being opened by the target of a move
+    bool locked = false;
+    std::deque<Done> waiting;
+    pid_t window = 0;  // the process whose write it is locked for
+    uint64_t move = 0;
+    pid_t mapper = 0;  // one that has it mapped
+    Clock::time_point next_flush{};
+  };
+  struct Move {
+    std::set<pid_t> pids;
+    Link target;
+    std::set<uint64_t> segments;
+    std::set<uint64_t> opened;  // by the target
+  };
+  struct Pending {
+    Link link;
+    uint64_t segment;
+    Done done;
+  };
+
+  Segment* find(uint64_t number);
+  Segment* find(const ObjectKey& key);
+  Result<Segment*> find_or_make(pid_t pid, const SharedMapping& mapping, const Link& link);
+  Result<> admit(Segment& segment, pid_t pid, const Link& link);
+  Result<> describe(const Link& link, pid_t pid, uint64_t address, wire::SharedOpened& answer);
+  void read(const Link& link, const wire::LinkMessage& message);
+  void dirty(const wire::LinkMessage& message);
+  void lock(uint64_t number, Done then);
+  void unlock(uint64_t number);
+  void flush(uint64_t number, Done done);  // locked by the caller
+  void flush_all(bool anonymous_too, Done done);
+  void update(uint64_t number, uint64_t offset, uint64_t size, Done done);
+  void close_window(uint64_t number, uint64_t offset, uint64_t size, Done done);
+  bool still_mapped(Segment& segment);
+  void prune();
+  void erase(uint64_t number);
+  void drop_at(const Link& link, uint64_t number);
+  void publish();
+  Move* move_of(pid_t pid);
+
+  const Handlers handlers_;
+  std::map<uint64_t, Segment> segments_;
+  std::map<uint64_t, Move> moves_;
+  std::map<uint64_t, Pending> pending_;
+  std::vector<stub::SharedFile> table_;
+  uint64_t next_number_ = 1;
+  uint64_t next_id_ = 1;
+};
+
+}  // namespace tess::home
