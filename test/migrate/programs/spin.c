@@ -1,6 +1,6 @@
 // Waits or spins until the file `stop` is there, after putting itself into a state named by its
-// arguments that forbids a move: plain, uring, seccomp, shared (a mapping shared with a child that
-// stays), traced (a child of ours traces us).
+// arguments that forbids a move: plain, uring, seccomp, shared (a mapping shared with a child of
+// another user, which stays), traced (a child of ours traces us).
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <signal.h>
@@ -44,6 +44,7 @@ static void share(void) {
   helper = fork();
   CHECK(helper >= 0);
   if (helper == 0) {
+    CHECK_EQ(setresuid(65534, 65534, 65534), 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     for (;;) {
       shared[0]++;
