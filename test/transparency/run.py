@@ -100,13 +100,13 @@ def main():
     parser.add_argument("--jobs", type=int, default=3)
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    programs = arguments.program or ([test.split(".")[0] for test in arguments.test] or PROGRAMS)
+    programs = list(dict.fromkeys(arguments.program or [test.split(".")[0] for test in arguments.test] or PROGRAMS))
     if arguments.inside:
         return inside(programs, arguments.test, Path(arguments.inside), arguments.jobs)
     if os.geteuid() != 0 or not shutil.which("gcc"):
         print("needs root and gcc")
         return 77
-    folder = Path(tempfile.mkdtemp(prefix="tess-transparency-"))
+    folder = Path(tempfile.mkdtemp(prefix="truth-"))
     try:
         for program in programs:
             build(program, folder)

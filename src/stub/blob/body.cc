@@ -31,7 +31,8 @@ void force_segv(Slot* slot) {
   const OwnSegment action{mask_none, sizeof(mask_none), mask_none, sizeof(mask_none)};
   own_request(slot, __NR_rt_sigaction, reset, &action, 1, 0);
   const OwnSegment info{siginfo, sizeof(siginfo), nullptr, 0};
-  own_request(slot, kOpFault, args, &info, 1, 0);
+  while (own_request(slot, kOpFault, args, &info, 1, 0) == kRestart) {
+  }
 }
 
 // The kernel has set a wait on a futex that our doorbell interrupted up to be made again, as our
@@ -174,7 +175,62 @@ void remember_repeat(Trap& trap, uint64_t deadline_ns) {
 
 namespace {
 
+bool sends_signal(uint64_t number) {
+  switch (number) {
+    case __NR_kill:
+    case __NR_tkill:
+    case __NR_tgkill:
+    case __NR_rt_sigqueueinfo:
+    case __NR_rt_tgsigqueueinfo:
+    case __NR_pidfd_send_signal:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// A signal that another thread of the process is just sending comes before this thread's change of
+// mask or its end, as it would if sending took no time: a thread's last act is to block everything,
+// and what was meant for it would wait for ever.
+void let_signals_overtake(Slot* self) {
+  constexpr int kWaitPrivate = 128;
+  constexpr Timespec kSlice{0, 20'000'000};
+  const ControlBlock& control = control_of(self);
+  for (uint32_t word = 0; word < 64; ++word) {
+    for (uint64_t bits = control.slot_bitmap[word]; bits != 0; bits &= bits - 1) {
+      Slot* const other = slot_at(self, word * 64 + (uint32_t)__builtin_ctzll(bits));
+      if (other == self || other->state != kSlotBody) {
+        continue;
+      }
+      const uint32_t seen = __atomic_load_n(&priv(other).signalling, __ATOMIC_SEQ_CST);
+      while ((seen & 1) != 0 && !must_park(self) &&
+             __atomic_load_n(&priv(other).signalling, __ATOMIC_SEQ_CST) == seen) {
+        sys(__NR_futex, &priv(other).signalling, kWaitPrivate, seen, &kSlice, 0, 0);
+      }
+    }
+  }
+}
+
+Answer make_call(Trap& trap);
+
 Answer call(Trap& trap) {
+  constexpr int kWakePrivate = 129;
+  const bool threads = control_of(trap.slot).in_use > 1;
+  if (threads && (trap.number == __NR_rt_sigprocmask || trap.number == __NR_exit)) {
+    let_signals_overtake(trap.slot);
+  }
+  if (!threads || !sends_signal(trap.number)) {
+    return make_call(trap);
+  }
+  uint32_t& word = priv(trap.slot).signalling;
+  __atomic_add_fetch(&word, 1, __ATOMIC_SEQ_CST);
+  const Answer made = make_call(trap);
+  __atomic_add_fetch(&word, 1, __ATOMIC_SEQ_CST);
+  sys(__NR_futex, &word, kWakePrivate, 0x7fffffff, 0, 0, 0);
+  return made;
+}
+
+Answer make_call(Trap& trap) {
   const syscalls::SyscallInfo* info = syscalls::syscall_info(trap.number);
   if (info == nullptr) {
     return answer(kEnosys);

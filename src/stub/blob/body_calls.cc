@@ -85,7 +85,9 @@ Answer sigreturn_call(Trap& trap) {
     die_quietly(trap.slot);
   }
   const uint64_t args[6] = {0, app.mask, 0, 0, 0, 0};
-  own_request(trap.slot, kOpSetMask, args, nullptr, 0, 0);
+  if (own_request(trap.slot, kOpSetMask, args, nullptr, 0, 0) == kRestart) {
+    return {Outcome::kAgain, 0};  // another handler on top of this one first
+  }
   const uint64_t segments = context->gregs[kCsGsFs];
   memcpy(context->gregs, app.gregs, sizeof(context->gregs));
   context->gregs[kCsGsFs] = segments;

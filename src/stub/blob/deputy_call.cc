@@ -385,8 +385,7 @@ void execute(Slot* slot, Call& call) {
       call.result = 0;
       return;
     case kOpSetMask:
-      set_signal_mask(r.args[1]);
-      call.result = 0;
+      call.result = leave_handler(slot, r.args[1]);
       return;
     case kOpProcText:
       take_proc_text(slot, call);

@@ -34,6 +34,8 @@ bool is_ours(const Slot* slot, int32_t fd);
 // ---- signals, threads, limits (deputy_ops.cc) ----
 // rt_sigaction: the action that the application asks for, and the one it had.
 void set_action(Slot* slot, Call& call);
+// kOpSetMask: 0, or kRestart if a signal came first: its handler runs on top of the one to be left.
+int64_t leave_handler(Slot* slot, uint64_t mask);
 // kOpFault.
 void raise_fault(Slot* slot, Call& call);
 // kOpMayLock.

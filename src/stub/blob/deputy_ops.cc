@@ -28,6 +28,16 @@ void set_action(Slot* slot, Call& call) {
   set_signal_mask(old_mask);
 }
 
+// A record that waits for the body was taken inside the handler that now ends: it returns to that
+// handler's mask. Delivered after the end it would leave that mask behind for good.
+int64_t leave_handler(Slot* slot, uint64_t mask) {
+  uint64_t now = 0;
+  block_all_signals(&now);
+  const bool first = slot->signal_count != 0;
+  set_signal_mask(first ? now : mask);
+  return first ? kRestart : 0;
+}
+
 // As the kernel's force_sig_info: a fault that is blocked or ignored kills.
 void raise_fault(Slot* slot, Call& call) {
   SlotPrivate& p = priv(slot);
@@ -39,8 +49,14 @@ void raise_fault(Slot* slot, Call& call) {
   }
   uint64_t mask = 0;
   block_all_signals(&mask);
-  const uint64_t bit = uint64_t{1} << (signal - 1);
   const bool forced = call.request.args[0] != 0;
+  if (forced && slot->signal_count != 0) {
+    // The mask is that of handlers which have not run yet: they come first, then the fault again.
+    set_signal_mask(mask);
+    call.result = kRestart;
+    return;
+  }
+  const uint64_t bit = uint64_t{1} << (signal - 1);
   if (forced && (p.actions[signal].handler <= 1 || (mask & bit) != 0)) {
     p.actions[signal] = {0, 0, 0, 0};
     set_deputy_handler(signal, p.actions[signal]);

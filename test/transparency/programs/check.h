@@ -17,6 +17,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
@@ -135,7 +136,11 @@ static long ms(void) {
 }
 static int reap(pid_t p) {
   int st;
-  EQ(waitpid(p, &st, 0), p);
+  pid_t got;
+  do {
+    got = waitpid(p, &st, 0);
+  } while (got < 0 && errno == EINTR);
+  EQ(got, p);
   return st;
 }
 static void child_ok(pid_t p) {

@@ -546,9 +546,11 @@ T(core_flag_set) {
 T(stop_cont) {
   pid_t p = fork();
   if (!p) {
+    setpgid(0, 0);  // a group that is not orphaned: SIGTSTP stops it
     while (1)
       pause();
   }
+  setpgid(p, p);  // whoever comes first
   int s;
   kill(p, SIGSTOP);
   EQ(waitpid(p, &s, WUNTRACED), p);
@@ -1247,4 +1249,46 @@ T(pdeathsig) {
   close(q[1]);
   EQ(read(q[0], &b, 1), 1);
   EQ(b, 'd');
+}
+
+// Two threads send signals as fast as their handlers ask for the next; the receiver must lose none,
+// and its mask must be what it was.
+static sem_t storm_next[2];
+static volatile int storm_on;
+static void storm_handler(int s) {
+  sem_post(&storm_next[s == SIGUSR2]);
+}
+static void* storm_sender(void* which) {
+  const int signal = which ? SIGUSR2 : SIGUSR1;
+  sigset_t both;
+  sigemptyset(&both);
+  sigaddset(&both, SIGUSR1);
+  sigaddset(&both, SIGUSR2);
+  pthread_sigmask(SIG_BLOCK, &both, 0);
+  while (storm_on) {
+    sem_wait(&storm_next[which != 0]);
+    kill(getpid(), signal);
+  }
+  return 0;
+}
+T(storm_of_two) {
+  struct sigaction a = {.sa_handler = storm_handler};
+  sigaction(SIGUSR1, &a, 0);
+  sigaction(SIGUSR2, &a, 0);
+  pthread_t senders[2];
+  storm_on = 1;
+  for (int i = 0; i < 2; i++) {
+    sem_init(&storm_next[i], 0, 1);
+    pthread_create(&senders[i], 0, storm_sender, i ? (void*)1 : 0);
+  }
+  const long start = ms();
+  while (ms() - start < 700)
+    sink++;
+  storm_on = 0;
+  for (int i = 0; i < 2; i++)
+    pthread_join(senders[i], 0);
+  sigset_t now;
+  pthread_sigmask(0, 0, &now);
+  EQ(sigismember(&now, SIGUSR1), 0);
+  EQ(sigismember(&now, SIGUSR2), 0);
 }
