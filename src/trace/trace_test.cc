@@ -105,6 +105,43 @@ class TraceTest : public ::testing::Test {
   std::vector<pid_t> children_;
 };
 
+// A kick that finds its thread ended must not leave a hold behind, in which later stops are kept.
+TEST_F(TraceTest, AThreadThatEndsBeforeItIsStoppedLeavesNoHold) {
+  Shared* const shared = shared_;
+  const pid_t pid = child([shared] {
+    while (true) {
+      ++shared->threads;
+      std::thread([shared] { ++shared->counter; }).join();
+    }
+  });
+  ASSERT_TRUE(until([&] { return shared_->threads > 0; }));
+  ASSERT_TRUE(tracer_->seize(pid, true));
+  int missed = 0;
+  const auto deadline = after(kTimeout);
+  while (missed < 5 && std::chrono::steady_clock::now() < deadline) {
+    tracer_->handle_events();
+    for (const pid_t tid : tracer_->threads(pid)) {
+      if (tid != pid) {
+        // Its end is collected here, while the tracer has not heard of it yet. One that has not
+        // begun waits for the tracer: next time.
+        const std::string path = "/proc/" + std::to_string(tid);
+        const auto patience = after(std::chrono::milliseconds(20));
+        while (::access(path.c_str(), F_OK) == 0 && std::chrono::steady_clock::now() < patience) {
+          (void)tracer_->hub().wait_for_any([](pid_t) { return false; },
+                                            after(std::chrono::milliseconds(1)));
+        }
+        const auto stopped =
+            tracer_->with_stopped(tid, kTimeout, [](const Tracee&) { return Result<>(); });
+        missed += stopped ? 0 : 1;
+        EXPECT_FALSE(tracer_->held(pid));
+      }
+    }
+  }
+  EXPECT_GT(missed, 0);
+  EXPECT_TRUE(counts());
+  EXPECT_TRUE(tracer_->detach(pid));
+}
+
 TEST_F(TraceTest, HoldsAndReleasesManyThreads) {
   Shared* const shared = shared_;
   const pid_t pid = child([shared] {

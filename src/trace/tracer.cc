@@ -342,7 +342,10 @@ Result<Tracee> Tracer::stop_thread(pid_t tid, std::chrono::milliseconds timeout)
   }
   const Tracee tracee = Tracee::attached(tid);
   process->hold = true;  // makes handle() keep the stop
-  TESS_TRY(tracee.interrupt());
+  if (Result<> asked = tracee.interrupt(); !asked) {
+    process->hold = false;  // else whatever stops next, of any thread, would be kept for ever
+    return tl::unexpected(std::move(asked.error()));
+  }
   while (true) {
     process = find(pid);
     if (process == nullptr || !process->threads.contains(tid)) {

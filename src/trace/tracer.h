@@ -68,8 +68,9 @@ class Tracer {
   template <typename Work>
   Result<> with_stopped(pid_t tid, std::chrono::milliseconds timeout, Work work) {
     TESS_TRY_ASSIGN(const Tracee tracee, stop_thread(tid, timeout));
-    TESS_TRY(work(tracee));
-    return resume_thread(tid);
+    Result<> done = work(tracee);
+    Result<> resumed = resume_thread(tid);
+    return done ? std::move(resumed) : std::move(done);
   }
 
   bool traced(pid_t pid) const { return processes_.contains(pid); }
