@@ -146,6 +146,8 @@ void Guest::run_child() {
       }
     }
     if (session_ != nullptr) {
+      // Its adoption and an order for it may have come with one wake-up, which has been taken.
+      ::eventfd_write(wake_.get(), 1);
       serve();
       return;
     }
