@@ -334,9 +334,16 @@ Result<> Migration::thaw_source() {
   if (!thawed && thawed.error().kind() != ErrorKind::kDisconnected) {
     thawed = thaw();
   }
-  if (!thawed) {
-    // A body that rests for ever is worse than none: without its link the host ends it, and its
-    // deputy says so.
+  if (thawed) {
+    return {};
+  }
+  // A body that rests for ever is worse than none: it is ended, if it has not ended by itself, and
+  // its deputy says so. Others on that host go on, unless the host does not answer at all: without
+  // its link it ends all it has.
+  const Result<> dropped =
+      demand(*source_, "end the body that does not go on", wire::LinkMessage::kDone, kAnswerTimeout,
+             [](wire::LinkMessage& message) { message.mutable_discard(); });
+  if (!dropped && dropped.error().kind() == ErrorKind::kRetry) {
     source_->close();
   }
   return thawed;
