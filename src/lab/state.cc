@@ -231,7 +231,10 @@ Result<> sweep(const LabsLock& /*lock*/, const std::string& name) {
 void sweep_dead(const LabsLock& lock) {
   for (const std::string& name : lab_names()) {
     const auto state = read_state(name);
-    if (!state || !state->alive()) {
+    // A note that says nothing to us is another version's (it is replaced as a whole, never half
+    // written), and its lab may well be alive.
+    const bool dead = state ? !state->alive() : !exists(lab_directory(name) + "/state.json");
+    if (dead) {
       (void)sweep(lock, name);
     }
   }
