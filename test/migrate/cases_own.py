@@ -127,7 +127,7 @@ OWN = [
     Case("go", "a Go program: goroutines, preemption by signals, garbage collection", ["{programs}/work.go"],
          build=("work.go",), needs=("go",), proof=b"all rounds alike", **READY),
     Case("java", "a JVM: threads, monitors, garbage collection, compiled code",
-         ["java", "-Xmx128m", "-XX:+UseG1GC", "-cp", "{programs}/work.java", "Work"], build=("work.java",),
+         ["java", "-Xmx128m", "-XX:-UsePerfData", "-XX:+UseG1GC", "-cp", "{programs}/work.java", "Work"], build=("work.java",),
          needs=("java", "javac"), proof=b"all rounds alike", deadline=90, **READY),
     Case("tty-bash", "an interactive bash on a terminal: line editing, ctrl-C, ctrl-Z, fg, background jobs",
          ["bash", "--norc", "--noprofile", "-i"], finish="own", tty=True, steps=TERMINAL, status=4, who="any", needs=("bash",),
