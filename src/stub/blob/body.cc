@@ -195,17 +195,18 @@ bool sends_signal(uint64_t number) {
 void let_signals_overtake(Slot* self) {
   constexpr int kWaitPrivate = 128;
   constexpr Timespec kSlice{0, 20'000'000};
-  const ControlBlock& control = control_of(self);
+  ControlBlock& control = control_of(self);
   for (uint32_t word = 0; word < 64; ++word) {
     for (uint64_t bits = control.slot_bitmap[word]; bits != 0; bits &= bits - 1) {
-      Slot* const other = slot_at(self, word * 64 + (uint32_t)__builtin_ctzll(bits));
-      if (other == self || other->state != kSlotBody) {
+      const uint32_t other = word * 64 + (uint32_t)__builtin_ctzll(bits);
+      if (other == self->index || other >= kSlotCount) {
         continue;
       }
-      const uint32_t seen = __atomic_load_n(&priv(other).signalling, __ATOMIC_SEQ_CST);
+      uint32_t* const sends = &control.signalling[other];
+      const uint32_t seen = __atomic_load_n(sends, __ATOMIC_SEQ_CST);
       while ((seen & 1) != 0 && !must_park(self) &&
-             __atomic_load_n(&priv(other).signalling, __ATOMIC_SEQ_CST) == seen) {
-        sys(__NR_futex, &priv(other).signalling, kWaitPrivate, seen, &kSlice, 0, 0);
+             __atomic_load_n(sends, __ATOMIC_SEQ_CST) == seen) {
+        sys(__NR_futex, sends, kWaitPrivate, seen, &kSlice, 0, 0);
       }
     }
   }
@@ -222,7 +223,7 @@ Answer call(Trap& trap) {
   if (!threads || !sends_signal(trap.number)) {
     return make_call(trap);
   }
-  uint32_t& word = priv(trap.slot).signalling;
+  uint32_t& word = control_of(trap.slot).signalling[trap.slot->index];
   __atomic_add_fetch(&word, 1, __ATOMIC_SEQ_CST);
   const Answer made = make_call(trap);
   __atomic_add_fetch(&word, 1, __ATOMIC_SEQ_CST);

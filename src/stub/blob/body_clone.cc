@@ -94,6 +94,19 @@ void close_others(Slot* slot) {
   }
 }
 
+// The threads that were sending signals are not here. Only what has to change is written: each page
+// written is one that the child no longer shares.
+void settle_sends(ControlBlock& control) {
+  for (uint32_t word = 0; word < 64; ++word) {
+    for (uint64_t bits = control.slot_bitmap[word]; bits != 0; bits &= bits - 1) {
+      uint32_t& sends = control.signalling[word * 64 + (uint32_t)__builtin_ctzll(bits)];
+      if ((sends & 1) != 0) {
+        ++sends;
+      }
+    }
+  }
+}
+
 void body_child(Slot* slot) {
   SlotPrivate& p = priv(slot);
   ThreadContext& t = slot->thread;
@@ -102,6 +115,7 @@ void body_child(Slot* slot) {
     close_others(slot);
     p.pid = t.tid;
     if ((p.clone_flags & CLONE_VM) == 0) {
+      settle_sends(control);
       memset(control.slot_bitmap, 0, sizeof(control.slot_bitmap));
       control.slot_bitmap[slot->index / 64] = uint64_t{1} << (slot->index % 64);
       control.in_use = 1;

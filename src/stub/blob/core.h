@@ -128,7 +128,6 @@ struct SlotPrivate {
   int64_t thread_cpu_base_ns;  // body: what to add to the host's CPU clock of the thread
   int64_t deadline_ns;         // deputy: end of the current call's relative timeout, 0 none
   int32_t proc_text_fd;  // deputy: where pieces of kOpProcText go, -1 none (valid during the op)
-  uint32_t signalling;   // body, futex: odd while a call that sends a signal is on its way
   SignalAction own_actions[65];
   QueuedSignals queued;
 };
