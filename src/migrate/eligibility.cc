@@ -2,7 +2,6 @@
 
 #include <elf.h>
 #include <fmt/format.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <climits>
@@ -155,8 +154,6 @@ void check_mapping(pid_t pid, const memory::Mapping& mapping, Reasons& reasons) 
     add("memory under its own userfaultfd", "it stays at home while it uses that");
   } else if ((mapping.traits & memory::kTraitSealed) != 0) {
     add("sealed memory (mseal)", "it cannot be put back after a move");
-  } else if (mapping.prot == PROT_EXEC) {
-    add("execute-only memory", "it cannot be read and so not be moved");
   }
 }
 

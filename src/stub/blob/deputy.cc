@@ -124,8 +124,8 @@ void park_deputy(Slot* slot) {
   block_all_signals(&mask);
   slot->thread.signal_mask = mask;
   const Phase phase = park(slot);
-  slot->pending =
-      0;  // the agent kicks everyone until all are parked, those that are parked already too
+  // The agent kicks everyone until all are parked, those that are parked already too.
+  slot->pending &= kPendingHold;
   switch (phase) {
     case kPhaseContinue:
       channel_reset(slot);
