@@ -189,6 +189,11 @@ void check_clone_sharers(pid_t pid, Reasons& reasons) {
                     "has executed its program or ended",
                     pid, sharer.what, sharer.pid, sharer.command));
   }
+  if (!has_one_descriptor_table(pid)) {
+    reasons.push_back(fmt::format(
+        "threads of process {} have descriptor tables of their own (unshare); it stays where it is",
+        pid));
+  }
 }
 
 }  // namespace
