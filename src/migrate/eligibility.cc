@@ -196,6 +196,24 @@ void check_clone_sharers(pid_t pid, Reasons& reasons) {
   }
 }
 
+// Its CPU time is counted where it runs, and the timer would stay at home.
+void check_timers(pid_t pid, const std::string& directory, Reasons& reasons) {
+  constexpr int64_t kProcessCpu = 2, kThreadCpu = 3;
+  std::ifstream timers(directory + "/timers");
+  std::string word;
+  while (timers >> word) {
+    int64_t clock = 0;
+    if (word != "ClockID:" || !(timers >> clock)) {
+      continue;
+    }
+    const bool of_process = clock < 0 && (clock & 3) != 3;  // of a descriptor otherwise
+    if (of_process || clock == kProcessCpu || clock == kThreadCpu) {
+      reasons.push_back(fmt::format("process {} has a timer on CPU time (timer_create)", pid));
+      return;
+    }
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> check_eligibility(pid_t pid, const EligibilityOptions& options) {
@@ -224,6 +242,7 @@ std::vector<std::string> check_eligibility(pid_t pid, const EligibilityOptions& 
   check_threads(pid, directory, reasons);
   check_program(pid, directory, reasons);
   check_descriptors(pid, directory, reasons);
+  check_timers(pid, directory, reasons);
   check_memory(pid, options, reasons);
   if (!options.ignore_clone_sharers) {
     check_clone_sharers(pid, reasons);

@@ -158,7 +158,9 @@ void deputy_loop(Slot* slot) {
       continue;
     }
     ring_for_queued(slot);
-    const long ready = receive_wait(slot, 0);  // neither queued signals nor a kick end this wait
+    // Neither queued signals nor a kick end this wait; a kick does once the body's thread rests, for
+    // it may have got its freeze word before this process.
+    const long ready = receive_wait(slot, p.at_rest != 0 ? kPendingKick : 0);
     if (ready == kAborted) {
       continue;
     }
