@@ -75,14 +75,20 @@ TEST(InterruptedCall, TimeoutsAreFound) {
   EXPECT_EQ(undo_interrupted_call(registers).timeout, InterruptedCall::Timeout::kNone);
 }
 
-TEST(InterruptedCall, ARelativeFutexWaitWakesSpuriously) {
+TEST(InterruptedCall, ARelativeFutexWaitGoesOnWithWhatIsLeft) {
   trace::Registers registers = stopped_in(SYS_futex, -516);
   registers.rsi = FUTEX_WAIT_PRIVATE;
-  EXPECT_FALSE(undo_interrupted_call(registers).repeated);
-  EXPECT_EQ(static_cast<int64_t>(registers.rax), -EINTR);
+  registers.r10 = 0x7000;
+  InterruptedCall call = undo_interrupted_call(registers);
+  EXPECT_TRUE(call.repeated);
+  EXPECT_EQ(call.timeout, InterruptedCall::Timeout::kTimespec);
+  EXPECT_EQ(call.timeout_value, 0x7000u);
   registers = stopped_in(SYS_futex, -516);
   registers.rsi = FUTEX_WAIT_BITSET_PRIVATE;
-  EXPECT_TRUE(undo_interrupted_call(registers).repeated);
+  registers.r10 = 0x7000;
+  call = undo_interrupted_call(registers);
+  EXPECT_TRUE(call.repeated);
+  EXPECT_EQ(call.timeout, InterruptedCall::Timeout::kNone);
 }
 
 TEST(Region, LiesInAHole) {

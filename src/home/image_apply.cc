@@ -222,7 +222,10 @@ Result<memory::StreamStats> receive_and_apply(wire::ByteStream& stream, pid_t pi
     const auto mapping = std::find_if(now.begin(), now.end(), [start = start](const Mapping& m) {
       return m.start <= start && start < m.end;
     });
-    if (mapping != now.end() && mapping->kind == MappingKind::kAnon) {
+    // The kernel lets /dev/zero mapped private be registered, and then fills none of it.
+    const bool filled = mapping != now.end() && mapping->kind == MappingKind::kAnon &&
+                        !mapping->path.starts_with("/");
+    if (filled) {
       if (auto registered = sink.register_range(start, start + size);
           !registered && registered.error().kind() != ErrorKind::kNotPossible) {
         return tl::unexpected(std::move(registered.error()));

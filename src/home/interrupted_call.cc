@@ -16,6 +16,12 @@ constexpr int64_t kRestartNoHand = -514;
 constexpr int64_t kRestartBlock = -516;
 constexpr uint64_t kSyscallLength = 2;
 
+bool waits_until_absolute_time(const trace::Registers& registers) {
+  const auto operation = static_cast<int>(registers.rsi) & FUTEX_CMD_MASK;
+  return operation == FUTEX_WAIT_BITSET || operation == FUTEX_LOCK_PI ||
+         operation == FUTEX_WAIT_REQUEUE_PI;
+}
+
 void find_timeout(const trace::Registers& registers, InterruptedCall& call) {
   using Timeout = InterruptedCall::Timeout;
   const auto timespec_at = [&](uint64_t address) {
@@ -57,15 +63,14 @@ void find_timeout(const trace::Registers& registers, InterruptedCall& call) {
     case SYS_rt_sigtimedwait:
       timespec_at(registers.rdx);
       break;
+    case SYS_futex:
+      if (!waits_until_absolute_time(registers)) {
+        timespec_at(registers.r10);
+      }
+      break;
     default:  // select, pselect6, ppoll: the kernel writes what is left into the argument itself
       break;
   }
-}
-
-bool waits_until_absolute_time(const trace::Registers& registers) {
-  const auto operation = static_cast<int>(registers.rsi) & FUTEX_CMD_MASK;
-  return operation == FUTEX_WAIT_BITSET || operation == FUTEX_LOCK_PI ||
-         operation == FUTEX_WAIT_REQUEUE_PI;
 }
 
 }  // namespace
@@ -105,17 +110,11 @@ InterruptedCall undo_interrupted_call(trace::Registers& registers) {
   InterruptedCall call;
   const bool interrupted = stopped_in_call(registers);
   const auto number = static_cast<int64_t>(registers.orig_rax);
-  const auto result = static_cast<int64_t>(registers.rax);
   registers.orig_rax = ~uint64_t{0};
   if (!interrupted) {
     return call;
   }
   call.number = number;
-  if (result == kRestartBlock && number == SYS_futex && !waits_until_absolute_time(registers)) {
-    // A relative wait: EINTR is a spurious wake-up, which every user of a futex must expect anyway.
-    registers.rax = static_cast<uint64_t>(-EINTR);
-    return call;
-  }
   call.repeated = true;
   registers.rip -= kSyscallLength;
   registers.rax = static_cast<uint64_t>(number);

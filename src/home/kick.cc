@@ -21,7 +21,7 @@ uint64_t pending_word(const trace::Registers& registers, uint64_t base) {
   return stub::slot_address(base, static_cast<uint32_t>(index)) + offsetof(stub::Slot, pending);
 }
 
-Result<> kick_thread(const trace::Tracee& tracee, const stub::Session& session) {
+Result<> kick_thread(const trace::Tracee& tracee, const stub::Session& session, uint32_t kick) {
   TESS_TRY_ASSIGN(trace::Registers registers, tracee.registers());
   const uint64_t base = session.region_base();
   const uint64_t pending = pending_word(registers, base);
@@ -29,7 +29,7 @@ Result<> kick_thread(const trace::Tracee& tracee, const stub::Session& session) 
     return {};  // nothing that could park
   }
   TESS_TRY_ASSIGN(const uint32_t bits, session.memory().get<uint32_t>(pending));
-  TESS_TRY(session.memory().put(pending, bits | stub::kPendingKick));
+  TESS_TRY(session.memory().put(pending, bits | kick));
 
   const stub::BlobHeader& header = stub::blob_header();
   const bool not_begun =
@@ -56,15 +56,16 @@ Result<> unkick_thread(const trace::Tracee& tracee, const stub::Session& session
     return {};
   }
   TESS_TRY_ASSIGN(const uint32_t bits, session.memory().get<uint32_t>(pending));
-  return session.memory().put(pending, bits & ~stub::kPendingKick);
+  return session.memory().put(pending, bits & ~(stub::kPendingKick | stub::kPendingHold));
 }
 
 }  // namespace
 
-Result<> kick_deputy(trace::Tracer& tracer, pid_t pid, const stub::Session& session) {
+Result<> kick_deputy(trace::Tracer& tracer, pid_t pid, const stub::Session& session,
+                     uint32_t kick) {
   for (const pid_t tid : tracer.threads(pid)) {
     const auto kicked = tracer.with_stopped(tid, kStopTimeout, [&](const trace::Tracee& tracee) {
-      return kick_thread(tracee, session);
+      return kick_thread(tracee, session, kick);
     });
     if (!kicked && kicked.error().kind() != ErrorKind::kDisconnected) {
       return fail_with(kicked.error(), "kick thread {}", tid);

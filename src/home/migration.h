@@ -104,7 +104,7 @@ class Migration {
   Result<> release_home();
 
   Result<> let_go(stub::Phase phase);
-  Result<> settle_earlier_release();
+  Result<bool> settle_earlier_release();
   Result<> wait_until_born();
   void tell_of_stop();
   Result<> leave_stub();

@@ -91,7 +91,7 @@ Result<> Migration::freeze_deputy() {
                 "process {} is in the middle of vfork with another process; try again",
                 process_->pid);
   }
-  TESS_TRY(settle_earlier_release());
+  TESS_TRY_ASSIGN(const bool body_told, settle_earlier_release());
   TESS_TRY(wait_until_born());
   // Both sides get their freeze word before either is waited for: each may need the other to come
   // to rest.
@@ -100,7 +100,9 @@ Result<> Migration::freeze_deputy() {
     process_->on_parked = [parked] { parked->raise(); };
     return process_->session->set_freeze(true);
   }));
-  TESS_TRY(tell(*source_, [](wire::LinkMessage& message) { message.mutable_freeze(); }));
+  if (!body_told) {
+    TESS_TRY(tell(*source_, [](wire::LinkMessage& message) { message.mutable_freeze(); }));
+  }
   const auto deadline = std::chrono::steady_clock::now() + kParkTimeout;
   bool frozen = false;
   while (!parked_ || !frozen) {
@@ -180,23 +182,34 @@ void Migration::tell_of_stop() {
 }
 
 // A process that was let go while stopped, and is to rest again while still stopped: it has to
-// leave the first rest before it can be asked for the second.
-Result<> Migration::settle_earlier_release() {
+// leave the first rest before it can be asked for the second. The body gets its freeze word before
+// that: what it may have asked for since it was let go is answered now, and it must not go on then.
+// Whether it has got it.
+Result<bool> Migration::settle_earlier_release() {
   const auto released = std::make_shared<Signal>();
   bool wait = false;
   TESS_TRY(services_.on_main([&]() -> Result<> {
     services_.tracer().override_stops(process_->pid);
     wait = process_->release_unanswered;
+    return {};
+  }));
+  if (!wait) {
+    return false;
+  }
+  TESS_TRY(tell(*source_, [](wire::LinkMessage& message) { message.mutable_freeze(); }));
+  TESS_TRY(services_.on_main([&]() -> Result<> {
+    wait = process_->release_unanswered;
     if (!wait) {
       return {};
     }
     process_->on_released = [released] { released->raise(); };
-    return kick_deputy(services_.tracer(), process_->pid, *process_->session);
+    return kick_deputy(services_.tracer(), process_->pid, *process_->session,
+                       stub::kPendingKick | stub::kPendingHold);
   }));
   if (wait && !released->wait_for(kParkTimeout)) {
     return fail(ErrorKind::kRetry, "process {} did not leave its last rest in time", process_->pid);
   }
-  return {};
+  return true;
 }
 
 // All threads are parked: into native life, and every trace of the stub removed. The process ends

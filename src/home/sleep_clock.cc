@@ -63,6 +63,7 @@ bool in_timed_call(pid_t pid, pid_t tid) {
     case SYS_clock_nanosleep:
     case SYS_poll:
       return word != "running" && word != "-1" && word != "0";
+    case SYS_futex:
     case SYS_epoll_wait:
     case SYS_epoll_pwait:
     case SYS_epoll_pwait2:

@@ -2,7 +2,6 @@
 
 #include <elf.h>
 #include <fmt/format.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <climits>
@@ -155,8 +154,6 @@ void check_mapping(pid_t pid, const memory::Mapping& mapping, Reasons& reasons) 
     add("memory under its own userfaultfd", "it stays at home while it uses that");
   } else if ((mapping.traits & memory::kTraitSealed) != 0) {
     add("sealed memory (mseal)", "it cannot be put back after a move");
-  } else if (mapping.prot == PROT_EXEC) {
-    add("execute-only memory", "it cannot be read and so not be moved");
   }
 }
 
@@ -192,6 +189,29 @@ void check_clone_sharers(pid_t pid, Reasons& reasons) {
                     "has executed its program or ended",
                     pid, sharer.what, sharer.pid, sharer.command));
   }
+  if (!has_one_descriptor_table(pid)) {
+    reasons.push_back(fmt::format(
+        "threads of process {} have descriptor tables of their own (unshare); it stays where it is",
+        pid));
+  }
+}
+
+// Its CPU time is counted where it runs, and the timer would stay at home.
+void check_timers(pid_t pid, const std::string& directory, Reasons& reasons) {
+  constexpr int64_t kProcessCpu = 2, kThreadCpu = 3;
+  std::ifstream timers(directory + "/timers");
+  std::string word;
+  while (timers >> word) {
+    int64_t clock = 0;
+    if (word != "ClockID:" || !(timers >> clock)) {
+      continue;
+    }
+    const bool of_process = clock < 0 && (clock & 3) != 3;  // of a descriptor otherwise
+    if (of_process || clock == kProcessCpu || clock == kThreadCpu) {
+      reasons.push_back(fmt::format("process {} has a timer on CPU time (timer_create)", pid));
+      return;
+    }
+  }
 }
 
 }  // namespace
@@ -222,6 +242,7 @@ std::vector<std::string> check_eligibility(pid_t pid, const EligibilityOptions& 
   check_threads(pid, directory, reasons);
   check_program(pid, directory, reasons);
   check_descriptors(pid, directory, reasons);
+  check_timers(pid, directory, reasons);
   check_memory(pid, options, reasons);
   if (!options.ignore_clone_sharers) {
     check_clone_sharers(pid, reasons);

@@ -105,4 +105,16 @@ std::vector<Sharer> find_clone_sharers(pid_t pid) {
   return sharers;
 }
 
+bool has_one_descriptor_table(pid_t pid) {
+  std::error_code error;
+  for (std::filesystem::directory_iterator it("/proc/" + std::to_string(pid) + "/task", error), end;
+       !error && it != end; it.increment(error)) {
+    const auto tid = static_cast<pid_t>(std::stol(it->path().filename().string()));
+    if (tid != pid && ::syscall(SYS_kcmp, pid, tid, KCMP_FILES, 0, 0) > 0) {
+      return false;
+    }
+  }
+  return true;
+}
+
 }  // namespace tess::migrate

@@ -23,5 +23,7 @@ std::vector<Sharer> find_mapping_sharers(pid_t pid, const std::vector<memory::Ma
 std::vector<Sharer> find_writers(pid_t pid, uint32_t dev_major, uint32_t dev_minor, uint64_t inode);
 // Other processes made by clone with CLONE_VM or CLONE_FILES but without CLONE_THREAD.
 std::vector<Sharer> find_clone_sharers(pid_t pid);
+// Whether all threads have one descriptor table (none has called unshare(CLONE_FILES)).
+bool has_one_descriptor_table(pid_t pid);
 
 }  // namespace tess::migrate

@@ -142,7 +142,10 @@ static_assert(sizeof(Slot) <= kSlotSendOffset);
 // Parking a deputy and its body: both get their freeze word, then deputies are kicked (pending = kPendingKick, so that calls in progress and new ones are
 // answered kKicked). Each body thread then comes to rest and says so on its channel (kOpRest); its deputy answers that and parks. So no
 // request is ever left without its reply.
+// A stopped process has not left its last rest when it is to rest again: what its bodies have asked for since then waits in the channels, and has
+// to wait until the process is continued. kPendingHold does to those calls what a kick does, but outlasts the end of that rest.
 inline constexpr uint32_t kPendingKick = 1;
+inline constexpr uint32_t kPendingHold = 2;
 
 struct SignalAction {
   uint64_t handler;  // 0 SIG_DFL, 1 SIG_IGN

@@ -113,6 +113,11 @@ int64_t plan_array(Builder& b, uint8_t i, const Arg& arg) {
   if (b.args[i] == 0) {
     return 0;
   }
+  const bool too_many = !count.valid || count.value > limit;
+  if (too_many && arg.kind == Kind::kArrayIn && (arg.flags & kPlusLong) != 0) {
+    plan_in(b, i, b.args[i], 8);  // the kernel reads the type, and then refuses the size
+    return 0;
+  }
   if (!count.valid || (arg.kind != Kind::kArrayOut && count.value > limit)) {
     make_bad(b, i);
     return 0;
@@ -331,6 +336,8 @@ int64_t plan_arg(Builder& b, uint8_t i, const Arg& arg) {
       return plan_message_queue_event(b, i);
     case Kind::kFileHandle:
       return plan_file_handle(b, i);
+    case Kind::kMountId:
+      return plan_mount_id(b, i);
     case Kind::kCapabilities:
       return plan_capabilities(b);
     case Kind::kSizedStruct:

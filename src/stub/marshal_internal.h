@@ -70,6 +70,7 @@ int64_t plan_sigmask_pair(Builder& b, uint8_t i);
 int64_t plan_strings(Builder& b, uint8_t i);
 int64_t plan_message_queue_event(Builder& b, uint8_t i);
 int64_t plan_file_handle(Builder& b, uint8_t i);
+int64_t plan_mount_id(Builder& b, uint8_t i);
 int64_t plan_capabilities(Builder& b);
 int64_t plan_sized_struct(Builder& b, uint8_t i);
 

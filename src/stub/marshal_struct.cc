@@ -145,6 +145,13 @@ int64_t plan_file_handle(Builder& b, uint8_t i) {
   return 0;
 }
 
+int64_t plan_mount_id(Builder& b, uint8_t i) {
+  constexpr uint64_t kUnique = 1;  // AT_HANDLE_MNT_ID_UNIQUE
+  constexpr uint8_t kFlags = 4;
+  plan_out(b, i, b.args[i], (b.args[kFlags] & kUnique) != 0 ? 8 : 4, kTrimSuccess);
+  return 0;
+}
+
 int64_t plan_capabilities(Builder& b) {
   constexpr uint32_t kVersion1 = 0x19980330;
   constexpr uint32_t kCapget = 125;

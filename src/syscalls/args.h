@@ -101,6 +101,7 @@ constexpr Word sigmask_pair{{.kind = Kind::kSigmaskPair}};
 constexpr Word strings{{.kind = Kind::kStrings}};
 constexpr Word message_queue_event{{.kind = Kind::kMessageQueueEvent}};
 constexpr Word file_handle{{.kind = Kind::kFileHandle}};
+constexpr Word mount_id{{.kind = Kind::kMountId}};
 constexpr Word capabilities{{.kind = Kind::kCapabilities}};
 constexpr Word sized_struct{{.kind = Kind::kSizedStruct}};
 constexpr Word by_command(Kind kind, uint8_t command) {

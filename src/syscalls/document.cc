@@ -27,7 +27,7 @@ Made from `src/syscalls/table.def`; do not edit (`ninja syscalls_md` writes it a
 
 `mmap` is local if anonymous, `futex` unless it waits with a timeout, `clock_gettime` unless it asks for a CPU-time clock; otherwise the
 stub does its part. Numbers that are in no list get ENOSYS. Homeward are also `prctl(PR_SET_SECCOMP)`, `clone`, `unshare` and `setns` with a new
-pid or time namespace, and `timer_create` on a CPU-time clock.
+pid or time namespace, `unshare(CLONE_FILES)` of one thread among several, and `timer_create` on a CPU-time clock.
 
 ## Limits
 

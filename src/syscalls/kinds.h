@@ -105,6 +105,7 @@ enum class Kind : uint8_t {
   kStrings,            // argv, envp
   kMessageQueueEvent,  // mq_notify's sigevent
   kFileHandle,         // file_handle, its size inside
+  kMountId,            // name_to_handle_at's: 8 bytes with AT_HANDLE_MNT_ID_UNIQUE, else 4
   kCapabilities,       // capget, capset: header is args[0], data args[1]
   kSizedStruct,        // first u32 is its size (sched_attr): inout
   // The kind depends on a command argument: src/stub/marshal_command.cc.

@@ -209,12 +209,16 @@ Answer exit_thread(Trap& trap) {
   leave_process(slot, (int)trap.args[0]);
 }
 
-[[noreturn]] void exit_process(Trap& trap) {
+// Comes back only when the process is on its way elsewhere; then it is tried again.
+Answer exit_process(Trap& trap) {
   uint64_t args[6];
   exit_arguments(trap, args);
   send_own_request(trap.slot, __NR_exit_group, args, nullptr, 0, 0);
-  uint8_t none;
-  receive_bytes(trap.slot, &none, 1);
+  Reply reply;
+  if (receive_reply(trap.slot, &reply)) {
+    receive_signals(trap.slot, reply);
+    return {Outcome::kAgain, 0};
+  }
   die_quietly(trap.slot);
 }
 
@@ -243,7 +247,7 @@ Answer special_call(Trap& trap, const SyscallInfo& info) {
     case Special::kExit:
       return exit_thread(trap);
     case Special::kExitGroup:
-      exit_process(trap);
+      return exit_process(trap);
     case Special::kSigreturn:
       return sigreturn_call(trap);
     case Special::kSigaction:

@@ -44,7 +44,8 @@ Answer maybe_homeward_call(Trap& trap, const syscalls::SyscallInfo& info) {
   bool home = false;
   switch (trap.number) {
     case __NR_unshare:
-      home = (a[0] & (kNewPid | kNewTime)) != 0;
+      home = (a[0] & (kNewPid | kNewTime)) != 0 ||
+             ((a[0] & CLONE_FILES) != 0 && control_of(trap.slot).in_use > 1);
       break;
     case __NR_setns:  // type 0: whatever the descriptor is
       home = (int32_t)a[1] == 0 || (a[1] & (kNewPid | kNewTime)) != 0;

@@ -147,6 +147,9 @@ Answer lock_call(Trap& trap) {
 Answer affinity_call(Trap& trap, const syscalls::SyscallInfo& info) {
   uint8_t mask[1024] = {};
   const uint64_t size = lesser((uint32_t)trap.args[1], sizeof(mask));
+  if ((uint32_t)trap.args[1] > sizeof(mask)) {
+    trap.args[1] = sizeof(mask);  // the kernel reads no more than there can be processors
+  }
   const bool given = copy_from_app(mask, trap.args[2], size);
   const Answer home = carried_call(trap, info);
   if (home.outcome == Outcome::kResult && home.result == 0 && given) {

@@ -239,7 +239,8 @@ Answer sleep_call(Trap& trap) {
   const uint64_t request_at = plain ? trap.args[0] : trap.args[2];
   const uint64_t rest_at = plain ? trap.args[1] : trap.args[3];
   const bool on_cpu = is_own_process(trap.slot, cpu_clock_of(clock));
-  if (!on_cpu && clock < 0) {
+  constexpr int kThreadCpu = 3, kMonotonicCoarse = 6;  // and between them the raw and coarse ones
+  if (!on_cpu && (clock < 0 || (clock >= kThreadCpu && clock <= kMonotonicCoarse))) {
     return answer(kEnotsup);
   }
   if (!on_cpu && clock != 0 && clock != 1 && clock != 7 && clock != 8 && clock != 9 &&

@@ -124,8 +124,8 @@ void park_deputy(Slot* slot) {
   block_all_signals(&mask);
   slot->thread.signal_mask = mask;
   const Phase phase = park(slot);
-  slot->pending =
-      0;  // the agent kicks everyone until all are parked, those that are parked already too
+  // The agent kicks everyone until all are parked, those that are parked already too.
+  slot->pending &= kPendingHold;
   switch (phase) {
     case kPhaseContinue:
       channel_reset(slot);
@@ -158,7 +158,9 @@ void deputy_loop(Slot* slot) {
       continue;
     }
     ring_for_queued(slot);
-    const long ready = receive_wait(slot, 0);  // neither queued signals nor a kick end this wait
+    // Neither queued signals nor a kick end this wait; a kick does once the body's thread rests, for
+    // it may have got its freeze word before this process.
+    const long ready = receive_wait(slot, p.at_rest != 0 ? kPendingKick : 0);
     if (ready == kAborted) {
       continue;
     }

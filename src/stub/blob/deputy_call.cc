@@ -421,6 +421,10 @@ void execute(Slot* slot, Call& call) {
       call.result = pid_of_pidfd((int)r.args[0]);
       return;
     case __NR_exit:
+      if (slot->pending != 0) {
+        call.result = kKicked;
+        return;
+      }
       if (slot->signal_count != 0) {
         call.result = kRestart;  // a thread that is here no more would take them with it
         return;
@@ -430,6 +434,10 @@ void execute(Slot* slot, Call& call) {
       }
       leave_process(slot, (int)r.args[0]);
     case __NR_exit_group:
+      if (slot->pending != 0) {
+        call.result = kKicked;  // perhaps a stopped process, which must not end before it goes on
+        return;
+      }
       tell_ending(slot, (int64_t)r.args[1], (int64_t)r.args[2]);
       while (true) {
         sys(__NR_exit_group, r.args[0]);
