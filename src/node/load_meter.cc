@@ -21,7 +21,7 @@ namespace {
 
 constexpr double kSmoothing = 0.5;
 // Milliseconds of one run of the yardstick on the machine whose speed is kReferenceSpeed.
-constexpr double kReferenceRun = 8.0;
+constexpr double kReferenceRun = 6.4;
 constexpr int kRuns = 7;
 
 double thread_ms() {
