@@ -542,7 +542,8 @@ void HomeAgent::tick() {
       (void)link->send(message);
     }
   }
-  if (away) {
+  // What a job that the cluster may move is made of, tessd has to know at home, too.
+  if (away || (config_.run && !config_.note.empty())) {
     tessd_->send_status();
   }
   ++idle_ticks_;

@@ -46,7 +46,7 @@ def moves_of(lab, pids):
 
 
 class Jobs:
-    """Endless computing programs in n1 under `tess run`, by their pids there."""
+    """Endless computing programs in n1 under `tess run`, by their pids there (tess run becomes the program)."""
 
     def __init__(self, lab, count, *options):
         self.lab = lab
@@ -134,6 +134,7 @@ def test_stay(lab):
     for node in ("n1", "n2", "n3", "n4"):
         tess(lab, "set", "balance", "on", node=node)
     staying = Jobs(lab, 1, "--stay")
+    check(places(lab, staying.pids)["n1"] == 1, "a job with --stay did not start at home")
     labs.wait_until(lambda: nodes(lab)["n3"].get("guests", 0) > 0, 40, "n3 to be used again")
     check(places(lab, staying.pids)["n1"] == 1, "a job with --stay moved")
     staying.end()
