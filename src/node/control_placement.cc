@@ -179,6 +179,52 @@ Result<wire::Wishes> ControlApi::read_wishes(const RequestPtr& request) const {
   return wishes;
 }
 
+void ControlApi::op_run(const RequestPtr& request) {
+  const pid_t pid = request->caller.pid;
+  std::string node = request->text("node");
+  if (pid <= 0) {
+    request->error("refused", "the caller is in a pid namespace that this node does not see");
+    return;
+  }
+  if (stopping_) {
+    request->error("unavailable", fmt::format("node {} is stopping", options_.node_name));
+    return;
+  }
+  const bool asked_for_place = !node.empty();
+  if (node == "home" || node == options_.node_name) {
+    node.clear();
+  }
+  if (!node.empty() && !check_node(request, node)) {
+    return;
+  }
+  if (const auto agent = hub_.home_of(pid)) {
+    request->ok(
+        {{"job", job_text(agent->job)}, {"pid", pid}, {"message", "it is in a job already"}});
+    return;
+  }
+  const uint64_t job = job_ids_.next();
+  auto wishes = read_wishes(request);
+  if (!wishes) {
+    request->error(wishes.error());
+    return;
+  }
+  const auto start = [this, request, job, pid,
+                      note = Placer::note_of(*wishes)](const std::string& where) {
+    hub_.start_home(job, pid, true, where, note, [request, job, pid](auto started) {
+      if (!started) {
+        request->error(started.error());
+      } else {
+        request->ok({{"job", job_text(job)}, {"pid", pid}});
+      }
+    });
+  };
+  if (asked_for_place) {
+    start(node);
+  } else {
+    placer_->place_new(job, pid, *wishes, start);
+  }
+}
+
 void ControlApi::op_log(const RequestPtr& request) {
   const auto now = Gossip::now();
   json moves = json::array();

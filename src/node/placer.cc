@@ -19,6 +19,7 @@ using std::chrono::milliseconds;
 constexpr milliseconds kRound{1000};
 constexpr size_t kCandidates = 64;
 constexpr milliseconds kExplainTimeout{2000};
+constexpr unsigned kFactsEvery = 10;  // rounds
 
 uint64_t seed() {
   uint64_t number = 0;
@@ -99,10 +100,17 @@ ProcessBook::IdOf Placer::ids() const {
 }
 
 void Placer::on_status() {
-  if (gossip_ == nullptr) {
+  if (gossip_ == nullptr || std::exchange(update_posted_, true)) {
     return;
   }
-  const ProcessBook::Changes changes = book_->update(hub_, Gossip::now(), ids());
+  loop_.post([this] {
+    update_posted_ = false;
+    update_book();
+  });
+}
+
+void Placer::update_book() {
+  const ProcessBook::Changes changes = book_->update(hub_.all(), Gossip::now(), ids());
   for (const auto& key : changes.came) {
     admission_.arrived(key);
   }
@@ -123,6 +131,15 @@ void Placer::on_status() {
   }
 }
 
+// A host whose tessd has started anew knows nothing of its guests.
+void Placer::tell_all_facts() {
+  for (const auto& [key, own] : book_->owns()) {
+    if (own.place != options_.node_name) {
+      tell_facts(own);
+    }
+  }
+}
+
 void Placer::look() {
   const Time now = Gossip::now();
   load_ = meter_.measure();
@@ -136,8 +153,11 @@ void Placer::look() {
 void Placer::tick() {
   timer_.start(kRound, [this] { tick(); });
   rounds_again_ = 0;
-  on_status();
+  update_book();
   look();
+  if (++rounds_ % kFactsEvery == 0) {
+    tell_all_facts();
+  }
   View view;
   take_view(view);
   gossip_->set_load(admission_.record(Gossip::now(), view.local));
@@ -148,7 +168,7 @@ void Placer::take_view(View& view) const {
   const Time now = Gossip::now();
   view.cluster = gossip_->view();
   view.cluster_size = std::max(1u, gossip_->live_count());
-  view.residents = book_->pictures(now, ids());
+  view.residents = book_->pictures(now, ids(), draining_);
   std::vector<cluster::NodeId> homes;
   for (const auto& resident : view.residents) {
     homes.push_back(resident.key.home);

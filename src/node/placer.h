@@ -39,7 +39,7 @@ class Placer {
   cluster::LoadRecord first_load();
   // Begins the rounds; `gossip` outlives this.
   void start(Gossip& gossip);
-  // An agent has said something new about its processes.
+  // An agent has said something new about its processes. Looked at soon, once for many.
   void on_status();
   // Another node (by the name of its certificate) asks. False: not one of this object's questions.
   bool answer(const wire::ClusterMessage& message, const std::string& asker, const Reply& reply);
@@ -85,6 +85,8 @@ class Placer {
   ProcessBook::IdOf ids() const;
 
   void tick();
+  void update_book();
+  void tell_all_facts();
   void look();
   void decide();
   void take_view(View& view) const;
@@ -128,6 +130,8 @@ class Placer {
   double memory_growth_ = 0;
   bool draining_ = false;
   int rounds_again_ = 0;
+  unsigned rounds_ = 0;
+  bool update_posted_ = false;
   std::deque<placement::LoggedMove> history_;
   // Of programs placed at exec whose job has not begun yet.
   std::map<placement::ProcessKey, placement::LoggedMove> early_log_;

@@ -62,7 +62,7 @@ void Placer::place_new(uint64_t job, pid_t pid, const wire::Wishes& wishes,
   process.wishes.cpu_bound = wishes.cpu_bound();
   process.wishes.memory_bytes = wishes.memory_bytes();
 
-  on_status();
+  update_book();
   View view;
   take_view(view);
   std::vector<placement::NodePicture> known;
@@ -102,7 +102,7 @@ void Placer::place_new(uint64_t job, pid_t pid, const wire::Wishes& wishes,
 }
 
 void Placer::choose(const std::shared_ptr<Gathering>& gathering) {
-  on_status();
+  update_book();
   View view;
   take_view(view);
   // It is about to run here, like those that are measured already.

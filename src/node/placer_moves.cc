@@ -200,7 +200,9 @@ void Placer::answer_move(const wire::MoveGuest& message, const std::string& aske
     say(fail(ErrorKind::kNotPossible, "node {} does not host it", asker));
     return;
   }
-  if (!ProcessBook::why_immovable(*own).empty()) {
+  // What people want of a process does not keep a node that is to be empty.
+  if (message.reason().cause() != static_cast<uint32_t>(Cause::kDrain) &&
+      !ProcessBook::why_immovable(*own).empty()) {
     say(fail(ErrorKind::kNotPossible, "{}", ProcessBook::why_immovable(*own)));
     return;
   }
@@ -219,7 +221,11 @@ void Placer::answer_move(const wire::MoveGuest& message, const std::string& aske
 }
 
 void Placer::moved_by_hand(pid_t pid, const std::string& node) {
-  OwnProcess* own = gossip_ == nullptr ? nullptr : book_->own_by_pid(pid);
+  if (gossip_ == nullptr) {
+    return;
+  }
+  update_book();
+  OwnProcess* own = book_->own_by_pid(pid);
   if (own == nullptr) {
     return;
   }
@@ -233,7 +239,6 @@ void Placer::moved_by_hand(pid_t pid, const std::string& node) {
   decision.to_name = node;
   decision.from_name = "elsewhere";
   own_moved(own->name, decision, {});
-  on_status();
   if (own->place != options_.node_name) {
     tell_facts(*own);
   }
@@ -245,7 +250,7 @@ wire::ClusterMessage Placer::answer_ask(const wire::PlaceAsk& message, const std
   placement::Ask ask = from_wire(message);
   ask.from = id_of(asker);
   const Time now = Gossip::now();
-  on_status();
+  update_book();
   View view;
   take_view(view);
   const placement::Answer answer = admission_.ask(now, ask, view.local);

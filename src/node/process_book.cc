@@ -42,10 +42,11 @@ ProcessName from_wire(const wire::ProcessRef& ref) {
   return {id_from_wire(ref.home()), ref.job(), ref.pid()};
 }
 
-ProcessBook::Changes ProcessBook::update(const AgentHub& hub, Time now, const IdOf& id_of) {
+ProcessBook::Changes ProcessBook::update(const std::vector<std::shared_ptr<Agent>>& agents,
+                                         Time now, const IdOf& id_of) {
   Changes changes;
   seen_.clear();
-  for (const auto& agent : hub.all()) {
+  for (const auto& agent : agents) {
     for (const auto& process : agent->status.process()) {
       if (process.inner_pid() == 0) {
         continue;
@@ -188,7 +189,8 @@ void ProcessBook::measure_one(Resident& resident, Time now, uint32_t speed) {
   resident.measured_at = now;
 }
 
-std::vector<placement::ProcessPicture> ProcessBook::pictures(Time now, const IdOf& id_of) const {
+std::vector<placement::ProcessPicture> ProcessBook::pictures(Time now, const IdOf& id_of,
+                                                             bool draining) const {
   std::vector<placement::ProcessPicture> pictures;
   pictures.reserve(residents_.size());
   constexpr double kLeastWork = 0.02;  // below it, calls per work say nothing
@@ -210,7 +212,8 @@ std::vector<placement::ProcessPicture> ProcessBook::pictures(Time now, const IdO
     p.here_for = now - resident.since;
     p.moving = resident.moving;
     const bool waits = now < resident.not_before;
-    p.movable = resident.movable && !waits;
+    const bool sent_away = draining && resident.guest && resident.facts_known;
+    p.movable = (resident.movable || sent_away) && !waits;
     p.immovable_because = waits ? resident.failed_because : resident.immovable_because;
     for (const std::string& node : resident.wishes.on()) {
       p.wishes.on.push_back(id_of(node));

@@ -86,11 +86,14 @@ class ProcessBook {
   ProcessBook(std::string node_name, const cluster::NodeId& self)
       : node_name_(std::move(node_name)), self_(self) {}
 
-  Changes update(const AgentHub& hub, placement::Time now, const IdOf& id_of);
+  Changes update(const std::vector<std::shared_ptr<Agent>>& agents, placement::Time now,
+                 const IdOf& id_of);
   // `speed`: of this node.
   void measure(placement::Time now, uint32_t speed);
-  // Pictures borrow from the book: until it changes.
-  std::vector<placement::ProcessPicture> pictures(placement::Time now, const IdOf& id_of) const;
+  // Pictures borrow from the book: until it changes. A node that is drained keeps no guest for what
+  // people want of it.
+  std::vector<placement::ProcessPicture> pictures(placement::Time now, const IdOf& id_of,
+                                                  bool draining) const;
 
   Resident* resident(const placement::ProcessKey& key);
   OwnProcess* own(const placement::ProcessKey& key);
