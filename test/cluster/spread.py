@@ -26,7 +26,7 @@ def check(condition, message):
         raise Failure(message)
 
 
-def tess(lab, *args, node="n1", deadline=20):
+def tess(lab, *args, node="n1", deadline=60):
     done = lab.run(node, ["tess" if node != "n1" else lab.tess, *args], deadline=deadline)
     return done.stdout
 
