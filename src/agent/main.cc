@@ -33,6 +33,8 @@ int main(int argc, char** argv) {
   home_command->add_option("--pid", home.pid, "its first process")->required();
   home_command->add_flag("--run", home.run, "seize it now; place what it executes");
   home_command->add_option("--node", home.node, "where to");
+  std::string note;
+  home_command->add_option("--note", note, "for tessd to have back, hexadecimal");
 
   tess::host::HostConfig host;
   int listen_fd = -1;
@@ -56,6 +58,7 @@ int main(int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);
   if (home_command->parsed()) {
     tess::log::start("tess-agent-home");
+    home.note = tess::wire::from_hex(note);
     home.state_dir = tess::wire::state_dir();
     home.run_dir = tess::wire::run_dir();
     return tess::home::run(home);

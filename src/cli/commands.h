@@ -17,6 +17,10 @@ void add_ps(CLI::App& app, int& exit_code);
 void add_nodes(CLI::App& app, int& exit_code);
 void add_why(CLI::App& app, int& exit_code);
 void add_bring_home(CLI::App& app, int& exit_code);
+void add_log(CLI::App& app, int& exit_code);
+void add_best(CLI::App& app, int& exit_code);
+void add_node(CLI::App& app, int& exit_code);
+void add_set(CLI::App& app, int& exit_code);
 void add_version(CLI::App& app, int& exit_code);
 // For the help page only: `run` and `lab` take their arguments themselves, as what follows may look
 // like options.

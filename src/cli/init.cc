@@ -57,8 +57,8 @@ Result<> issue_for_other(const Options& options, const std::string& state) {
   }
   TESS_TRY(node::issue_node_certificate(state, options.name, options.out));
   std::printf(
-      "certificate for node %s: %s/{ca.crt,node.crt,node.key}\n"
-      "copy the three files to %s on that machine (node.key is secret), then run there: tess init "
+      "certificate for node %s: %s/{ca.crt,node.crt,node.key,cluster.key}\n"
+      "copy the four files to %s on that machine (the keys are secret), then run there: tess init "
       "--name %s\n",
       options.name.c_str(), options.out.c_str(), state.c_str(), options.name.c_str());
   return {};
@@ -69,6 +69,9 @@ Result<> make_certificate(const Options& options, const std::string& state) {
     TESS_TRY(node::make_cluster_ca(state));
     std::printf("made a new cluster: its CA is %s/ca.crt, the key %s/ca.key (keep it safe)\n",
                 state.c_str(), state.c_str());
+  }
+  if (exists(state + "/ca.key")) {
+    TESS_TRY(node::ensure_cluster_key(state));
   }
   if (exists(state + "/node.crt")) {
     const auto context = net::TlsContext::load(state);
@@ -83,7 +86,7 @@ Result<> make_certificate(const Options& options, const std::string& state) {
         ErrorKind::kNotPossible,
         "{0} has the cluster's ca.crt but no certificate for node '{1}', and no ca.key to "
         "make one; run `tess init --name {1} --out DIR` on the node that has ca.key and copy "
-        "the three files here",
+        "the four files here",
         state, options.name);
   }
   TESS_TRY(node::issue_node_certificate(state, options.name, state));

@@ -46,6 +46,10 @@ int main(int argc, char** argv) {
   add_nodes(app, exit_code);
   add_why(app, exit_code);
   add_bring_home(app, exit_code);
+  add_log(app, exit_code);
+  add_best(app, exit_code);
+  add_node(app, exit_code);
+  add_set(app, exit_code);
   add_init(app, exit_code);
   add_lab(app);
   add_version(app, exit_code);

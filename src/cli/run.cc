@@ -1,7 +1,9 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -14,14 +16,20 @@ namespace {
 
 constexpr const char* kHelp =
     "Start a command as a job, here or on a node\n"
-    "Usage: tess run [--on NODE] [--] COMMAND [ARGUMENT]...\n\n"
+    "Usage: tess run [OPTION]... [--] COMMAND [ARGUMENT]...\n\n"
     "This very process becomes the command, so exit status, signals, terminal, job control,\n"
     "environment and directory are its own: `tess run` can stand in front of anything. The "
     "command's\n"
     "files and terminal stay those of this node wherever it runs.\n\n"
     "Options:\n"
-    "  -n,--on NODE   Start it on that node (it moves at exec); without: here, movable any time\n"
-    "  -h,--help      This text\n\n"
+    "  -n,--on NODE     Start it on that node, to stay there; without: where it runs best, to be\n"
+    "                   moved by the cluster when that changes\n"
+    "  --home           It runs here\n"
+    "  --stay           Where it is when it starts, it stays\n"
+    "  --avoid NODE     Not there (may be given several times)\n"
+    "  --cpu-bound      It computes: system calls do not count where it is placed\n"
+    "  --memory SIZE    It will need so much, for example 2G\n"
+    "  -h,--help        This text\n\n"
     "Exit status: that of the command; 125 if Tessera could not start it (the reason is printed "
     "and\n"
     "nothing was started), 126 if the command cannot be executed, 127 if it is not found.\n\n"
@@ -94,14 +102,60 @@ int check_command(const std::string& name) {
   return missing ? kNotFound : kNotExecutable;
 }
 
+struct Wish {
+  std::string node;
+  nlohmann::json wishes = nlohmann::json::object();
+};
+
+// "512M", "2G", "1048576"; 0 if it is not a size.
+uint64_t size_of(const std::string& text) {
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  const std::string units = "KMGT";
+  const size_t unit = *end == '\0' ? std::string::npos : units.find(*end);
+  const bool whole = *end == '\0' || (unit != std::string::npos && end[1] == '\0');
+  if (!whole || !(value > 0)) {
+    return 0;
+  }
+  const double bytes =
+      std::ldexp(value, unit == std::string::npos ? 0 : 10 * (static_cast<int>(unit) + 1));
+  return bytes < 9e18 ? static_cast<uint64_t>(bytes) : 0;
+}
+
+// Takes the option at `at`, if it is one of ours.
+bool take_option(const std::vector<std::string>& arguments, size_t& at, Wish& wish) {
+  const std::string& word = arguments[at];
+  std::string value;
+  for (const char* flag : {"--home", "--stay", "--cpu-bound"}) {
+    if (word == flag) {
+      std::string key = word.substr(2);
+      std::replace(key.begin(), key.end(), '-', '_');
+      wish.wishes[key] = true;
+      return true;
+    }
+  }
+  if (take_value(arguments, at, "--on", "-n", wish.node)) {
+    return true;
+  }
+  if (take_value(arguments, at, "--avoid", "--avoid", value)) {
+    wish.wishes["avoid"].push_back(value);
+    return true;
+  }
+  if (take_value(arguments, at, "--memory", "--memory", value)) {
+    wish.wishes["memory_bytes"] = size_of(value);
+    return size_of(value) != 0;
+  }
+  return false;
+}
+
 // Has tessd attach a home agent to this process.
-bool attach(const std::string& node) {
+bool attach(const Wish& wish) {
   auto client = Client::connect();
   if (!client) {
     print_error(client.error().message());
     return false;
   }
-  const auto sent = client->send({{"op", "run"}, {"node", node}});
+  const auto sent = client->send({{"op", "run"}, {"node", wish.node}, {"wishes", wish.wishes}});
   auto answer = sent ? client->receive() : Result<nlohmann::json>(tl::unexpected(sent.error()));
   if (!answer) {
     print_error(answer.error().message());
@@ -117,7 +171,7 @@ bool attach(const std::string& node) {
 }  // namespace
 
 int run_command(std::vector<std::string> arguments) {
-  std::string node;
+  Wish wish;
   size_t at = 0;
   for (; at < arguments.size(); ++at) {
     const std::string& word = arguments[at];
@@ -132,7 +186,7 @@ int run_command(std::vector<std::string> arguments) {
     if (word.empty() || word[0] != '-') {
       break;
     }
-    if (!take_value(arguments, at, "--on", "-n", node)) {
+    if (!take_option(arguments, at, wish)) {
       print_error("run: unknown or incomplete option '" + word + "'; see `tess run --help`");
       return kRunFailed;
     }
@@ -146,7 +200,7 @@ int run_command(std::vector<std::string> arguments) {
   if (const int status = check_command(command[0]); status != kOk) {
     return status;
   }
-  if (!attach(node)) {
+  if (!attach(wish)) {
     return kRunFailed;
   }
   return become(command);

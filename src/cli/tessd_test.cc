@@ -380,7 +380,7 @@ TEST_F(Tessd, InitMakesANode) {
   const auto ca = sys::read_file(dir + "/state/ca.crt");
   expect(init({"--name", "a"}), 0, "kept the certificate");
   EXPECT_EQ(*sys::read_file(dir + "/state/ca.crt"), *ca);
-  expect(init({"--name", "b", "--out", dir + "/for-b"}), 0, "copy the three files");
+  expect(init({"--name", "b", "--out", dir + "/for-b"}), 0, "copy the four files");
   EXPECT_EQ(*sys::read_file(dir + "/for-b/ca.crt"), *ca);
   expect(init({"--name", "b"}), 1, "names this node 'a'");
   expect(init({"--name", "b c"}), 1, "is not a node name");

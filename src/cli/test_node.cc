@@ -127,7 +127,8 @@ TestNode::~TestNode() {
 }
 
 void TestNode::write_config(const std::map<std::string, std::string>& others) {
-  std::string text = fmt::format("name = \"{}\"\nlisten = \"{}:7117\"\n", name_, address_);
+  std::string text =
+      fmt::format("name = \"{}\"\nlisten = \"{}:7117\"\nbalance = false\n", name_, address_);
   for (const auto& [name, address] : others) {
     text += fmt::format("[[node]]\nname = \"{}\"\naddress = \"{}:7117\"\n", name, address);
   }

@@ -8,6 +8,19 @@
 #include "cli/table.h"
 
 namespace tess::cli {
+namespace {
+
+void print_lines(const char* title, const nlohmann::json& lines) {
+  if (!lines.is_array() || lines.empty()) {
+    return;
+  }
+  std::printf("%s\n", title);
+  for (const auto& line : lines) {
+    std::printf("  - %s\n", printable(line.get<std::string>()).c_str());
+  }
+}
+
+}  // namespace
 
 void add_why(CLI::App& app, int& exit_code) {
   struct Arguments {
@@ -16,7 +29,8 @@ void add_why(CLI::App& app, int& exit_code) {
     bool as_json = false;
   };
   const auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = app.add_subcommand("why", "Tell what forbids a process to move, if anything");
+  CLI::App* command = app.add_subcommand(
+      "why", "Tell why a process is where it is, and what forbids it to move, if anything");
   command->add_option("pid", arguments->pid, "The process")->required()->check(check_pid);
   command->add_option("node", arguments->node, "Where it would go");
   command->add_flag("--json", arguments->as_json, "Print JSON");
@@ -42,12 +56,13 @@ void add_why(CLI::App& app, int& exit_code) {
     if (can_move) {
       std::printf("process %d can move%s%s\n", arguments->pid,
                   arguments->node.empty() ? "" : " to ", arguments->node.c_str());
-      return;
+    } else {
+      print_lines(fmt::format("process {} cannot move:", arguments->pid).c_str(),
+                  answer["reasons"]);
     }
-    std::printf("process %d cannot move:\n", arguments->pid);
-    for (const auto& reason : answer.value("reasons", nlohmann::json::array())) {
-      std::printf("  - %s\n", printable(reason.get<std::string>()).c_str());
-    }
+    print_lines("why it is where it is:", answer["why_here"]);
+    print_lines("what would move it:", answer["would_move"]);
+    print_lines("its last moves:", answer["last_moves"]);
   });
 }
 

@@ -142,7 +142,7 @@ int HomeAgent::run() {
     bring_home([this](const Result<>&) { maybe_finish(); });
   });
   tessd_ = std::make_unique<TessdClient>(
-      loop_, wire::agents_socket(), config_.job,
+      loop_, wire::agents_socket(), config_.job, config_.note,
       TessdClient::Handlers{[this](wire::JobStatus& status) { fill_status(status); },
                             [this](const wire::AgentDown& message) { handle_request(message); }});
   hub_watch_.want_read(true);
@@ -542,7 +542,8 @@ void HomeAgent::tick() {
       (void)link->send(message);
     }
   }
-  if (away) {
+  // What a job that the cluster may move is made of, tessd has to know at home, too.
+  if (away || (config_.run && !config_.note.empty())) {
     tessd_->send_status();
   }
   ++idle_ticks_;
@@ -593,6 +594,7 @@ void HomeAgent::fill_status(wire::JobStatus& status) {
     entry.set_moves(process->moves);
     entry.set_state(state_name(*process));
     entry.set_thread_count(facts.threads);
+    entry.set_inner_pid(process->inner_pid != 0 ? process->inner_pid : innermost_id(pid, pid));
   }
 }
 

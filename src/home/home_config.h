@@ -13,6 +13,7 @@ struct HomeConfig {
   pid_t pid = 0;
   bool run = false;  // a `tess run` job: seized at once, placed at exec
   std::string node;  // where to; empty: nowhere yet
+  std::string note;  // kept for tessd
   std::string state_dir;
   std::string run_dir;
 };

@@ -11,9 +11,11 @@ constexpr std::chrono::seconds kHostTimeout{20};
 
 }  // namespace
 
-TessdClient::TessdClient(net::Loop& loop, std::string socket_path, uint64_t job, Handlers handlers)
+TessdClient::TessdClient(net::Loop& loop, std::string socket_path, uint64_t job, std::string note,
+                         Handlers handlers)
     : loop_(loop),
       job_(job),
+      note_(std::move(note)),
       handlers_(std::move(handlers)),
       tessd_(loop, std::move(socket_path),
              {.connected = [this](bool again) { introduce(again); },
@@ -29,6 +31,7 @@ void TessdClient::introduce(bool again) {
   registration.set_role(wire::Register::HOME);
   registration.set_agent_pid(::getpid());
   registration.set_home_node(node_);
+  registration.set_note(note_);
   send(message);
   if (again) {
     send_status();  // the first one only when there is something to say: `tess run` takes it for

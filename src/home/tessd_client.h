@@ -27,7 +27,9 @@ class TessdClient {
     std::function<void(wire::JobStatus&)> fill_status;
     std::function<void(const wire::AgentDown&)> request;  // Migrate, Why, BringHome
   };
-  TessdClient(net::Loop& loop, std::string socket_path, uint64_t job, Handlers handlers);
+  // `note`: what tessd gave this agent to keep; told at each registration.
+  TessdClient(net::Loop& loop, std::string socket_path, uint64_t job, std::string note,
+              Handlers handlers);
 
   const std::string& node() const { return node_; }  // our own; empty until tessd has said it
   void send_status(bool finished = false);
@@ -50,6 +52,7 @@ class TessdClient {
 
   net::Loop& loop_;
   const uint64_t job_;
+  const std::string note_;
   const Handlers handlers_;
   net::AgentSocket tessd_;
   std::string node_;

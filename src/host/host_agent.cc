@@ -450,6 +450,7 @@ void HostAgent::fill_status(wire::JobStatus& status) const {
     }
     wire::JobProcess& process = *status.add_process();
     process.set_pid(guest->outer_pid());
+    process.set_inner_pid(guest->pid());
     process.set_home_node(config_.home_node);
     process.set_node(tls_.node_name());
     process.set_state("guest");

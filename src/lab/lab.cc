@@ -118,6 +118,8 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   up_command->add_option("--cpus", cpus, "CPUs of each node, for example 0.5");
   up_command->add_option("--memory", up_options.memory, "memory of each node, for example 512M");
+  up_command->add_flag("!--no-balance", up_options.spec.balance,
+                       "processes move only when somebody says so");
   up_command->add_option("--rate", up_options.rate, "rate of each node's link, for example 1gbit");
   up_command->add_option("--tessd", up_options.spec.tessd, "start this program instead of tessd");
   up_command->add_flag("--json", up_options.as_json, "print the status as JSON");

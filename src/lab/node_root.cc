@@ -27,7 +27,7 @@ constexpr const char* kGroup =
 constexpr const char* kNsswitch = "passwd: files\ngroup: files\nhosts: files\n";
 
 Result<> put_identity(const NodeFiles& files, const std::string& root) {
-  for (const char* name : {"ca.crt", "node.crt", "node.key"}) {
+  for (const char* name : {"ca.crt", "node.crt", "node.key", "cluster.key"}) {
     TESS_TRY(sys::copy_file(files.identity + "/" + name, root + "/var/lib/tessera/" + name));
   }
   return sys::write_file(root + "/etc/tessera/tessera.toml", files.config);

@@ -97,6 +97,9 @@ std::string node_address(int subnet, int number) {
 std::string node_config(const Spec& spec, int subnet, int number) {
   std::string text = fmt::format("name = \"{}\"\nlisten = \"{}:{}\"\n", node_name(number),
                                  node_address(subnet, number), kTessdPort);
+  if (!spec.balance) {
+    text += "balance = false\n";
+  }
   for (int other = 1; other <= spec.node_count; ++other) {
     if (other != number) {
       text += fmt::format("\n[[node]]\nname = \"{}\"\naddress = \"{}:{}\"\n", node_name(other),

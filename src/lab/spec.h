@@ -21,6 +21,7 @@ struct Spec {
   std::optional<double> cpus;            // of each node
   std::optional<uint64_t> memory_bytes;  // of each node
   std::optional<uint64_t> rate_bits;     // of each node's link, each way, bits a second
+  bool balance = true;                   // processes move by themselves
   std::string tessd;                     // program started in each node
 };
 

@@ -60,6 +60,8 @@ TEST(Spec, ConfigNamesTheNodeAndAllOthers) {
             "listen = \"10.77.5.2:7117\"\n"
             "\n[[node]]\nname = \"n1\"\naddress = \"10.77.5.1:7117\"\n"
             "\n[[node]]\nname = \"n3\"\naddress = \"10.77.5.3:7117\"\n");
+  spec.balance = false;
+  EXPECT_NE(node_config(spec, 5, 2).find("\"\nbalance = false\n\n[[node]]"), std::string::npos);
 }
 
 TEST(Spec, BucketsGrowWithTheRateButAreNeverTiny) {

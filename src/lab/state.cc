@@ -54,6 +54,7 @@ json to_json(const State& state) {
           {"cpus", optional_json(state.spec.cpus)},
           {"memory_bytes", optional_json(state.spec.memory_bytes)},
           {"rate_bits", optional_json(state.spec.rate_bits)},
+          {"balance", state.spec.balance},
           {"tessd", state.spec.tessd},
           {"id", state.id},
           {"pid_namespace", state.pid_namespace},
@@ -71,6 +72,7 @@ State state_from(const json& value) {
   state.spec.cpus = optional_from<double>(value.at("cpus"));
   state.spec.memory_bytes = optional_from<uint64_t>(value.at("memory_bytes"));
   state.spec.rate_bits = optional_from<uint64_t>(value.at("rate_bits"));
+  state.spec.balance = value.value("balance", true);
   state.spec.tessd = value.at("tessd");
   state.id = value.at("id");
   state.pid_namespace = value.at("pid_namespace");

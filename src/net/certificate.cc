@@ -128,4 +128,27 @@ Result<Certificate> issue_certificate(const Certificate& ca, const std::string& 
   return to_pem(raw, key.get());
 }
 
+Result<std::array<uint8_t, 32>> key_fingerprint(const std::string& certificate_pem) {
+  const BioPtr bio(
+      BIO_new_mem_buf(certificate_pem.data(), static_cast<int>(certificate_pem.size())));
+  const X509Ptr certificate(PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr));
+  if (certificate == nullptr) {
+    return fail(ErrorKind::kBadInput, "read a certificate: {}", openssl_error());
+  }
+  unsigned char* der = nullptr;
+  const int size = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate.get()), &der);
+  if (size <= 0) {
+    return fail(ErrorKind::kFailed, "take the key of a certificate: {}", openssl_error());
+  }
+  std::array<uint8_t, 32> digest{};
+  unsigned length = 0;
+  const int done =
+      EVP_Digest(der, static_cast<size_t>(size), digest.data(), &length, EVP_sha256(), nullptr);
+  OPENSSL_free(der);
+  if (done != 1 || length != digest.size()) {
+    return fail(ErrorKind::kFailed, "SHA-256: {}", openssl_error());
+  }
+  return digest;
+}
+
 }  // namespace tess::net

@@ -254,6 +254,7 @@ Result<> AgentHub::on_register(const std::shared_ptr<Session>& session,
     agent.role = message.role();
     agent.home_node =
         message.role() == wire::Register::HOME ? options_.node_name : message.home_node();
+    agent.note = message.note();
     TESS_TRY_ASSIGN(agent.process, sys::Process::open(session->peer_pid));
     if (agent.role == wire::Register::HOST) {
       auto endpoint =
@@ -291,6 +292,7 @@ Result<> AgentHub::on_register(const std::shared_ptr<Session>& session,
 void AgentHub::on_status(Agent& agent, const wire::JobStatus& status) {
   agent.status = status;
   agent.has_status = true;
+  events_.status(agent);
   check_waiters();
   const auto starting = starting_.find(agent.job);
   if (starting == starting_.end() || agent.role != wire::Register::HOME) {
@@ -375,12 +377,13 @@ Result<std::shared_ptr<Agent>> AgentHub::spawn(Agent agent, std::vector<std::str
 }
 
 void AgentHub::start_home(uint64_t job, pid_t pid, bool run, const std::string& node,
-                          Started started) {
+                          const std::string& note, Started started) {
   Agent agent;
   agent.job = job;
   agent.role = wire::Register::HOME;
   agent.home_node = options_.node_name;
   agent.first_pid = pid;
+  agent.note = note;
   std::vector<std::string> arguments = {"home", "--job", std::to_string(job), "--pid",
                                         std::to_string(pid)};
   if (run) {
@@ -388,6 +391,9 @@ void AgentHub::start_home(uint64_t job, pid_t pid, bool run, const std::string& 
   }
   if (!node.empty()) {
     arguments.insert(arguments.end(), {"--node", node});
+  }
+  if (!note.empty()) {
+    arguments.insert(arguments.end(), {"--note", wire::to_hex(note)});
   }
   auto spawned = spawn(std::move(agent), std::move(arguments), nullptr);
   if (!spawned) {
@@ -511,6 +517,7 @@ void AgentHub::on_exit(const std::shared_ptr<Agent>& agent) {
   exit_watches_.erase(key_of(*agent));
   // Not left to end of file: a child of the agent may still have its socket.
   close_session_of(*agent, ending);
+  events_.status(*agent);
   if (agent->role == wire::Register::HOME) {
     finish_start(agent->job, fail(ErrorKind::kFailed, "the home agent {}", ending));
   }
@@ -566,6 +573,11 @@ std::shared_ptr<Agent> AgentHub::home_of(pid_t pid) const {
     }
   }
   return nullptr;
+}
+
+std::shared_ptr<Agent> AgentHub::home_agent(uint64_t job) const {
+  const auto found = agents_.find({wire::Register::HOME, job});
+  return found == agents_.end() ? nullptr : found->second;
 }
 
 std::shared_ptr<Agent> AgentHub::by_process(pid_t pid) const {

@@ -35,6 +35,7 @@ struct Agent {
   bool our_child = false;
   pid_t first_pid = 0;  // home: --pid, until the first status
   HostAddress host;     // host agents only
+  std::string note;     // home agents: theirs to keep for us
   std::string log_path;
   std::string last_words;  // of its last JobLog
   std::string ending;      // how it ended, once it has
@@ -64,6 +65,7 @@ class AgentHub {
                        std::function<void(const wire::HostPrepared&)> reply)>
         need_host;
     std::function<void(const Agent&, const wire::JobLog&)> job_log;
+    std::function<void(const Agent&)> status;  // a new one, or it has ended
   };
 
   AgentHub(net::Loop& loop, Options options, Events events);
@@ -72,12 +74,15 @@ class AgentHub {
 
   // Starts a home agent. `started` comes when it has registered, with `run` only when it holds
   // `pid` (its status lists it).
-  void start_home(uint64_t job, pid_t pid, bool run, const std::string& node, Started started);
+  void start_home(uint64_t job, pid_t pid, bool run, const std::string& node,
+                  const std::string& note, Started started);
 
   // A host agent for the job: the one that runs, or a new one that listens on `listen_address`.
   Result<HostAddress> host_for(uint64_t job, const std::string& home_node,
                                const std::string& listen_address);
 
+  // null if there is none.
+  std::shared_ptr<Agent> home_agent(uint64_t job) const;
   // The home agent that has this process in its job; null if none.
   std::shared_ptr<Agent> home_of(pid_t pid) const;
   // Any agent process of ours with that pid.

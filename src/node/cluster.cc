@@ -374,8 +374,20 @@ void Cluster::on_client_message(const std::shared_ptr<Client>& client,
     case wire::ClusterMessage::kAskJobTable:
       *reply.mutable_job_table() = service_.job_table();
       break;
-    default:
-      return;  // an unknown question of a later minor version stays unanswered
+    default: {
+      const std::weak_ptr<Client> weak = client;
+      if (service_.other != nullptr) {
+        // A question of a later minor version stays unanswered.
+        (void)service_.other(message, client->connection->peer_name(),
+                             [weak, request = message.request()](wire::ClusterMessage later) {
+                               if (const auto alive = weak.lock()) {
+                                 later.set_request(request);
+                                 send_message(*alive->connection, later);
+                               }
+                             });
+      }
+      return;
+    }
   }
   send_message(*client->connection, reply);
 }

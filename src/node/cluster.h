@@ -40,6 +40,10 @@ struct ClusterService {
                                    const std::string& local_address)>
       prepare_host;
   std::function<wire::JobTable()> job_table;
+  // Everything else: answers by `reply`, now or later, or says false.
+  std::function<bool(const wire::ClusterMessage&, const std::string& asker,
+                     const std::function<void(const wire::ClusterMessage&)>& reply)>
+      other = nullptr;
 };
 
 class Cluster {

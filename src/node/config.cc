@@ -110,6 +110,10 @@ Result<Config> parse_config(std::string_view text, const std::string& path) {
   }
   TESS_TRY_ASSIGN(const auto trusted, reader.get<bool>("trusted_network", "true or false"));
   config.trusted_network = trusted.value_or(false);
+  TESS_TRY_ASSIGN(const auto beacons, reader.get<bool>("beacons", "true or false"));
+  config.beacons = beacons.value_or(true);
+  TESS_TRY_ASSIGN(const auto balance, reader.get<bool>("balance", "true or false"));
+  config.balance = balance.value_or(true);
   if (const toml::array* nodes = reader.array("node")) {
     for (const toml::node& node : *nodes) {
       if (!node.is_table()) {

@@ -1,6 +1,6 @@
-// tessera.toml (docs/man/tessera.toml.5): this node's name and address, and the static list of the
-// others. A file that has a mistake is refused as a whole, with the line; unknown keys are
-// mistakes.
+// tessera.toml (docs/man/tessera.toml.5): this node's name and address, and others that it can
+// ask who is there. A file that has a mistake is refused as a whole, with the line; unknown keys
+// are mistakes.
 #pragma once
 
 #include <string>
@@ -24,6 +24,8 @@ struct Config {
   std::string name;
   net::Endpoint listen{"0.0.0.0", kDefaultPort};
   bool trusted_network = false;  // syscall channels need no encryption
+  bool beacons = true;           // looks for others on its own network by multicast
+  bool balance = true;           // moves processes by itself
   std::vector<NodeEntry> nodes;  // never this node itself
 };
 

@@ -15,6 +15,8 @@ TEST(Config, Full) {
 name = "n1"
 listen = "10.0.0.1:7000"
 trusted_network = true
+balance = false
+beacons = false
 [[node]]
 name = "n2"
 address = "10.0.0.2"
@@ -27,6 +29,8 @@ address = "10.0.0.1:7000"
   EXPECT_EQ(config->name, "n1");
   EXPECT_EQ(config->listen, (net::Endpoint{"10.0.0.1", 7000}));
   EXPECT_TRUE(config->trusted_network);
+  EXPECT_FALSE(config->balance);
+  EXPECT_FALSE(config->beacons);
   ASSERT_EQ(config->nodes.size(), 1U) << "this node itself is skipped";
   EXPECT_EQ(config->nodes[0], (NodeEntry{"n2", {"10.0.0.2", 7117}}));
 }
@@ -35,6 +39,8 @@ TEST(Config, DefaultsAreSafe) {
   const auto config = parse_config("name = 'x'", "t.toml");
   ASSERT_TRUE(config);
   EXPECT_FALSE(config->trusted_network);
+  EXPECT_TRUE(config->balance);
+  EXPECT_TRUE(config->beacons);
   EXPECT_EQ(config->listen.port, 7117);
 }
 

@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <csignal>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "base/log.h"
+#include "node/control_request.h"
 #include "wire/agent_process.h"
 
 namespace tess::node {
@@ -23,26 +23,6 @@ constexpr milliseconds kWhyTimeout{20000};
 constexpr milliseconds kMigrateTimeout{60 * 60 * 1000};
 constexpr milliseconds kTableTimeout{2000};
 constexpr milliseconds kFollowInterval{1000};
-
-// Text of agents and processes need not be UTF-8; JSON must be.
-std::string to_text(const json& value) {
-  return value.dump(-1, ' ', false, json::error_handler_t::replace);
-}
-
-const char* code_of(const Error& error) {
-  switch (error.kind()) {
-    case ErrorKind::kNotPossible:
-      return "refused";
-    case ErrorKind::kRetry:
-    case ErrorKind::kDisconnected:
-      return "unavailable";
-    case ErrorKind::kBadInput:
-      return "bad_request";
-    case ErrorKind::kFailed:
-      break;
-  }
-  return "failed";
-}
 
 // Is it an agent, perhaps one that this tessd does not know yet?
 bool is_agent(pid_t pid) {
@@ -69,29 +49,24 @@ json process_json(uint64_t job, const wire::JobProcess& process) {
 
 }  // namespace
 
-struct ControlApi::Request {
-  Caller caller;
-  json body;
-  std::shared_ptr<ControlReply> reply;
-  std::unique_ptr<net::Timer> timer;
+std::string json_text(const json& value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+}
 
-  void ok(json answer) {
-    answer["ok"] = true;
-    reply->send_line(to_text(answer));
+const char* code_of(const Error& error) {
+  switch (error.kind()) {
+    case ErrorKind::kNotPossible:
+      return "refused";
+    case ErrorKind::kRetry:
+    case ErrorKind::kDisconnected:
+      return "unavailable";
+    case ErrorKind::kBadInput:
+      return "bad_request";
+    case ErrorKind::kFailed:
+      break;
   }
-  void error(const char* code, const std::string& text) {
-    reply->send_line(to_text({{"ok", false}, {"code", code}, {"error", text}}));
-  }
-  void error(const Error& failure) { error(code_of(failure), failure.message()); }
-  std::string text(const char* key) const {
-    const auto found = body.find(key);
-    return found != body.end() && found->is_string() ? found->get<std::string>() : std::string();
-  }
-  bool flag(const char* key) const {
-    const auto found = body.find(key);
-    return found != body.end() && found->is_boolean() && found->get<bool>();
-  }
-};
+  return "failed";
+}
 
 ControlApi::ControlApi(net::Loop& loop, Options options, AgentHub& hub, Cluster& cluster,
                        const ClusterService& service)
@@ -116,7 +91,11 @@ void ControlApi::handle(const Caller& caller, const std::string& line,
       {"why", &ControlApi::op_why},
       {"migrate", &ControlApi::op_migrate},
       {"run", &ControlApi::op_run},
-      {"bring_home", &ControlApi::op_bring_home}};
+      {"bring_home", &ControlApi::op_bring_home},
+      {"log", &ControlApi::op_log},
+      {"best", &ControlApi::op_best},
+      {"drain", &ControlApi::op_drain},
+      {"set", &ControlApi::op_set}};
   const auto found = kOperations.find(request->text("op"));
   if (found == kOperations.end()) {
     request->error("bad_request", fmt::format("unknown operation '{}'", request->text("op")));
@@ -130,29 +109,6 @@ void ControlApi::op_ping(const RequestPtr& request) {
                {"version", options_.version},
                {"protocol", wire::kProtocolVersion},
                {"pid", ::getpid()}});
-}
-
-void ControlApi::op_nodes(const RequestPtr& request) {
-  const auto to_json = [](const std::string& name, const std::string& address, bool up,
-                          const std::string& reason, const wire::NodeInfo& info) {
-    return json{{"name", name},
-                {"address", address},
-                {"up", up},
-                {"why", reason},
-                {"cores", info.cores()},
-                {"memory_bytes", info.memory_bytes()},
-                {"memory_free_bytes", info.memory_free_bytes()},
-                {"load", info.load()},
-                {"guests", info.guests()},
-                {"kernel", info.kernel()},
-                {"version", info.version()}};
-  };
-  json nodes = json::array();
-  nodes.push_back(to_json(options_.node_name, options_.address, true, "", service_.node_info()));
-  for (const auto& node : cluster_.nodes()) {
-    nodes.push_back(to_json(node.name, node.endpoint.to_string(), node.up, node.reason, node.info));
-  }
-  request->ok({{"node", options_.node_name}, {"nodes", nodes}});
 }
 
 void ControlApi::op_ps(const RequestPtr& request) {
@@ -302,12 +258,12 @@ void ControlApi::with_home_agent(pid_t pid, WithAgent then) {
     return now && *now && (*now)->tracer != 0 && is_agent((*now)->tracer);
   };
   if (hub_.home_of(pid) == nullptr && !held()) {
-    hub_.start_home(job_ids_.next(), pid, false, "",
+    hub_.start_home(job_ids_.next(), pid, false, "", "",
                     [then](Result<std::shared_ptr<Agent>> started) { then(started, true); });
     return;
   }
-  // It has an agent, which may be just starting, or not have found this tessd again yet, or be about
-  // to end because it has nothing left to hold.
+  // It has an agent, which may be just starting, or not have found this tessd again yet, or be
+  // about to end because it has nothing left to hold.
   hub_.when(
       [this, pid, held] {
         const auto agent = hub_.home_of(pid);
@@ -370,32 +326,32 @@ void ControlApi::ask_why(const RequestPtr& request, pid_t pid, const std::string
   wire::AgentDown ask;
   ask.mutable_why_request()->set_pid(pid);
   ask.mutable_why_request()->set_node(node);
-  ask_home_agent(request, pid, ask, kWhyTimeout,
-                 [this, request, pid, node](const std::shared_ptr<Agent>& agent, bool fresh,
-                                            const wire::AgentUp& answer) {
-                   if (fresh) {
-                     // It was started for this question only and holds nothing.
-                     (void)agent->process.signal(SIGTERM);
-                   }
-                   if (!answer.has_why()) {
-                     request->error("failed", "the agent gave no reasons");
-                     return;
-                   }
-                   json reasons = json::array();
-                   for (const auto& reason : answer.why().reason()) {
-                     reasons.push_back(reason);
-                   }
-                   if (!node.empty() && node != options_.node_name) {
-                     if (const auto up = cluster_.check_up(node); !up) {
-                       reasons.push_back(up.error().message());
-                     }
-                   }
-                   const bool can_move = reasons.empty();
-                   request->ok({{"pid", pid},
-                                {"node", node},
-                                {"can_move", can_move},
-                                {"reasons", std::move(reasons)}});
-                 });
+  ask_home_agent(
+      request, pid, ask, kWhyTimeout,
+      [this, request, pid, node](const std::shared_ptr<Agent>& agent, bool fresh,
+                                 const wire::AgentUp& answer) {
+        if (fresh) {
+          // It was started for this question only and holds nothing.
+          (void)agent->process.signal(SIGTERM);
+        }
+        if (!answer.has_why()) {
+          request->error("failed", "the agent gave no reasons");
+          return;
+        }
+        json reasons = json::array();
+        for (const auto& reason : answer.why().reason()) {
+          reasons.push_back(reason);
+        }
+        if (!node.empty() && node != options_.node_name) {
+          if (const auto up = cluster_.check_up(node); !up) {
+            reasons.push_back(up.error().message());
+          }
+        }
+        const bool can_move = reasons.empty();
+        json told = {
+            {"pid", pid}, {"node", node}, {"can_move", can_move}, {"reasons", std::move(reasons)}};
+        add_placement(request, pid, std::move(told));
+      });
 }
 
 void ControlApi::op_migrate(const RequestPtr& request) {
@@ -432,19 +388,20 @@ void ControlApi::ask_migrate(const RequestPtr& request, pid_t pid, const std::st
   ask.mutable_migrate()->set_pid(pid);
   ask.mutable_migrate()->set_node(node);
   ask.mutable_migrate()->set_home(home);
-  ask_home_agent(
-      request, pid, ask, kMigrateTimeout,
-      [request, pid, node](const std::shared_ptr<Agent>& agent, bool, const wire::AgentUp& answer) {
-        if (!answer.has_answer() || !answer.answer().ok()) {
-          const std::string& words = answer.answer().message();
-          request->error("refused", words.empty() ? "the agent gives no reason" : words);
-          return;
-        }
-        request->ok({{"pid", pid},
-                     {"job", job_text(agent->job)},
-                     {"node", node},
-                     {"message", answer.answer().message()}});
-      });
+  ask_home_agent(request, pid, ask, kMigrateTimeout,
+                 [this, request, pid, node](const std::shared_ptr<Agent>& agent, bool,
+                                            const wire::AgentUp& answer) {
+                   if (!answer.has_answer() || !answer.answer().ok()) {
+                     const std::string& words = answer.answer().message();
+                     request->error("refused", words.empty() ? "the agent gives no reason" : words);
+                     return;
+                   }
+                   placer_->moved_by_hand(pid, node);
+                   request->ok({{"pid", pid},
+                                {"job", job_text(agent->job)},
+                                {"node", node},
+                                {"message", answer.answer().message()}});
+                 });
 }
 
 void ControlApi::on_job_log(const Agent& agent, const wire::JobLog& entry) {
@@ -453,41 +410,9 @@ void ControlApi::on_job_log(const Agent& agent, const wire::JobLog& entry) {
   const auto [first, last] = listeners_.equal_range(agent.job);
   for (auto listener = first; listener != last; ++listener) {
     if (const auto reply = listener->second.lock()) {
-      reply->send_line(to_text({{"event", "log"}, {"pid", entry.pid()}, {"text", entry.text()}}));
+      reply->send_line(json_text({{"event", "log"}, {"pid", entry.pid()}, {"text", entry.text()}}));
     }
   }
-}
-
-void ControlApi::op_run(const RequestPtr& request) {
-  const pid_t pid = request->caller.pid;
-  std::string node = request->text("node");
-  if (pid <= 0) {
-    request->error("refused", "the caller is in a pid namespace that this node does not see");
-    return;
-  }
-  if (stopping_) {
-    request->error("unavailable", fmt::format("node {} is stopping", options_.node_name));
-    return;
-  }
-  if (node == "home" || node == options_.node_name) {
-    node.clear();
-  }
-  if (!node.empty() && !check_node(request, node)) {
-    return;
-  }
-  if (const auto agent = hub_.home_of(pid)) {
-    request->ok(
-        {{"job", job_text(agent->job)}, {"pid", pid}, {"message", "it is in a job already"}});
-    return;
-  }
-  const uint64_t job = job_ids_.next();
-  hub_.start_home(job, pid, true, node, [request, job, pid](auto started) {
-    if (!started) {
-      request->error(started.error());
-    } else {
-      request->ok({{"job", job_text(job)}, {"pid", pid}});
-    }
-  });
 }
 
 void ControlApi::op_bring_home(const RequestPtr& request) {

@@ -4,12 +4,15 @@
 #pragma once
 
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "node/agent_hub.h"
 #include "node/cluster.h"
 #include "node/control_server.h"
+#include "node/gossip.h"
 #include "node/job_id.h"
+#include "node/placer.h"
 #include "node/proc_info.h"
 
 namespace tess::node {
@@ -25,6 +28,12 @@ class ControlApi {
   ControlApi(net::Loop& loop, Options options, AgentHub& hub, Cluster& cluster,
              const ClusterService& service);
   ~ControlApi();
+
+  // Once they are there; they outlive this.
+  void attach(const Gossip& gossip, Placer& placer) {
+    gossip_ = &gossip;
+    placer_ = &placer;
+  }
 
   // One request line.
   void handle(const Caller& caller, const std::string& line, std::shared_ptr<ControlReply> reply);
@@ -43,11 +52,21 @@ class ControlApi {
 
   void op_ping(const RequestPtr& request);
   void op_nodes(const RequestPtr& request);
+  nlohmann::json nodes_json() const;
   void op_ps(const RequestPtr& request);
   void op_why(const RequestPtr& request);
   void op_migrate(const RequestPtr& request);
   void op_run(const RequestPtr& request);
   void op_bring_home(const RequestPtr& request);
+
+  // control_placement.cc
+  void op_log(const RequestPtr& request);
+  void op_best(const RequestPtr& request);
+  void op_drain(const RequestPtr& request);
+  void op_set(const RequestPtr& request);
+  void add_placement(const RequestPtr& request, pid_t pid, nlohmann::json told);
+  Result<wire::Wishes> read_wishes(const RequestPtr& request) const;
+  static bool check_root(const RequestPtr& request);
 
   // The process named in the request, if it exists and the caller may touch it; else answers and is
   // nullopt.
@@ -68,6 +87,8 @@ class ControlApi {
   AgentHub& hub_;
   Cluster& cluster_;
   const ClusterService& service_;
+  const Gossip* gossip_ = nullptr;
+  Placer* placer_ = nullptr;
   JobIds job_ids_;
   std::multimap<uint64_t, std::weak_ptr<ControlReply>> listeners_;  // by job
   bool stopping_ = false;

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <map>
 
 #include "base/log.h"
 #include "memory/cpu_features.h"
@@ -32,6 +33,15 @@ wire::HostPrepared refusal(const std::string& message) {
   return answer;
 }
 
+std::vector<net::Endpoint> addresses_of(const std::vector<NodeEntry>& nodes) {
+  std::vector<net::Endpoint> addresses;
+  addresses.reserve(nodes.size());
+  for (const NodeEntry& node : nodes) {
+    addresses.push_back(node.endpoint);
+  }
+  return addresses;
+}
+
 double mebibytes(uint64_t bytes) {
   return static_cast<double>(bytes) / (1 << 20);
 }
@@ -49,7 +59,12 @@ Daemon::Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContex
                                  const std::string& local_address) {
     return prepare_host(request, asker, local_address);
   };
+  service_.other = [this](const wire::ClusterMessage& message, const std::string& asker,
+                          const Placer::Reply& reply) {
+    return placer_->answer(message, asker, reply);
+  };
   AgentHub::Events events;
+  events.status = [this](const Agent&) { placer_->on_status(); };
   events.need_host = [this](const Agent& agent, const wire::NeedHost& need, auto reply) {
     need_host(agent, need, reply);
   };
@@ -63,6 +78,8 @@ Daemon::Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContex
   options.node_name = config_.name;
   options.version = kVersion;
   cluster_ = std::make_unique<Cluster>(loop_, std::move(context), options, service_);
+  placer_ = std::make_unique<Placer>(
+      loop_, Placer::Options{config_.name, paths_.state_dir, config_.balance}, *hub_, *cluster_);
   api_ = std::make_unique<ControlApi>(
       loop_, ControlApi::Options{config_.name, kVersion, config_.listen.to_string()}, *hub_,
       *cluster_, service_);
@@ -90,10 +107,61 @@ Result<std::unique_ptr<Daemon>> Daemon::start(net::Loop& loop, const DaemonPaths
   TESS_TRY(daemon->hub_->listen());
   TESS_TRY(daemon->cluster_->listen(daemon->config_.listen));
   TESS_TRY(daemon->control_->listen(paths.run_dir + "/control.sock"));
-  daemon->cluster_->set_nodes(daemon->config_.nodes);
+  TESS_TRY(daemon->start_gossip());
   log::info("node", "event=started node={} version={} listen={} nodes={}", daemon->config_.name,
             kVersion, daemon->config_.listen.to_string(), daemon->config_.nodes.size());
   return daemon;
+}
+
+Result<> Daemon::start_gossip() {
+  Gossip::Options options;
+  options.name = config_.name;
+  TESS_TRY_ASSIGN(options.listen, cluster_->listening());
+  TESS_TRY_ASSIGN(options.identity, load_cluster_identity(paths_.state_dir));
+  options.seeds = addresses_of(config_.nodes);
+  options.beacons = config_.beacons;
+  TESS_TRY_ASSIGN(gossip_,
+                  Gossip::start(loop_, options, placer_->first_load(),
+                                [this](const cluster::Event& event) { on_member(event); }));
+  api_->attach(*gossip_, *placer_);
+  placer_->start(*gossip_);
+  cluster_->set_nodes(known_nodes());
+  return {};
+}
+
+std::vector<NodeEntry> Daemon::known_nodes() const {
+  std::map<std::string, net::Endpoint> nodes;
+  for (const NodeEntry& entry : config_.nodes) {
+    nodes[entry.name] = entry.endpoint;
+  }
+  if (gossip_ != nullptr) {
+    for (const auto& member : gossip_->view().members) {
+      const bool present = member.state == cluster::MemberState::kAlive ||
+                           member.state == cluster::MemberState::kSuspect;
+      const auto at = net::Endpoint::parse(member.address, kDefaultPort);
+      if (member.id != gossip_->id() && member.name != config_.name && present && at) {
+        nodes[member.name] = *at;
+      }
+    }
+  }
+  std::vector<NodeEntry> list;
+  list.reserve(nodes.size());
+  for (const auto& [name, endpoint] : nodes) {
+    list.push_back({name, endpoint});
+  }
+  return list;
+}
+
+void Daemon::on_member(const cluster::Event& event) {
+  log::info("node", "event=member_{} id={} incarnation={}", cluster::to_text(event.kind),
+            event.node.text(), event.incarnation);
+  if (event.kind == cluster::EventKind::kIdentityClash) {
+    log::error("node",
+               "event=identity_clash text=\"another machine uses this node's key: issue a "
+               "certificate for each\"");
+  }
+  // Not from within: this may be the end of a turn that a connection began.
+  loop_.post([this] { cluster_->set_nodes(known_nodes()); });
 }
 
 Result<> Daemon::lock_run_dir() {
@@ -244,7 +312,9 @@ void Daemon::reload() {
   }
   config_ = std::move(*config);
   cluster_->set_context(std::move(*context));
-  cluster_->set_nodes(config_.nodes);
+  placer_->set_balance(config_.balance);
+  gossip_->set_seeds(addresses_of(config_.nodes));
+  cluster_->set_nodes(known_nodes());
   log::info("node", "event=reloaded nodes={}", config_.nodes.size());
 }
 
@@ -311,8 +381,10 @@ void Daemon::finish_stop(bool all_home) {
       }
     }
   }
-  log::info("node", "event=stopped");
-  loop_.stop();
+  gossip_->leave([this] {
+    log::info("node", "event=stopped");
+    loop_.stop();
+  });
 }
 
 }  // namespace tess::node

@@ -12,6 +12,8 @@
 #include "node/config.h"
 #include "node/control_api.h"
 #include "node/control_server.h"
+#include "node/gossip.h"
+#include "node/placer.h"
 
 namespace tess::node {
 
@@ -35,6 +37,10 @@ class Daemon {
  private:
   Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContext context);
   Result<> lock_run_dir();
+  Result<> start_gossip();
+  // The nodes of the configuration and those that gossip knows: who to be connected with.
+  std::vector<NodeEntry> known_nodes() const;
+  void on_member(const cluster::Event& event);
   wire::NodeInfo node_info() const;
   wire::JobTable job_table() const;
   wire::HostPrepared prepare_host(const wire::PrepareHost& request, const std::string& asker,
@@ -52,6 +58,8 @@ class Daemon {
   ClusterService service_;
   std::unique_ptr<AgentHub> hub_;
   std::unique_ptr<Cluster> cluster_;
+  std::unique_ptr<Gossip> gossip_;
+  std::unique_ptr<Placer> placer_;
   std::unique_ptr<ControlApi> api_;
   std::unique_ptr<ControlServer> control_;
   std::string cpu_features_;

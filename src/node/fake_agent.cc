@@ -219,6 +219,8 @@ int main(int argc, char** argv) {
   home->add_option("--pid", options.pid)->required();
   home->add_flag("--run", options.run);
   home->add_option("--node", options.node);
+  std::string note;
+  home->add_option("--note", note);
   CLI::App* host = app.add_subcommand("host");
   host->add_option("--job", options.job)->required();
   host->add_option("--home-node", options.home_node)->required();

@@ -1,10 +1,14 @@
 #include "node/identity.h"
 
+#include <sys/random.h>
+
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 
 #include "net/certificate.h"
 #include "sys/files.h"
+#include "wire/agent_process.h"
 
 namespace tess::node {
 namespace {
@@ -42,6 +46,7 @@ Result<> make_cluster_ca(const std::string& dir) {
   }
   TESS_TRY_ASSIGN(const net::Certificate ca, net::make_ca("Tessera cluster CA"));
   TESS_TRY(sys::replace_file(key, ca.key_pem, 0600));
+  TESS_TRY(ensure_cluster_key(dir));
   return sys::replace_file(certificate, ca.certificate_pem, 0644);
 }
 
@@ -52,10 +57,50 @@ Result<> issue_node_certificate(const std::string& ca_dir, const std::string& no
   TESS_TRY_ASSIGN(ca.certificate_pem, sys::read_file(ca_dir + "/ca.crt"));
   TESS_TRY_ASSIGN(ca.key_pem, sys::read_file(ca_dir + "/ca.key"));
   TESS_TRY_ASSIGN(const net::Certificate node, net::issue_certificate(ca, node_name));
+  TESS_TRY(ensure_cluster_key(ca_dir));  // of a CA that is older than such keys
+  TESS_TRY_ASSIGN(const std::string cluster_key, sys::read_file(ca_dir + "/cluster.key"));
   TESS_TRY(sys::make_directories(out_dir, 0755));
+  TESS_TRY(sys::replace_file(out_dir + "/cluster.key", cluster_key, 0600));
   TESS_TRY(sys::replace_file(out_dir + "/node.key", node.key_pem, 0600));
   TESS_TRY(sys::replace_file(out_dir + "/node.crt", node.certificate_pem, 0644));
   return sys::replace_file(out_dir + "/ca.crt", ca.certificate_pem, 0644);
+}
+
+Result<> ensure_cluster_key(const std::string& dir) {
+  const std::string path = dir + "/cluster.key";
+  if (std::filesystem::exists(path)) {
+    return {};
+  }
+  std::string key(32, '\0');
+  if (::getrandom(key.data(), key.size(), 0) != static_cast<ssize_t>(key.size())) {
+    return fail_errno("get random bytes");
+  }
+  return sys::replace_file(path, wire::to_hex(key) + "\n", 0600);
+}
+
+Result<ClusterIdentity> load_cluster_identity(const std::string& dir) {
+  auto text = sys::read_file(dir + "/cluster.key");
+  if (!text) {
+    return fail_with(std::move(text.error()),
+                     "read the cluster's key (`tess init` makes it where the cluster was made; "
+                     "copy it to {} on the other nodes)",
+                     dir);
+  }
+  const std::string key = wire::from_hex(text->substr(0, text->find_last_not_of(" \n\r") + 1));
+  ClusterIdentity identity;
+  if (key.size() != identity.key.size()) {
+    return fail(ErrorKind::kBadInput, "{}/cluster.key is not 64 hexadecimal digits", dir);
+  }
+  std::memcpy(identity.key.data(), key.data(), key.size());
+  TESS_TRY_ASSIGN(const std::string node, sys::read_file(dir + "/node.crt"));
+  TESS_TRY_ASSIGN(const auto node_print, net::key_fingerprint(node));
+  std::copy_n(node_print.begin(), identity.node.size(), identity.node.begin());
+  TESS_TRY_ASSIGN(const std::string ca, sys::read_file(dir + "/ca.crt"));
+  TESS_TRY_ASSIGN(const auto ca_print, net::key_fingerprint(ca));
+  for (size_t i = 0; i < 4; ++i) {
+    identity.cluster = identity.cluster << 8 | ca_print[i];
+  }
+  return identity;
 }
 
 }  // namespace tess::node

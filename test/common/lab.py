@@ -41,7 +41,8 @@ def clean_environment(bin_dir=None):
 class Lab:
     """One lab, taken down when this object closes, the process exits, or gets SIGTERM, SIGINT or SIGHUP."""
 
-    def __init__(self, name, nodes=4, options=(), bin_dir=None, up_deadline=60):
+    def __init__(self, name, nodes=4, options=(), bin_dir=None, up_deadline=60, balance=False):
+        """balance: whether processes move by themselves; most tests say themselves what moves when."""
         self.name = name
         self.bin_dir = Path(bin_dir) if bin_dir else find_binaries()
         self.tess = str(self.bin_dir / "tess")
@@ -53,7 +54,7 @@ class Lab:
             signal.signal(number, lambda s, _frame: sys.exit(128 + s))
         self.running = True  # an interrupted `up` may have left something: `down` is asked anyway
         try:
-            self._tess(["lab", "up", str(nodes), "--name", name, *options], up_deadline)
+            self._tess(["lab", "up", str(nodes), "--name", name, *([] if balance else ["--no-balance"]), *options], up_deadline)
         except LabError:
             self.running = False
             raise

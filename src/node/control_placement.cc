@@ -1,0 +1,350 @@
+// ControlApi: what people ask about placement, and tell it.
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "cluster/placement/cost.h"
+#include "node/control_request.h"
+
+namespace tess::node {
+namespace {
+
+using nlohmann::json;
+using std::chrono::milliseconds;
+
+constexpr milliseconds kDrainTimeout{3000};
+
+// A policy value that can be set while tessd runs: a number, or seconds.
+struct Setting {
+  const char* name;
+  double least;
+  double most;
+  double (*get)(const placement::Policy&);
+  void (*set)(placement::Policy&, double);
+};
+
+#define TESS_SETTING(name, least, most)                                                 \
+  {                                                                                     \
+#name, least, most,                                                                 \
+        [](const placement::Policy& p) { return p.name; }, [](placement::Policy & p,    \
+                                                              double v) { p.name = v; } \
+  }
+#define TESS_SETTING_SECONDS(name, least, most)                                              \
+  {                                                                                          \
+#name, least, most, [](const placement::Policy& p) { return placement::seconds(p.name); }, \
+        [](placement::Policy& p, double v) { p.name = placement::from_seconds(v); } \
+  }
+
+constexpr Setting kSettings[] = {
+    TESS_SETTING(hysteresis, 0, 1),
+    TESS_SETTING(price_margin, 0, 100),
+    TESS_SETTING(bandwidth_bytes_per_s, 1e3, 1e12),
+    TESS_SETTING(memory_low, 0, 1),
+    TESS_SETTING(memory_high, 0, 1),
+    TESS_SETTING(memory_reserve, 0, 1),
+    TESS_SETTING(turn_lag, 0, 10),
+    TESS_SETTING_SECONDS(residency, 0, 86400),
+    TESS_SETTING_SECONDS(max_residency, 0, 86400),
+    TESS_SETTING_SECONDS(no_return, 0, 86400),
+    TESS_SETTING_SECONDS(move_fixed, 0, 3600),
+    TESS_SETTING_SECONDS(max_age, 1, 3600),
+    TESS_SETTING_SECONDS(home_call_overhead, 0, 1),
+};
+#undef TESS_SETTING
+#undef TESS_SETTING_SECONDS
+
+json lines_json(const std::vector<std::string>& lines) {
+  json list = json::array();
+  for (const std::string& line : lines) {
+    list.push_back(line);
+  }
+  return list;
+}
+
+// What gossip knows of a node.
+void add_member(json& node, const cluster::MemberView& member) {
+  node["state"] = cluster::to_text(member.state);
+  node["id"] = member.id.text();
+  if (member.round_trip > cluster::Duration::zero()) {
+    node["round_trip_us"] = member.round_trip.count();
+  }
+  if (!member.has_load) {
+    return;
+  }
+  const cluster::LoadRecord& load = member.load;
+  node["age_s"] = std::chrono::duration<double>(member.age).count();
+  node["speed"] = load.speed;
+  node["cores"] = load.cores;
+  node["threads"] = load.threads;
+  node["runnable"] = std::round(load.runnable * 100) / 100;
+  node["load"] = node["runnable"];
+  node["memory_bytes"] = load.memory_bytes;
+  node["memory_free_bytes"] = load.memory_free_bytes;
+  node["swap_bytes"] = load.swap_bytes;
+  node["swap_used_bytes"] = load.swap_used_bytes;
+  node["cpu_pressure"] = load.cpu_pressure;
+  node["memory_pressure"] = load.memory_pressure;
+  node["guests"] = load.guests;
+  node["incoming"] = load.incoming;
+  node["draining"] = load.draining;
+  node["owner_active"] = load.owner_active;
+  node["accepting"] = load.accepting;
+}
+
+}  // namespace
+
+// ---- nodes ----
+
+void ControlApi::op_nodes(const RequestPtr& request) {
+  request->ok({{"node", options_.node_name}, {"nodes", nodes_json()}});
+}
+
+// Those of the configuration, connected or not, and all that gossip knows of.
+json ControlApi::nodes_json() const {
+  std::map<std::string, json> nodes;
+  const auto add = [&](const std::string& name, const std::string& address, bool up,
+                       const std::string& reason, const wire::NodeInfo& info) {
+    nodes[name] = json{{"name", name},
+                       {"address", address},
+                       {"up", up},
+                       {"why", reason},
+                       {"state", "unknown"},
+                       {"cores", info.cores()},
+                       {"memory_bytes", info.memory_bytes()},
+                       {"memory_free_bytes", info.memory_free_bytes()},
+                       {"load", info.load()},
+                       {"guests", info.guests()},
+                       {"kernel", info.kernel()},
+                       {"version", info.version()}};
+  };
+  add(options_.node_name, options_.address, true, "", service_.node_info());
+  for (const auto& node : cluster_.nodes()) {
+    add(node.name, node.endpoint.to_string(), node.up, node.reason, node.info);
+  }
+  const auto view = gossip_ != nullptr ? gossip_->view() : cluster::ClusterView();
+  for (const auto& member : view.members) {
+    if (!nodes.contains(member.name)) {
+      add(member.name, member.address, false,
+          fmt::format("it is {}", cluster::to_text(member.state)), wire::NodeInfo());
+    }
+    add_member(nodes[member.name], member);
+  }
+  // This node first.
+  json list = json::array({nodes.extract(options_.node_name).mapped()});
+  for (auto& [name, node] : nodes) {
+    list.push_back(std::move(node));
+  }
+  return list;
+}
+
+// ---- moves and why ----
+
+void ControlApi::add_placement(const RequestPtr& request, pid_t pid, json told) {
+  placer_->explain(pid, [request, told = std::move(told)](const Placer::Told& why) mutable {
+    told["why_here"] = lines_json(why.why_here);
+    told["would_move"] = lines_json(why.would_move);
+    told["last_moves"] = lines_json(why.last_moves);
+    request->ok(std::move(told));
+  });
+}
+
+Result<wire::Wishes> ControlApi::read_wishes(const RequestPtr& request) const {
+  wire::Wishes wishes;
+  const auto found = request->body.find("wishes");
+  const json empty = json::object();
+  const json& given = found != request->body.end() && found->is_object() ? *found : empty;
+  const auto flag = [&](const char* key) {
+    return given.contains(key) && given[key].is_boolean() && given[key].get<bool>();
+  };
+  wishes.set_home(flag("home"));
+  wishes.set_stay(flag("stay"));
+  wishes.set_cpu_bound(flag("cpu_bound"));
+  if (given.contains("memory_bytes") && given["memory_bytes"].is_number_unsigned()) {
+    wishes.set_memory_bytes(given["memory_bytes"].get<uint64_t>());
+  }
+  if (given.contains("avoid") && given["avoid"].is_array()) {
+    for (const auto& node : given["avoid"]) {
+      if (!node.is_string()) {
+        return fail(ErrorKind::kBadInput, "avoid is a list of nodes' names");
+      }
+      wishes.add_avoid(node.get<std::string>());
+    }
+  }
+  const std::string node = request->text("node");
+  if (node == "home") {
+    wishes.set_home(true);
+  } else if (!node.empty()) {
+    wishes.add_on(node);
+  }
+  return wishes;
+}
+
+void ControlApi::op_run(const RequestPtr& request) {
+  const pid_t pid = request->caller.pid;
+  std::string node = request->text("node");
+  if (pid <= 0) {
+    request->error("refused", "the caller is in a pid namespace that this node does not see");
+    return;
+  }
+  if (stopping_) {
+    request->error("unavailable", fmt::format("node {} is stopping", options_.node_name));
+    return;
+  }
+  const bool asked_for_place = !node.empty();
+  if (node == "home" || node == options_.node_name) {
+    node.clear();
+  }
+  if (!node.empty() && !check_node(request, node)) {
+    return;
+  }
+  if (const auto agent = hub_.home_of(pid)) {
+    request->ok(
+        {{"job", job_text(agent->job)}, {"pid", pid}, {"message", "it is in a job already"}});
+    return;
+  }
+  const uint64_t job = job_ids_.next();
+  auto wishes = read_wishes(request);
+  if (!wishes) {
+    request->error(wishes.error());
+    return;
+  }
+  const auto start = [this, request, job, pid,
+                      note = Placer::note_of(*wishes)](const std::string& where) {
+    hub_.start_home(job, pid, true, where, note, [request, job, pid](auto started) {
+      if (!started) {
+        request->error(started.error());
+      } else {
+        request->ok({{"job", job_text(job)}, {"pid", pid}});
+      }
+    });
+  };
+  if (asked_for_place) {
+    start(node);
+  } else {
+    placer_->place_new(job, pid, *wishes, start);
+  }
+}
+
+void ControlApi::op_log(const RequestPtr& request) {
+  const auto now = Gossip::now();
+  json moves = json::array();
+  for (const auto& entry : placer_->history()) {
+    const auto& decision = entry.decision;
+    moves.push_back({{"ago_s", placement::seconds(now - decision.at)},
+                     {"pid", decision.process.pid & 0xffffffff},
+                     {"command", decision.process_name},
+                     {"from", decision.from_name},
+                     {"to", decision.to_name},
+                     {"cause", placement::to_text(decision.cause)},
+                     {"outcome", placement::to_text(entry.outcome)},
+                     {"text", decision.text()},
+                     {"because", entry.because}});
+  }
+  request->ok({{"node", options_.node_name}, {"moves", std::move(moves)}});
+}
+
+// Where one more thread would get on best, as far as known.
+void ControlApi::op_best(const RequestPtr& request) {
+  std::vector<std::pair<double, json>> order;
+  const auto view = gossip_->view();
+  for (const auto& member : view.members) {
+    const cluster::LoadRecord& load = member.load;
+    if (member.state != cluster::MemberState::kAlive || !member.has_load || load.draining ||
+        load.owner_active || !load.accepting) {
+      continue;
+    }
+    const bool guest = member.id != gossip_->id();
+    const auto place = placement::place_of(load, placer_->policy(), guest);
+    const double speed = 1 / placement::slowness(place, place.runnable + 1);
+    order.emplace_back(speed, json{{"name", member.name},
+                                   {"speed", speed},
+                                   {"runnable", load.runnable},
+                                   {"memory_free_bytes", load.memory_free_bytes}});
+  }
+  std::stable_sort(order.begin(), order.end(),
+                   [](const auto& a, const auto& b) { return a.first > b.first; });
+  json nodes = json::array();
+  for (auto& [speed, node] : order) {
+    nodes.push_back(std::move(node));
+  }
+  request->ok({{"nodes", std::move(nodes)}});
+}
+
+bool ControlApi::check_root(const RequestPtr& request) {
+  if (request->caller.uid != 0) {
+    request->error("not_permitted", "only root may change how a node is used");
+  }
+  return request->caller.uid == 0;
+}
+
+void ControlApi::op_drain(const RequestPtr& request) {
+  const std::string node =
+      request->text("node").empty() ? options_.node_name : request->text("node");
+  const bool on = request->flag("on");
+  if (!check_root(request) || !check_node(request, node)) {
+    return;
+  }
+  if (node == options_.node_name) {
+    const auto done = placer_->set_draining(on);
+    done ? request->ok({{"node", node}, {"draining", on}}) : request->error(done.error());
+    return;
+  }
+  wire::ClusterMessage ask;
+  ask.mutable_set_drain()->set_on(on);
+  cluster_.ask(node, std::move(ask), kDrainTimeout,
+               [request, node, on](Result<wire::ClusterMessage> answer) {
+                 if (!answer) {
+                   request->error(answer.error());
+                 } else if (!answer->done().ok()) {
+                   request->error("failed", answer->done().message());
+                 } else {
+                   request->ok({{"node", node}, {"draining", on}});
+                 }
+               });
+}
+
+// Without a key it tells all values.
+void ControlApi::op_set(const RequestPtr& request) {
+  const std::string key = request->text("key");
+  const std::string value = request->text("value");
+  placement::Policy policy = placer_->policy();
+  if (key.empty()) {
+    json values = {{"balance", placer_->balance() ? "on" : "off"}};
+    for (const Setting& setting : kSettings) {
+      values[setting.name] = setting.get(policy);
+    }
+    request->ok({{"node", options_.node_name}, {"values", std::move(values)}});
+    return;
+  }
+  if (!check_root(request)) {
+    return;
+  }
+  if (key == "balance") {
+    if (value != "on" && value != "off") {
+      request->error("bad_request", "balance is 'on' or 'off'");
+      return;
+    }
+    placer_->set_balance(value == "on");
+    request->ok({{"key", key}, {"value", value}});
+    return;
+  }
+  for (const Setting& setting : kSettings) {
+    if (key != setting.name) {
+      continue;
+    }
+    char* end = nullptr;
+    const double number = std::strtod(value.c_str(), &end);
+    if (value.empty() || *end != '\0' || !(number >= setting.least && number <= setting.most)) {
+      request->error("bad_request",
+                     fmt::format("{} is a number from {} to {}", key, setting.least, setting.most));
+      return;
+    }
+    setting.set(policy, number);
+    placer_->set_policy(policy);
+    request->ok({{"key", key}, {"value", number}});
+    return;
+  }
+  request->error("bad_request", fmt::format("there is no setting '{}'", key));
+}
+
+}  // namespace tess::node

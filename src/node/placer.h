@@ -1,0 +1,140 @@
+// Placer: decides, together with the placers of the other nodes, where processes run
+// (cluster/placement), and has them moved. Once a second it measures, publishes this node's load,
+// and looks whether anything that runs here should be elsewhere; the target is asked first; the
+// process's home moves it (through its agent) and keeps the record. With balance off only those
+// that must leave (a drain) are moved. Loop thread only.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "cluster/placement/admission.h"
+#include "cluster/placement/balancer.h"
+#include "cluster/placement/exec_placement.h"
+#include "cluster/placement/explain.h"
+#include "node/agent_hub.h"
+#include "node/cluster.h"
+#include "node/gossip.h"
+#include "node/load_meter.h"
+#include "node/process_book.h"
+
+namespace tess::node {
+
+class Placer {
+ public:
+  struct Options {
+    std::string node_name;
+    std::string state_dir;
+    bool balance = true;
+  };
+  using Reply = std::function<void(const wire::ClusterMessage&)>;
+
+  Placer(net::Loop& loop, Options options, AgentHub& hub, Cluster& cluster);
+  ~Placer();
+
+  // The load to be known by from the first moment on.
+  cluster::LoadRecord first_load();
+  // Begins the rounds; `gossip` outlives this.
+  void start(Gossip& gossip);
+  // An agent has said something new about its processes. Looked at soon, once for many.
+  void on_status();
+  // Another node (by the name of its certificate) asks. False: not one of this object's questions.
+  bool answer(const wire::ClusterMessage& message, const std::string& asker, const Reply& reply);
+
+  // Where a program that `pid` is about to execute belongs; empty: here. Comes within seconds.
+  void place_new(uint64_t job, pid_t pid, const wire::Wishes& wishes,
+                 std::function<void(const std::string& node)> then);
+  // A person moved this process: it stays there.
+  void moved_by_hand(pid_t pid, const std::string& node);
+
+  void set_balance(bool on) { options_.balance = on; }
+  bool balance() const { return options_.balance; }
+  // Takes no guests and sends away those it has, also after a restart.
+  Result<> set_draining(bool on);
+  bool draining() const { return draining_; }
+  const placement::Policy& policy() const { return policy_; }
+  void set_policy(const placement::Policy& policy);
+
+  struct Told {
+    std::vector<std::string> why_here;
+    std::vector<std::string> would_move;
+    std::vector<std::string> last_moves;
+  };
+  // Why a process whose home is here is where it is; empty lists if it is in no job.
+  void explain(pid_t pid, std::function<void(const Told&)> then);
+  // Moves of processes whose home is here, newest last.
+  const std::deque<placement::LoggedMove>& history() const { return history_; }
+  static std::string note_of(const wire::Wishes& wishes);
+
+ private:
+  // What one round sees: it owns what the pictures borrow.
+  struct View {
+    cluster::ClusterView cluster;
+    std::vector<placement::ProcessPicture> residents;
+    std::vector<placement::NodePicture> candidates;
+    placement::Local local;
+    size_t cluster_size = 1;
+  };
+  struct Gathering;  // placer_exec.cc
+
+  cluster::NodeId id_of(const std::string& node) const;
+  std::string name_of(const cluster::NodeId& id) const;
+  ProcessBook::IdOf ids() const;
+
+  void tick();
+  void update_book();
+  void tell_all_facts();
+  void look();
+  void decide();
+  void take_view(View& view) const;
+  placement::Round round_of(const View& view) const;
+  std::string explain_here(const placement::ProcessKey& key, Told& told) const;
+
+  // The moves of processes that run here (placer_moves.cc).
+  void send(const placement::PlannedMove& move);
+  void answered(const placement::PlannedMove& move, const ProcessName& name,
+                const Result<wire::ClusterMessage>& answer);
+  void carry_out(const placement::PlannedMove& move, const ProcessName& name);
+  void ended(const placement::PlannedMove& move, const ProcessName& name, const Result<>& result);
+  void call_off(const std::string& node, const ProcessName& name);
+  // Of a process whose home is here.
+  void move_own(const ProcessName& name, const placement::Decision& decision,
+                std::function<void(const Result<>&)> done);
+  void own_moved(const ProcessName& name, const placement::Decision& decision,
+                 const Result<>& result);
+  void tell_facts(const OwnProcess& process);
+  // Of a new program (placer_exec.cc).
+  void choose(const std::shared_ptr<Gathering>& gathering);
+
+  wire::ClusterMessage answer_ask(const wire::PlaceAsk& ask, const std::string& asker);
+  void answer_move(const wire::MoveGuest& message, const std::string& asker, const Reply& reply);
+  wire::ClusterMessage answer_explain(const wire::ProcessRef& process);
+
+  net::Loop& loop_;
+  Options options_;
+  AgentHub& hub_;
+  Cluster& cluster_;
+  Gossip* gossip_ = nullptr;
+  LoadMeter meter_;
+  placement::Policy policy_;
+  std::unique_ptr<ProcessBook> book_;
+  std::unique_ptr<placement::Balancer> balancer_;
+  placement::Admission admission_;
+  placement::Random random_;
+  net::Timer timer_;
+  cluster::LoadRecord load_;  // as measured last
+  double others_ = 0;
+  double memory_growth_ = 0;
+  bool draining_ = false;
+  int rounds_again_ = 0;
+  unsigned rounds_ = 0;
+  bool update_posted_ = false;
+  std::deque<placement::LoggedMove> history_;
+  // Of programs placed at exec whose job has not begun yet.
+  std::map<placement::ProcessKey, placement::LoggedMove> early_log_;
+};
+
+}  // namespace tess::node

@@ -1,0 +1,134 @@
+// Where a new program belongs: a few nodes are asked for their load of this moment.
+#include <sstream>
+
+#include "node/placer.h"
+#include "sys/files.h"
+
+namespace tess::node {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kLoadTimeout{500};
+constexpr milliseconds kAskTimeout{1000};
+
+// Its pid as it sees it itself: the last of NSpid.
+int32_t inner_pid(pid_t pid) {
+  const auto text = sys::read_file("/proc/" + std::to_string(pid) + "/status");
+  const size_t at = text ? text->find("\nNSpid:") : std::string::npos;
+  if (at == std::string::npos) {
+    return pid;
+  }
+  std::istringstream numbers(text->substr(at + 7, text->find('\n', at + 1) - at - 7));
+  int32_t last = pid;
+  for (int32_t number = 0; numbers >> number;) {
+    last = number;
+  }
+  return last;
+}
+
+}  // namespace
+
+struct Placer::Gathering {
+  ProcessName name;
+  wire::Wishes wishes;
+  placement::ProcessPicture process;
+  std::map<std::string, placement::NodePicture> asked;  // by name, with the load that is known
+  std::vector<placement::NodePicture> fresh;
+  size_t missing = 1;
+  std::function<void(const std::string&)> then;
+};
+
+void Placer::place_new(uint64_t job, pid_t pid, const wire::Wishes& wishes,
+                       std::function<void(const std::string& node)> then) {
+  if (gossip_ == nullptr || !options_.balance || wishes.stay() || wishes.home()) {
+    then("");
+    return;
+  }
+  const auto gathering = std::make_shared<Gathering>();
+  gathering->name = {gossip_->id(), job, inner_pid(pid)};
+  gathering->wishes = wishes;
+  gathering->then = std::move(then);
+  placement::ProcessPicture& process = gathering->process;
+  process.key = gathering->name.key();
+  process.name = "a new program";
+  const auto id_of_name = ids();
+  for (const std::string& node : wishes.on()) {
+    process.wishes.on.push_back(id_of_name(node));
+  }
+  for (const std::string& node : wishes.avoid()) {
+    process.wishes.avoid.push_back(id_of_name(node));
+  }
+  process.wishes.cpu_bound = wishes.cpu_bound();
+  process.wishes.memory_bytes = wishes.memory_bytes();
+
+  update_book();
+  View view;
+  take_view(view);
+  std::vector<placement::NodePicture> known;
+  for (const auto& node : view.candidates) {
+    if (cluster_.check_up(std::string(node.name))) {
+      known.push_back(node);
+    }
+  }
+  for (const auto& id : placement::exec_candidates(known, process, policy_, random_)) {
+    for (const auto& node : known) {
+      if (node.id == id) {
+        gathering->asked[std::string(node.name)] = node;
+      }
+    }
+  }
+  const auto one_done = [this, gathering] {
+    if (--gathering->missing == 0) {
+      choose(gathering);
+    }
+  };
+  gathering->missing += gathering->asked.size();
+  for (auto& [name, node] : gathering->asked) {
+    node.name = name;  // its own copy: the view is gone by then
+    wire::ClusterMessage ask;
+    ask.mutable_ask_load();
+    cluster_.ask(name, std::move(ask), kLoadTimeout,
+                 [gathering, one_done, picture = node](const Result<wire::ClusterMessage>& answer) {
+                   if (answer && answer->has_load_now()) {
+                     gathering->fresh.push_back(picture);
+                     gathering->fresh.back().load = from_wire(answer->load_now().load());
+                     gathering->fresh.back().age = cluster::Duration(0);
+                   }
+                   one_done();
+                 });
+  }
+  one_done();
+}
+
+void Placer::choose(const std::shared_ptr<Gathering>& gathering) {
+  update_book();
+  View view;
+  take_view(view);
+  // It is about to run here, like those that are measured already.
+  view.residents.push_back(gathering->process);
+  view.local.residents = view.residents;
+  placement::ProgramHint hint;
+  hint.memory_bytes = gathering->wishes.memory_bytes();
+  const auto move = placement::choose_at_exec(Gossip::now(), view.local, gathering->fresh,
+                                              gathering->process, hint, view.cluster_size, policy_);
+  if (!move) {
+    gathering->then("");
+    return;
+  }
+  wire::ClusterMessage ask;
+  to_wire(move->ask, *ask.mutable_place_ask());
+  *ask.mutable_place_ask()->mutable_process() = to_wire(gathering->name);
+  const std::string node = move->decision.to_name;
+  cluster_.ask(node, std::move(ask), kAskTimeout,
+               [this, gathering, decision = move->decision,
+                node](const Result<wire::ClusterMessage>& answer) {
+                 const bool granted = answer && answer->place_answer().granted();
+                 if (granted) {
+                   own_moved(gathering->name, decision, {});
+                 }
+                 gathering->then(granted ? node : "");
+               });
+}
+
+}  // namespace tess::node

@@ -1,0 +1,178 @@
+#!/usr/bin/env python3
+"""What a cluster does by itself, on a lab of four nodes; see README.md."""
+
+import collections
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "common"))
+import lab as labs  # noqa: E402
+
+JOBS = 12
+QUIET_ROUNDS = 5  # rounds of decisions (one a second) that must pass without a move
+SPIN = "x = 1\nwhile True:\n    x = x * 3 % 1000003\n"
+
+
+class Failure(Exception):
+    pass
+
+
+def check(condition, message):
+    if not condition:
+        raise Failure(message)
+
+
+def tess(lab, *args, node="n1", deadline=60):
+    done = lab.run(node, ["tess" if node != "n1" else lab.tess, *args], deadline=deadline)
+    return done.stdout
+
+
+def nodes(lab, node="n1"):
+    return {entry["name"]: entry for entry in json.loads(tess(lab, "nodes", "--json", node=node))["nodes"]}
+
+
+def places(lab, pids):
+    """How many of the jobs run where, by what their home says."""
+    table = json.loads(tess(lab, "ps", "--json"))["processes"]
+    return collections.Counter(p["node"] for p in table if p["pid"] in pids)
+
+
+def moves_of(lab, pids):
+    return sum(p["moves"] for p in json.loads(tess(lab, "ps", "--json"))["processes"] if p["pid"] in pids)
+
+
+class Jobs:
+    """Endless computing programs in n1 under `tess run`, by their pids there (tess run becomes the program)."""
+
+    def __init__(self, lab, count, *options):
+        self.lab = lab
+        known = self.pids_now()
+        self.processes = [
+            lab.popen("n1", [lab.tess, "run", *options, "/usr/bin/python3", "-c", SPIN], stdin=subprocess.DEVNULL,
+                      stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(count)]
+        self.pids = labs.wait_until(lambda: self.new_pids(known, count), 30, f"{count} jobs to run")
+
+    def new_pids(self, known, count):
+        for process in self.processes:
+            if process.poll() is not None:
+                raise Failure(f"a job ended with {process.returncode}: {process.stderr.read().strip()}")
+        pids = self.pids_now() - known
+        return pids if len(pids) == count else None
+
+    def pids_now(self):
+        table = json.loads(tess(self.lab, "ps", "--json"))["processes"]
+        return {p["pid"] for p in table if p["command"].startswith("/usr/bin/python3 -c x")}
+
+    def end(self):
+        """Ends them through their home, as any signal would."""
+        self.lab.run("n1", ["/bin/kill", "-KILL", *self.pids])
+        for process in self.processes:
+            process.communicate(timeout=30)
+
+
+def test_membership(lab):
+    for node in ("n1", "n4"):
+        labs.wait_until(lambda: len([e for e in nodes(lab, node).values() if e["state"] == "alive" and e.get("speed")]) == 4,
+                        20, f"{node} to know everybody's load")
+
+
+def test_spread(lab):
+    jobs = Jobs(lab, JOBS)
+    best = labs.wait_until(lambda: even(places(lab, jobs.pids)), 40, f"{JOBS} jobs to spread over four nodes evenly")
+    pid = next(p["pid"] for p in json.loads(tess(lab, "ps", "--json"))["processes"]
+               if p["pid"] in jobs.pids and p["node"] != "n1" and p["state"] != "moving")
+    why = json.loads(tess(lab, "why", str(pid), "--json"))
+    check(why["can_move"] and why["why_here"] and why["would_move"] and why["last_moves"], f"tess why says {why}")
+    log = json.loads(tess(lab, "log", "--json"))["moves"]
+    check(len(log) >= JOBS // 2 and all(m["text"] for m in log), f"tess log says {log}")
+    return jobs, best
+
+
+def even(counts):
+    return counts if len(counts) == 4 and max(counts.values()) <= JOBS // 4 + 2 else None
+
+
+def test_drain(lab, jobs):
+    tess(lab, "node", "drain", "n3")
+    labs.wait_until(lambda: places(lab, jobs.pids)["n3"] == 0, 30, "n3 to be empty after `tess node drain n3`")
+    check(sum(places(lab, jobs.pids).values()) == JOBS, "a job was lost by the drain")
+    labs.wait_until(lambda: nodes(lab)["n3"].get("draining"), 10, "all to know that n3 is drained")
+
+
+def test_balance_off(lab, jobs):
+    """A program that wants to stay does; with balance off even an idle node attracts nobody."""
+    for node in ("n1", "n2", "n3", "n4"):
+        tess(lab, "set", "balance", "off", node=node)
+    settled = labs.wait_until(lambda: steady(lab, jobs), 30, "moves under way to end")
+    tess(lab, "node", "undrain", "n3")
+    wait_for_rounds(lab)
+    check(moves_of(lab, jobs.pids) == settled, "processes moved with balance off")
+    check(places(lab, jobs.pids)["n3"] == 0, "n3 got a process with balance off")
+
+
+def wait_for_rounds(lab):
+    """Each node measures itself once a round: then what n1 knows of itself is young again."""
+    ages = []
+
+    def passed():
+        ages.append(nodes(lab)["n1"]["age_s"])
+        return sum(late < early for early, late in zip(ages, ages[1:])) >= QUIET_ROUNDS
+
+    labs.wait_until(passed, 30, f"{QUIET_ROUNDS} rounds of decisions", interval=0.1)
+
+
+def steady(lab, jobs):
+    table = [p for p in json.loads(tess(lab, "ps", "--json"))["processes"] if p["pid"] in jobs.pids]
+    return sum(p["moves"] for p in table) if all(p["state"] != "moving" for p in table) else None
+
+
+def test_stay(lab):
+    for node in ("n1", "n2", "n3", "n4"):
+        tess(lab, "set", "balance", "on", node=node)
+    staying = Jobs(lab, 1, "--stay")
+    check(places(lab, staying.pids)["n1"] == 1, "a job with --stay did not start at home")
+    labs.wait_until(lambda: nodes(lab)["n3"].get("guests", 0) > 0, 40, "n3 to be used again")
+    check(places(lab, staying.pids)["n1"] == 1, "a job with --stay moved")
+    staying.end()
+
+
+def test_death(lab):
+    lab._tess(["lab", "kill", "--name", lab.name, "n4"], 20)
+    for node in ("n1", "n2", "n3"):
+        labs.wait_until(lambda: nodes(lab, node)["n4"]["state"] == "dead", 15, f"{node} to know that n4 is dead")
+
+
+def main():
+    started = time.monotonic()
+
+    def say(text):
+        print(f"{time.monotonic() - started:5.1f} s  {text}", flush=True)
+
+    # Less than two CPUs in all: the machine's other work must not make nodes look unequal.
+    with labs.Lab(f"spread-{os.getpid()}", 4, ["--cpus", "0.3"], balance=True) as lab:
+        try:
+            test_membership(lab)
+            say("all know all")
+            jobs, counts = test_spread(lab)
+            say(f"spread: {dict(counts)}, {moves_of(lab, jobs.pids)} moves")
+            test_drain(lab, jobs)
+            say(f"n3 drained: {dict(places(lab, jobs.pids))}")
+            test_balance_off(lab, jobs)
+            say("balance off: nothing moves")
+            test_stay(lab)
+            say(f"balance on: {dict(places(lab, jobs.pids))}")
+            jobs.end()
+            test_death(lab)
+            say("n4 is dead, and known to be")
+        except (Failure, labs.LabError, subprocess.TimeoutExpired) as failure:
+            print(f"FAILED: {failure}\n{lab.evidence()[-20000:]}")
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
