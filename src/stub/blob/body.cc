@@ -380,7 +380,7 @@ void body_start(Slot* slot) {
   }
   slot->state = kSlotBody;
   KernelUcontext* context = build_resume_frame(slot, 0, false);
-  body_leave(slot, context);
+  tess_leave_first(slot, (uint64_t)context);
 }
 
 }  // namespace tess::stub

@@ -52,6 +52,8 @@ long tess_cp_syscall(void* pending, long number, const uint64_t args[7]);
 long tess_clone3(clone_args* args, size_t size, void (*child)(tess::stub::Slot*),
                  tess::stub::Slot* slot);
 [[noreturn]] void tess_leave(tess::stub::Slot* slot, uint64_t frame_sp, void* pending);
+// body_leave on the stack below the frame: for a thread that still runs on the one above it.
+[[noreturn]] void tess_leave_first(tess::stub::Slot* slot, uint64_t frame_sp);
 [[noreturn]] void tess_leave_again(tess::stub::Slot* slot, KernelUcontext* context);
 [[noreturn]] void tess_sigreturn(uint64_t frame_sp);
 [[noreturn]] void tess_exit_thread(uint64_t* bitmap_word, uint64_t keep_mask, int status, int fd);

@@ -108,7 +108,16 @@ tess_leave:
   call tess_leave_again
   ud2
 
-// void tess_sigreturn(uint64_t frame_sp): the same without a test
+// void tess_leave_first(Slot* slot, uint64_t frame_sp): tess_leave_again(slot, ucontext) on the stack below the frame, for a thread whose
+// frame was built on the stack that it runs on: what is called from there must not reach the frame.
+  .globl tess_leave_first
+tess_leave_first:
+  lea -512(%rsi), %rsp
+  and $-16, %rsp
+  call tess_leave_again
+  ud2
+
+// void tess_sigreturn(uint64_t frame_sp): rt_sigreturn, whatever is pending
   .globl tess_sigreturn
 tess_sigreturn:
   mov %rdi, %rsp

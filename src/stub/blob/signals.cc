@@ -69,8 +69,9 @@ void save_context(Slot* slot, const KernelUcontext* context) {
 }
 
 KernelUcontext* build_resume_frame(Slot* slot, uint64_t mask, bool native) {
+  constexpr uint64_t kRoomForUs = 4096;  // whoever calls this still runs above the frame
   const ThreadContext& t = slot->thread;
-  const uint64_t top = (uint64_t)slot + kSlotSize - 1024;
+  const uint64_t top = (uint64_t)slot + kSlotSize - kRoomForUs;
   const uint64_t fpstate = (top - t.xsave_size) & ~uint64_t{63};
   auto* frame = (KernelFrame*)(((fpstate - sizeof(KernelFrame)) & ~uint64_t{15}) - 8);
   memset(frame, 0, sizeof(*frame));
