@@ -199,8 +199,6 @@ struct ControlBlock {
     int64_t user_ns;
     int64_t system_ns;
   } ended[kEndedMax];
-  // Body, by slot, futexes: odd while a call of that thread that sends a signal is on its way. Here since a slot's own memory goes with its thread.
-  uint32_t signalling[kSlotCount];
 };
 static_assert(sizeof(ControlBlock) <= kSharedTableOffset - kControlOffset);
 

@@ -195,21 +195,18 @@ bool sends_signal(uint64_t number) {
 void let_signals_overtake(Slot* self) {
   constexpr int kWaitPrivate = 128;
   constexpr Timespec kSlice{0, 20'000'000};
-  ControlBlock& control = control_of(self);
-  for (uint32_t word = 0; word < 64; ++word) {
-    for (uint64_t bits = control.slot_bitmap[word]; bits != 0; bits &= bits - 1) {
-      const uint32_t other = word * 64 + (uint32_t)__builtin_ctzll(bits);
-      if (other == self->index || other >= kSlotCount) {
-        continue;
-      }
-      uint32_t* const sends = &control.signalling[other];
-      const uint32_t seen = __atomic_load_n(sends, __ATOMIC_SEQ_CST);
-      while ((seen & 1) != 0 && !must_park(self) &&
-             __atomic_load_n(sends, __ATOMIC_SEQ_CST) == seen) {
-        sys(__NR_futex, sends, kWaitPrivate, seen, &kSlice, 0, 0);
-      }
+  for_each_slot(control_of(self), [&](uint32_t index) {
+    Slot* const other = slot_at(self, index);
+    if (other == self) {
+      return;
     }
-  }
+    uint32_t* const sends = &priv(other).signalling;
+    const uint32_t seen = __atomic_load_n(sends, __ATOMIC_SEQ_CST);
+    while ((seen & 1) != 0 && !must_park(self) &&
+           __atomic_load_n(sends, __ATOMIC_SEQ_CST) == seen) {
+      sys(__NR_futex, sends, kWaitPrivate, seen, &kSlice, 0, 0);
+    }
+  });
 }
 
 Answer make_call(Trap& trap);
@@ -223,7 +220,7 @@ Answer call(Trap& trap) {
   if (!threads || !sends_signal(trap.number)) {
     return make_call(trap);
   }
-  uint32_t& word = control_of(trap.slot).signalling[trap.slot->index];
+  uint32_t& word = priv(trap.slot).signalling;
   __atomic_add_fetch(&word, 1, __ATOMIC_SEQ_CST);
   const Answer made = make_call(trap);
   __atomic_add_fetch(&word, 1, __ATOMIC_SEQ_CST);

@@ -96,9 +96,9 @@ bool receive_reply(Slot* slot, Reply* reply);
 void receive_signals(Slot* slot, const Reply& reply);
 
 // Records received with a reply and not yet pushed: they live in the queue of SlotPrivate, counted
-// by in_recv.
+// by received_signals.
 inline uint32_t& received_signals(Slot* slot) {
-  return priv(slot).in_recv;
+  return priv(slot).received_signals;
 }
 // Asks home for signals after a doorbell.
 void fetch_signals(Slot* slot);

@@ -82,50 +82,15 @@ int64_t read_wish(const Trap& trap, CloneWish& wish) {
   return 0;
 }
 
-void close_others(Slot* slot) {
-  const ControlBlock& control = control_of(slot);
-  for (uint32_t word = 0; word < 64; ++word) {
-    for (uint64_t bits = control.slot_bitmap[word]; bits != 0; bits &= bits - 1) {
-      const uint32_t index = word * 64 + (uint32_t)__builtin_ctzll(bits);
-      if (index != slot->index) {
-        sys(__NR_close, control.fd_base + 1 + index);
-      }
-    }
-  }
-}
-
-// The threads that were sending signals are not here. Only what has to change is written: each page
-// written is one that the child no longer shares.
-void settle_sends(ControlBlock& control) {
-  for (uint32_t word = 0; word < 64; ++word) {
-    for (uint64_t bits = control.slot_bitmap[word]; bits != 0; bits &= bits - 1) {
-      uint32_t& sends = control.signalling[word * 64 + (uint32_t)__builtin_ctzll(bits)];
-      if ((sends & 1) != 0) {
-        ++sends;
-      }
-    }
-  }
-}
-
 void body_child(Slot* slot) {
   SlotPrivate& p = priv(slot);
   ThreadContext& t = slot->thread;
   if ((p.clone_flags & CLONE_THREAD) == 0) {
     ControlBlock& control = control_of(slot);
-    close_others(slot);
+    close_other_channels(slot);
     p.pid = t.tid;
     if ((p.clone_flags & CLONE_VM) == 0) {
-      settle_sends(control);
-      memset(control.slot_bitmap, 0, sizeof(control.slot_bitmap));
-      control.slot_bitmap[slot->index / 64] = uint64_t{1} << (slot->index % 64);
-      control.in_use = 1;
-      control.parked = 0;
-      control.freeze = 0;
-      control.has_server = 0;
-      control.server_wanted = 0;
-      control.mailbox_lock = 0;
-      control.slots_lock = 0;
-      control.all_locked = 0;
+      begin_alone(slot);
       control.pid = t.tid;
     }
     // Last: by its mailbox the agent knows it, and may freeze it from here on.

@@ -26,16 +26,14 @@ long host_file(Slot* slot, ProcFile file, int32_t pid, int32_t tid) {
 }
 
 Slot* slot_of_thread(Slot* any, int32_t tid) {
-  const ControlBlock& control = control_of(any);
-  for (uint32_t word = 0; word < 64; ++word) {
-    for (uint64_t bits = control.slot_bitmap[word]; bits != 0; bits &= bits - 1) {
-      Slot* slot = slot_at(any, word * 64 + (uint32_t)__builtin_ctzll(bits));
-      if (slot->thread.tid == tid) {
-        return slot;
-      }
+  Slot* found = nullptr;
+  for_each_slot(control_of(any), [&](uint32_t index) {
+    Slot* const slot = slot_at(any, index);
+    if (slot->thread.tid == tid) {
+      found = slot;
     }
-  }
-  return nullptr;
+  });
+  return found;
 }
 
 namespace {

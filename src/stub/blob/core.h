@@ -109,11 +109,10 @@ struct SlotPrivate {
   uint32_t vfork_child;  // shares its parent's region: never parks
   uint32_t busy;         // deputy: a request is being served (its reply will carry signals)
   uint32_t rung;         // deputy: the doorbell has been rung for what is queued
-  uint32_t in_recv;
+  uint32_t
+      received_signals;  // body: records in `queued` that came with a reply and are not yet pushed
   uint64_t temporary_mask;  // deputy: mask in force during sigsuspend, ppoll and the like
   uint32_t has_temporary_mask;
-  uint32_t kicked;  // deputy: the last call was aborted for parking
-  int64_t exit_pending;
   uint32_t raw_begin, raw_end;      // received bytes not yet unsealed
   uint32_t plain_begin, plain_end;  // unsealed bytes not yet read
   uint32_t send_used;               // plaintext bytes in the send buffer
@@ -129,6 +128,7 @@ struct SlotPrivate {
   uint64_t parent_context;     // body child: unused after its start
   int64_t thread_cpu_base_ns;  // body: what to add to the host's CPU clock of the thread
   int64_t deadline_ns;         // deputy: end of the current call's relative timeout, 0 none
+  uint32_t signalling;         // body, futex: odd while a call that sends a signal is on its way
   int32_t proc_text_fd;  // deputy: where pieces of kOpProcText go, -1 none (valid during the op)
   SignalAction own_actions[65];
   QueuedSignals queued;
@@ -158,6 +158,20 @@ inline bool in_cp_window(uint64_t rip) {
 // header, own index.
 int32_t take_slot(Slot* self);
 void free_slot(Slot* self, uint32_t index);
+// Visits every slot in use, with its index. Its memory is there, even if it is given up meanwhile.
+template <typename Visit>
+inline void for_each_slot(const ControlBlock& control, Visit visit) {
+  for (uint32_t word = 0; word < 64; ++word) {
+    for (uint64_t bits = control.slot_bitmap[word]; bits != 0; bits &= bits - 1) {
+      visit(word * 64 + (uint32_t)__builtin_ctzll(bits));
+    }
+  }
+}
+// In a child with descriptors of its own: those of the parent's other threads mean nothing.
+void close_other_channels(Slot* slot);
+// In a child with memory of its own: this thread is the only one, nobody rests, nothing is locked.
+// Its pid is left to the caller, who tells by it that the block is the child's own.
+void begin_alone(Slot* slot);
 void lock(uint32_t* word);
 void unlock(uint32_t* word);
 int64_t monotonic_ns();

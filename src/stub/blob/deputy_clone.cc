@@ -10,31 +10,9 @@ inline constexpr uint64_t kCarried =
     CLONE_PARENT | CLONE_PIDFD | CLONE_IO | CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS |
     CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_CLEAR_SIGHAND;
 
-// Descriptors of the parent's other threads mean nothing in a child with a table of its own.
-void close_others(Slot* slot) {
-  const ControlBlock& control = control_of(slot);
-  for (uint32_t word = 0; word < 64; ++word) {
-    for (uint64_t bits = control.slot_bitmap[word]; bits != 0; bits &= bits - 1) {
-      const uint32_t index = word * 64 + (uint32_t)__builtin_ctzll(bits);
-      if (index != slot->index) {
-        sys(__NR_close, control.fd_base + 1 + index);
-      }
-    }
-  }
-}
-
 void reset_control(Slot* slot) {
   ControlBlock& control = control_of(slot);
-  memset(control.slot_bitmap, 0, sizeof(control.slot_bitmap));
-  control.slot_bitmap[slot->index / 64] = uint64_t{1} << (slot->index % 64);
-  control.in_use = 1;
-  control.parked = 0;
-  control.freeze = 0;
-  control.has_server = 0;
-  control.server_wanted = 0;
-  control.mailbox_lock = 0;
-  control.slots_lock = 0;
-  control.all_locked = 0;
+  begin_alone(slot);
   control.children_user_ns = control.children_system_ns = 0;
   for (ControlBlock::EndedChild& child : control.ended) {
     child.pid = 0;
@@ -57,7 +35,7 @@ void deputy_child(Slot* slot) {
   slot->thread.tid = (int32_t)sys(__NR_gettid);
   if ((p.clone_flags & CLONE_THREAD) == 0) {
     if ((p.clone_flags & CLONE_FILES) == 0) {
-      close_others(slot);
+      close_other_channels(slot);
       place_fd(slot, p.mailbox_fd, control_of(slot).fd_base);
       p.mailbox_fd = control_of(slot).fd_base;
     }

@@ -84,19 +84,14 @@ int32_t take_slot(Slot* self) {
       const uint32_t bit = (uint32_t)__builtin_ctzll(~bits);
       const uint32_t index = word * 64 + bit;
       if (index < kSlotCount) {
-        __atomic_or_fetch(&control.slot_bitmap[word], uint64_t{1} << bit, __ATOMIC_RELAXED);
         found = (int32_t)index;
       }
     }
   }
-  unlock(&control.slots_lock);
-  if (found < 0) {
-    return -1;
-  }
-  Slot* slot = slot_at(self, (uint32_t)found);
   constexpr int kReadWrite = 3;
-  if (sys(__NR_mprotect, slot, kSlotSize, kReadWrite) < 0) {
-    free_slot(self, (uint32_t)found);
+  Slot* slot = found < 0 ? nullptr : slot_at(self, (uint32_t)found);
+  if (slot == nullptr || sys(__NR_mprotect, slot, kSlotSize, kReadWrite) < 0) {
+    unlock(&control.slots_lock);
     return -1;
   }
   memset(slot, 0, sizeof(Slot));
@@ -105,12 +100,39 @@ int32_t take_slot(Slot* self) {
   slot->state = kSlotStarting;
   slot->channel_fd = control.fd_base + 1 + found;
   slot->thread.repeat_number = -1;
+  // Last: other threads look into every slot in use.
+  __atomic_or_fetch(&control.slot_bitmap[found / 64], uint64_t{1} << (found % 64),
+                    __ATOMIC_RELEASE);
+  unlock(&control.slots_lock);
   return found;
 }
 
 void free_slot(Slot* self, uint32_t index) {
   __atomic_and_fetch(&control_of(self).slot_bitmap[index / 64], ~(uint64_t{1} << (index % 64)),
                      __ATOMIC_RELEASE);
+}
+
+void close_other_channels(Slot* slot) {
+  const ControlBlock& control = control_of(slot);
+  for_each_slot(control, [&](uint32_t index) {
+    if (index != slot->index) {
+      sys(__NR_close, control.fd_base + 1 + index);
+    }
+  });
+}
+
+void begin_alone(Slot* slot) {
+  ControlBlock& control = control_of(slot);
+  memset(control.slot_bitmap, 0, sizeof(control.slot_bitmap));
+  control.slot_bitmap[slot->index / 64] = uint64_t{1} << (slot->index % 64);
+  control.in_use = 1;
+  control.parked = 0;
+  control.freeze = 0;
+  control.has_server = 0;
+  control.server_wanted = 0;
+  control.mailbox_lock = 0;
+  control.slots_lock = 0;
+  control.all_locked = 0;
 }
 
 }  // namespace tess::stub

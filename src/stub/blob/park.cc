@@ -167,11 +167,8 @@ void prepare_phase(Slot* slot, Phase phase) {
     control.role = kRoleBody;
   } else if (phase == kPhaseNative && control.role == kRoleDeputy) {
     restore_application_handlers(slot);
-    for (uint32_t word = 0; word < 64; ++word) {
-      for (uint64_t bits = control.slot_bitmap[word]; bits != 0; bits &= bits - 1) {
-        sys(__NR_close, control.fd_base + 1 + word * 64 + (uint32_t)__builtin_ctzll(bits));
-      }
-    }
+    for_each_slot(control,
+                  [&](uint32_t index) { sys(__NR_close, control.fd_base + 1 + index); });
   }
 }
 
