@@ -195,11 +195,13 @@ TEST(Eligibility, SharedFilesMatterOnlyIfWritable) {
 TEST(Eligibility, MemorySharedByClone) {
   static char stack[64 << 10];
   static std::atomic<pid_t> grandchild;
+  static pid_t parent;
   const Child child([] {
+    parent = ::getpid();
     grandchild = ::clone(
         [](void*) {
           ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-          while (true) {
+          while (::getppid() == parent) {  // killed before the line above, it would never tell
             ::pause();
           }
           return 0;
