@@ -445,7 +445,8 @@ void HomeAgent::settle(const std::shared_ptr<Managed>& process, const std::strin
     return;
   }
   if (find(process->pid) != process.get()) {
-    return;  // ended on the way
+    hear_last_words(*process);  // ended on the way
+    return;
   }
   process->attempts = 0;
   if (result) {

@@ -106,6 +106,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   void adopt_fork(Managed& parent, pid_t thread, pid_t child);
   void host_said(const std::string& node, const wire::LinkMessage& message);
   void host_lost(const std::string& node, const Error& error);
+  void hear_last_words(Managed& process);
   void tell_lost(const Managed& process, const std::string& reason);
   void body_gone(Managed& process);
   void drop_unused_links();

@@ -72,6 +72,21 @@ void HomeAgent::read_mailbox(pid_t pid) {
   }
 }
 
+// Its end may be noticed before what it said last has been read.
+void HomeAgent::hear_last_words(Managed& process) {
+  stub::SharedCall shared{};
+  while (process.session != nullptr) {
+    const auto note = process.session->poll_note(&shared);
+    if (!note || !*note) {
+      return;
+    }
+    if ((*note)->kind == stub::Note::kBodyLost) {
+      handle_note(process, **note, shared);
+      return;
+    }
+  }
+}
+
 void HomeAgent::handle_note(Managed& process, const stub::MailboxNote& note,
                             const stub::SharedCall& shared) {
   switch (note.kind) {
@@ -336,6 +351,9 @@ void HomeAgent::exited(pid_t pid, int wait_status) {
   }
   log::info("home", "event=exited pid={} status={:#x}", pid, wait_status);
   it->second->watch.reset();
+  if (!it->second->busy) {  // settle() hears them otherwise
+    hear_last_words(*it->second);
+  }
   processes_.erase(it);
   shared_.left(pid);
   loop_.post([this] {

@@ -171,7 +171,10 @@ Session::Session(sys::Fd mailbox, RemoteMemory memory, uint64_t region_base)
 
 Result<std::optional<MailboxNote>> Session::poll_note(SharedCall* shared) {
   std::array<std::byte, kMailboxMessageMax> buffer;
-  const ssize_t n = ::recv(mailbox_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+  ssize_t n = ::recv(mailbox_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+  if (n < 0 && errno == ECONNRESET) {  // told once; what the process said before lies behind it
+    n = ::recv(mailbox_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+  }
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
     return std::nullopt;
   }

@@ -133,6 +133,10 @@ class Lab:
                 queue.extend(children.get(pid, []))
         return sorted(found)
 
+    def log(self, node):
+        """The file that a node's tessd writes its log to."""
+        return Path(f"/run/tessera-lab/{self.name}/{node}.log")
+
     def evidence(self):
         """Text for a failure message: lab status, every node's processes and logs."""
         parts = []

@@ -113,6 +113,11 @@ def count_so_far(worker):
     return len(lines)
 
 
+def told_lost(lab, pid):
+    """What a terminal and tessd are told when a body is lost."""
+    return re.search(rf"event=job_log .* pid={pid} text=.* is lost", lab.log("n1").read_text(errors="replace"))
+
+
 def check_one_copy(lab, worker, migrate_text):
     """Either it counts on and its body is where it should be, or it ended and said why."""
     before = count_so_far(worker)
@@ -120,8 +125,10 @@ def check_one_copy(lab, worker, migrate_text):
                     f"progress beyond {before} or an end; {migrate_text}")
     if not worker.alive():
         text = worker.errors() + migrate_text
-        if worker.process.returncode == 0 or not re.search(r"(?i)lost|gone|died|failed|tess", text):
-            raise Broken(f"it ended with {worker.process.returncode} and no clear message: {text!r}")
+        if worker.process.returncode == 0:
+            raise Broken(f"it ended with status 0 but was not asked to: {text!r}")
+        labs.wait_until(lambda: re.search(r"(?i)lost|gone|died|failed", text) or told_lost(lab, worker.pid), SETTLE,
+                        f"a clear message for its end with {worker.process.returncode}; there was {text!r}")
         labs.wait_until(lambda: not bodies(lab, "counter"), SETTLE, "its body to end with it")
         return "ended: " + (worker.errors().strip().splitlines() or [migrate_text.strip()])[-1][:100]
 
