@@ -77,6 +77,7 @@ class SharedSegments {
 
  private:
   using Clock = std::chrono::steady_clock;
+  static constexpr std::chrono::milliseconds kFlushInterval{1'000};
   struct Segment {
     uint64_t number = 0;
     ObjectKey key;

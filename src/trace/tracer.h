@@ -96,6 +96,8 @@ class Tracer {
     bool stop_overridden = false;  // there is one in force
   };
 
+  // A failure that only says "the thread died" is no failure: its exit event comes by itself.
+  static void ignore_gone(const char* what, const Result<>& result);
   Process* find(pid_t pid);
   Process* process_of(pid_t tid);
   pid_t pid_of(pid_t tid) const;

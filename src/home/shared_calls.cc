@@ -1,0 +1,134 @@
+// What deputies do with a shared object, and the flushes that nobody asks for.
+#include <algorithm>
+
+#include "home/shared_segments.h"
+
+namespace tess::home {
+namespace {
+
+constexpr int kFlushShare = 30;  // at most that part of the time goes into flushes nobody asked for
+
+}  // namespace
+
+void SharedSegments::call(pid_t pid, stub::SharedMoment moment, const stub::SharedCall& call,
+                          Done done) {
+  const uint64_t number = call.segment;
+  switch (moment) {
+    case stub::SharedMoment::kBefore:
+      lock(number, [this, number, done] {
+        flush(number, [this, number, done] {
+          unlock(number);
+          done();
+        });
+      });
+      break;
+    case stub::SharedMoment::kOpen:
+      lock(number, [this, number, pid, done] {
+        if (Segment* const segment = find(number); segment != nullptr) {
+          segment->window = pid;
+        }
+        flush(number, done);
+      });
+      break;
+    case stub::SharedMoment::kClose:
+      close_window(number, call.offset, call.size, done);
+      break;
+    case stub::SharedMoment::kAll:
+      flush_all(false, done);
+      break;
+  }
+}
+
+void SharedSegments::close_window(uint64_t number, uint64_t offset, uint64_t size, Done done) {
+  Segment* const segment = find(number);
+  const bool had_window = segment != nullptr && segment->window != 0;
+  if (!had_window) {  // a call that could not keep the file to itself
+    lock(number, [this, number, offset, size, done] {
+      update(number, offset, size, [this, number, done] {
+        unlock(number);
+        done();
+      });
+    });
+    return;
+  }
+  if (size == 0) {
+    unlock(number);
+    done();
+    return;
+  }
+  update(number, offset, size, [this, number, done] {
+    unlock(number);
+    done();
+  });
+}
+
+void SharedSegments::flush_all(bool anonymous_too, Done done) {
+  const auto left = std::make_shared<size_t>(1);
+  const auto one_done = [left, done] {
+    if (--*left == 0) {
+      done();
+    }
+  };
+  std::vector<uint64_t> numbers;
+  for (const auto& [number, segment] : segments_) {
+    if (segment.writable && segment.holder != nullptr && (anonymous_too || !segment.anonymous)) {
+      numbers.push_back(number);
+    }
+  }
+  *left += numbers.size();
+  for (const uint64_t number : numbers) {
+    lock(number, [this, number, one_done] {
+      flush(number, [this, number, one_done] {
+        unlock(number);
+        one_done();
+      });
+    });
+  }
+  one_done();
+}
+
+void SharedSegments::left(pid_t pid) {
+  if (segments_.empty()) {
+    return;
+  }
+  std::vector<uint64_t> windows;
+  for (const auto& [number, segment] : segments_) {
+    if (segment.window == pid) {
+      windows.push_back(number);
+    }
+  }
+  for (const uint64_t number : windows) {
+    close_window(number, 0, stub::kSharedAll, [] {});
+  }
+  flush_all(false, [] {});
+  prune();
+}
+
+void SharedSegments::tick() {
+  if (segments_.empty()) {
+    return;
+  }
+  prune();
+  const auto now = Clock::now();
+  std::vector<uint64_t> due;
+  for (const auto& [number, segment] : segments_) {
+    if (segment.writable && !segment.anonymous && segment.holder != nullptr && !segment.locked &&
+        segment.next_flush <= now) {
+      due.push_back(number);
+    }
+  }
+  for (const uint64_t number : due) {
+    lock(number, [this, number, now] {
+      flush(number, [this, number, now] {
+        if (Segment* const segment = find(number); segment != nullptr) {
+          const auto end = Clock::now();
+          segment->next_flush =
+              end + std::max<Clock::duration>(kFlushInterval / 2, (end - now) * kFlushShare);
+        }
+        unlock(number);
+      });
+    });
+  }
+}
+
+}  // namespace tess::home

@@ -1,0 +1,179 @@
+// What the kernel tells of traced threads, and what is done about it.
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "base/log.h"
+#include "trace/tracer.h"
+
+namespace tess::trace {
+
+void Tracer::ignore_gone(const char* what, const Result<>& result) {
+  if (!result && result.error().kind() != ErrorKind::kDisconnected) {
+    log::warn("trace", "event=failed what={} reason=\"{}\"", what, result.error().message());
+  }
+}
+
+void Tracer::handle_events() {
+  while (const auto event = hub_.next()) {
+    handle(*event);
+  }
+}
+
+// Lets a thread go on after a stop that is not one to be held at; asks again for the stop if the
+// process is being held, because any ptrace stop takes a pending PTRACE_INTERRUPT off.
+void Tracer::go_on(Process& process, pid_t tid, int signal) {
+  const Tracee tracee = Tracee::attached(tid);
+  if (process.hold) {
+    ignore_gone("interrupt", tracee.interrupt());
+  }
+  ignore_gone("resume", process.until ? tracee.resume_to_syscall(signal) : tracee.resume(signal));
+  process.threads[tid] = State::kRunning;
+}
+
+void Tracer::handle_syscall(Process& process, pid_t tid) {
+  if (process.until) {
+    const auto registers = Tracee::attached(tid).registers();
+    if (registers && process.until(*registers)) {
+      process.threads[tid] = State::kHeld;
+      return;
+    }
+  }
+  go_on(process, tid, 0);
+}
+
+void Tracer::adopt_unknown(const WaitEvent& event) {
+  if (event.kind() == WaitEvent::Kind::kExited) {
+    return;
+  }
+  const pid_t pid = thread_group(event.tid());
+  if (pid == 0) {
+    return;  // killed: the exit event follows
+  }
+  if (!traced(pid)) {
+    unannounced_.insert(pid);
+  }
+  Process& process = processes_[pid];
+  process.threads[event.tid()] = State::kRunning;
+  if (event.kind() == WaitEvent::Kind::kGroupStop) {
+    process.group_stop = true;
+  }
+}
+
+void Tracer::handle(const WaitEvent& event) {
+  if (process_of(event.tid()) == nullptr) {
+    adopt_unknown(event);
+  }
+  const pid_t pid = pid_of(event.tid());
+  Process* const process = find(pid);
+  if (process == nullptr) {
+    return;
+  }
+  switch (event.kind()) {
+    case WaitEvent::Kind::kExited:
+      handle_exit(event);
+      break;
+    case WaitEvent::Kind::kSignal:
+      if (event.signal() == SIGCONT) {
+        end_overridden_stop(pid, *process);
+      }
+      go_on(*process, event.tid(), event.signal());
+      break;
+    case WaitEvent::Kind::kSyscall:
+      handle_syscall(*process, event.tid());
+      break;
+    case WaitEvent::Kind::kInterrupt:
+    case WaitEvent::Kind::kGroupStop:
+      handle_event_stop(pid, *process, event);
+      break;
+    case WaitEvent::Kind::kEvent:
+      if (event.event() == PTRACE_EVENT_EXEC) {
+        handle_exec(pid, event);
+      } else if (event.event() == PTRACE_EVENT_FORK || event.event() == PTRACE_EVENT_VFORK ||
+                 event.event() == PTRACE_EVENT_CLONE) {
+        handle_new_task(pid, event);
+      } else {
+        go_on(*process, event.tid(), 0);
+      }
+      break;
+  }
+}
+
+void Tracer::handle_exit(const WaitEvent& event) {
+  const pid_t pid = pid_of(event.tid());
+  Process* const process = find(pid);
+  process->threads.erase(event.tid());
+  // The leader's status is the process's; it is reported last, when no other thread is left.
+  if (event.tid() == pid) {
+    processes_.erase(pid);
+    if (unannounced_.erase(pid) != 0) {
+      dead_early_.insert(pid);
+    }
+    listener_.exited(pid, event.status());
+  }
+}
+
+void Tracer::end_overridden_stop(pid_t pid, Process& process) {
+  if (std::exchange(process.stop_overridden, false)) {
+    listener_.group_continued(pid);
+  }
+}
+
+void Tracer::handle_event_stop(pid_t pid, Process& process, const WaitEvent& event) {
+  const bool stopping = event.kind() == WaitEvent::Kind::kGroupStop && !process.override_stops;
+  if (event.kind() == WaitEvent::Kind::kGroupStop && process.override_stops) {
+    process.stop_overridden = true;
+  }
+  const bool was_stopped = process.group_stop;
+  process.group_stop = stopping;
+  process.stop_signal = stopping ? event.signal() : 0;
+  if (process.hold) {
+    process.threads[event.tid()] = State::kHeld;
+  } else if (stopping) {
+    ignore_gone("listen", Tracee::attached(event.tid()).listen());
+    process.threads[event.tid()] = State::kListening;
+  } else {
+    go_on(process, event.tid(), 0);
+  }
+  if (stopping && !was_stopped) {
+    listener_.group_stopped(pid, event.signal());
+  } else if (!stopping && was_stopped) {
+    listener_.group_continued(pid);
+  }
+}
+
+void Tracer::handle_exec(pid_t pid, const WaitEvent& event) {
+  // The caller has become the leader, whichever thread it was; all others are gone without a word.
+  Process& process = processes_[pid];
+  process.threads.clear();
+  process.threads[event.tid()] = State::kRunning;
+  if (!listener_.executed(pid)) {
+    go_on(process, event.tid(), 0);
+    return;
+  }
+  // Still inside execve here: one more stop at its very end, where registers can be changed like at
+  // any other.
+  process.hold = true;
+  go_on(process, event.tid(), 0);
+}
+
+void Tracer::handle_new_task(pid_t pid, const WaitEvent& event) {
+  const Tracee tracee = Tracee::attached(event.tid());
+  const auto message = tracee.event_message();
+  if (message) {
+    const auto child = static_cast<pid_t>(*message);
+    // Parent's event and child's first stop come in any order; the child may even be dead by now.
+    const pid_t group = dead_early_.erase(child) != 0 ? 0 : thread_group(child);
+    unannounced_.erase(group);
+    if (group == pid) {
+      processes_[pid].threads.try_emplace(child, State::kRunning);
+    } else if (group != 0) {
+      processes_[group].threads.try_emplace(child, State::kRunning);
+      listener_.forked(pid, event.tid(), group);
+    }
+  }
+  if (Process* const process = find(pid); process != nullptr) {
+    go_on(*process, event.tid(), 0);
+  }
+}
+
+}  // namespace tess::trace
