@@ -31,7 +31,6 @@ EXPECTED = {
     "proc.vm_readv_child": "the memory of another process away is not reachable",
     "proc.vmlck_lockall": "locked memory is counted as a whole",
     "calls.rusage_killed": "what a killed child has used on a host is not known",
-    "calls.remap_file_pages": "shared writable mappings",
 }
 
 

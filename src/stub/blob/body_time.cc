@@ -95,33 +95,61 @@ void cpu_times(const Slot* slot, bool thread, Timeval times[2]) {
   times[0] = {positive / kSecond, positive % kSecond / 1000};
 }
 
-// Sleeps until the process has used so much CPU time.
-Answer cpu_sleep(Trap& trap, const Timespec& wanted, bool absolute, uint64_t rest_at) {
-  constexpr int64_t kForever = int64_t{9'000'000'000};
-  const int64_t base = control_of(trap.slot).process_cpu_base_ns;
-  const int64_t seconds = wanted.seconds < kForever ? wanted.seconds : kForever;
-  const int64_t length = seconds * kSecond + wanted.nanoseconds;
-  const int64_t end = absolute ? length - base : clock_ns(kClockProcessCpu) + length;
-  const Timespec until{end > 0 ? end / kSecond : 0, end > 0 ? end % kSecond : 0};
+bool is_time(const Timespec& value) {
+  return value.seconds >= 0 && value.nanoseconds >= 0 && value.nanoseconds < kSecond;
+}
+
+// Nanoseconds, less than 292 years of them: a sum with a clock stays within 63 bits.
+int64_t length_of(const Timespec& value) {
+  constexpr int64_t kForever = int64_t{9'000'000'000};  // seconds
+  return (value.seconds < kForever ? value.seconds : kForever) * kSecond + value.nanoseconds;
+}
+
+// Waits in a call of the host's kernel. A repeat after a rest is told `deadline_ns`. The result is
+// kEintr only if there are signals for the application.
+Answer wait_here(Trap& trap, long number, const uint64_t args[7], int64_t deadline_ns) {
   while (true) {
-    const uint64_t args[7] = {kClockProcessCpu, 1, (uint64_t)&until, 0, 0, 0, ~uint64_t{0}};
-    const long result = tess_cp_syscall(&trap.slot->pending, __NR_clock_nanosleep, args);
+    const long result = tess_cp_syscall(&trap.slot->pending, number, args);
     if (result != kAborted && result != kEintr) {
       return answer(result);
     }
     if (must_park(trap.slot)) {
+      remember_repeat(trap, (uint64_t)deadline_ns);
       return again();
     }
     if (trap.slot->signal_count != 0) {
       fetch_signals(trap.slot);
     }
     if (received_signals(trap.slot) != 0) {
-      const int64_t left = end - clock_ns(kClockProcessCpu);
-      const Answer put =
-          !absolute && rest_at != 0 ? put_time(rest_at, left > 0 ? left : 0) : answer(0);
-      return put.result != 0 ? put : answer(kEintr);
+      return answer(kEintr);
     }
   }
+}
+
+bool cut_short(const Answer& waited) {
+  return waited.outcome == Outcome::kResult && waited.result == kEintr;
+}
+
+// A relative sleep that a signal has ended tells what was left of it, if asked.
+Answer with_rest(const Answer& waited, uint64_t rest_at, int64_t left_ns) {
+  if (rest_at == 0) {
+    return waited;
+  }
+  const Answer put = put_time(rest_at, left_ns > 0 ? left_ns : 0);
+  return put.result != 0 ? put : waited;
+}
+
+// Sleeps until the process has used so much CPU time.
+Answer cpu_sleep(Trap& trap, const Timespec& wanted, bool absolute, uint64_t rest_at) {
+  const int64_t base = control_of(trap.slot).process_cpu_base_ns;
+  const int64_t length = length_of(wanted);
+  const int64_t end = absolute ? length - base : clock_ns(kClockProcessCpu) + length;
+  const Timespec until{end > 0 ? end / kSecond : 0, end > 0 ? end % kSecond : 0};
+  const uint64_t args[7] = {kClockProcessCpu, 1, (uint64_t)&until, 0, 0, 0, ~uint64_t{0}};
+  const Answer waited = wait_here(trap, __NR_clock_nanosleep, args, 0);
+  return cut_short(waited) && !absolute
+             ? with_rest(waited, rest_at, end - clock_ns(kClockProcessCpu))
+             : waited;
 }
 
 }  // namespace
@@ -251,46 +279,23 @@ Answer sleep_call(Trap& trap) {
   if (!copy_from_app(&wanted, request_at, sizeof(wanted))) {
     return answer(kEfault);
   }
-  if (wanted.seconds < 0 || wanted.nanoseconds < 0 || wanted.nanoseconds >= kSecond) {
+  if (!is_time(wanted)) {
     return answer(kEinval);
   }
   if (on_cpu) {
     return cpu_sleep(trap, wanted, absolute, rest_at);
   }
-  constexpr int64_t kForever = int64_t{9'000'000'000};  // seconds: keeps the sum within 63 bits
   int64_t deadline = 0;
   Timespec until = wanted;
   if (!absolute) {
-    const int64_t seconds = wanted.seconds < kForever ? wanted.seconds : kForever;
-    deadline = trap.repeat ? (int64_t)trap.deadline_ns
-                           : monotonic_ns() + seconds * kSecond + wanted.nanoseconds;
+    deadline = trap.repeat ? (int64_t)trap.deadline_ns : monotonic_ns() + length_of(wanted);
     until = {deadline / kSecond, deadline % kSecond};
   }
   const int on_clock = absolute ? clock : 1;
-  while (true) {
-    const uint64_t args[7] = {(uint64_t)on_clock, 1, (uint64_t)&until, 0, 0, 0, ~uint64_t{0}};
-    const long result = tess_cp_syscall(&trap.slot->pending, __NR_clock_nanosleep, args);
-    if (result != kAborted && result != kEintr) {
-      return answer(result);
-    }
-    if (must_park(trap.slot)) {
-      remember_repeat(trap, (uint64_t)deadline);
-      return again();
-    }
-    if (trap.slot->signal_count != 0) {
-      fetch_signals(trap.slot);
-    }
-    if (received_signals(trap.slot) != 0) {
-      if (!absolute && rest_at != 0) {
-        const int64_t left = deadline - monotonic_ns();
-        const Timespec rest = left > 0 ? Timespec{left / kSecond, left % kSecond} : Timespec{0, 0};
-        if (!copy_to_app(rest_at, &rest, sizeof(rest))) {
-          return answer(kEfault);
-        }
-      }
-      return answer(kEintr);
-    }
-  }
+  const uint64_t args[7] = {(uint64_t)on_clock, 1, (uint64_t)&until, 0, 0, 0, ~uint64_t{0}};
+  const Answer waited = wait_here(trap, __NR_clock_nanosleep, args, deadline);
+  return cut_short(waited) && !absolute ? with_rest(waited, rest_at, deadline - monotonic_ns())
+                                        : waited;
 }
 
 // Only waiting operations with a timeout come here; the others run natively.
@@ -305,34 +310,16 @@ Answer futex_call(Trap& trap) {
     return answer(kEfault);
   }
   if (op == kWait) {
-    if (until.seconds < 0 || until.nanoseconds < 0 || until.nanoseconds >= kSecond) {
+    if (!is_time(until)) {
       return answer(kEinval);
     }
-    constexpr int64_t kForever = int64_t{9'000'000'000};
-    const int64_t seconds = until.seconds < kForever ? until.seconds : kForever;
-    deadline = trap.repeat ? (int64_t)trap.deadline_ns
-                           : monotonic_ns() + seconds * kSecond + until.nanoseconds;
+    deadline = trap.repeat ? (int64_t)trap.deadline_ns : monotonic_ns() + length_of(until);
     until = {deadline / kSecond, deadline % kSecond};
     args[1] = (trap.args[1] & ~uint64_t{0x7f} & ~uint64_t{kClockRealtime}) | kWaitBitset;
     args[5] = 0xffffffff;
   }
   args[3] = (uint64_t)&until;
-  while (true) {
-    const long result = tess_cp_syscall(&trap.slot->pending, __NR_futex, args);
-    if (result != kAborted && result != kEintr) {
-      return answer(result);
-    }
-    if (must_park(trap.slot)) {
-      remember_repeat(trap, (uint64_t)deadline);
-      return again();
-    }
-    if (trap.slot->signal_count != 0) {
-      fetch_signals(trap.slot);
-    }
-    if (received_signals(trap.slot) != 0) {
-      return answer(kEintr);
-    }
-  }
+  return wait_here(trap, __NR_futex, args, deadline);
 }
 
 }  // namespace tess::stub
