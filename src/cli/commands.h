@@ -12,6 +12,8 @@ class App;
 namespace tess::cli {
 
 void add_init(CLI::App& app, int& exit_code);
+void add_token(CLI::App& app, int& exit_code);
+void add_join(CLI::App& app, int& exit_code);
 void add_migrate(CLI::App& app, int& exit_code);
 void add_ps(CLI::App& app, int& exit_code);
 void add_nodes(CLI::App& app, int& exit_code);
@@ -20,6 +22,8 @@ void add_bring_home(CLI::App& app, int& exit_code);
 void add_log(CLI::App& app, int& exit_code);
 void add_best(CLI::App& app, int& exit_code);
 void add_node(CLI::App& app, int& exit_code);
+// Into `tess node`.
+void add_node_admission(CLI::App& node, int& exit_code);
 void add_set(CLI::App& app, int& exit_code);
 void add_version(CLI::App& app, int& exit_code);
 // For the help page only: `run` and `lab` take their arguments themselves, as what follows may look

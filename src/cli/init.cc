@@ -1,5 +1,3 @@
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
@@ -7,6 +5,7 @@
 
 #include "cli/client.h"
 #include "cli/commands.h"
+#include "cli/host_name.h"
 #include "net/tls_stream.h"
 #include "node/config.h"
 #include "node/identity.h"
@@ -26,13 +25,6 @@ bool exists(const std::string& path) {
   return std::filesystem::exists(path);
 }
 
-std::string host_name() {
-  char name[256] = "";
-  ::gethostname(name, sizeof(name) - 1);
-  const std::string full = name;
-  return full.substr(0, full.find('.'));
-}
-
 std::string configuration(const Options& options) {
   return fmt::format(
       "# This node of a Tessera cluster: see tessera.toml(5). tessd reads it at start and at "
@@ -40,7 +32,7 @@ std::string configuration(const Options& options) {
       "name = \"{}\"\n"
       "listen = \"{}\"\n"
       "\n"
-      "# One entry for each other node:\n"
+      "# Nodes that are found neither by multicast nor by those who have joined here:\n"
       "# [[node]]\n"
       "# name = \"n2\"\n"
       "# address = \"192.168.1.2:7117\"\n",
@@ -117,9 +109,12 @@ Result<> init(const Options& options) {
   } else {
     TESS_TRY(sys::make_directories(std::filesystem::path(path).parent_path()));
     TESS_TRY(sys::replace_file(path, configuration(options), 0644));
-    std::printf("made %s: list the other nodes there\n", path.c_str());
+    std::printf("made %s\n", path.c_str());
   }
   std::printf("next: start tessd (systemctl enable --now tessd), then look at `tess nodes`\n");
+  if (exists(state + "/ca.key")) {
+    std::printf("then, for each other machine: `tess token` here, `tess join TOKEN` there\n");
+  }
   return {};
 }
 
@@ -139,7 +134,7 @@ void add_init(CLI::App& app, int& exit_code) {
   command->footer(
       "Makes the cluster's CA if there is none yet. Keeps what is there already.\n\n"
       "Examples:\n"
-      "  tess init                           the first node\n"
+      "  tess init                           the first node; the others: tess token, tess join\n"
       "  tess init --name n2 --out /root/n2  on the first node: files for node n2\n"
       "  tess init --name n2                 on n2, after copying them to /var/lib/tessera");
   command->callback([options, &exit_code] {

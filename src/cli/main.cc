@@ -51,6 +51,8 @@ int main(int argc, char** argv) {
   add_node(app, exit_code);
   add_set(app, exit_code);
   add_init(app, exit_code);
+  add_token(app, exit_code);
+  add_join(app, exit_code);
   add_lab(app);
   add_version(app, exit_code);
   try {

@@ -112,6 +112,9 @@ TestNode::TestNode(const TestCa& ca, std::string name, std::string address,
   write_config(others);
 }
 
+TestNode::TestNode(std::string name, std::string address)
+    : name_(std::move(name)), address_(std::move(address)), dir_(temporary_directory()) {}
+
 TestNode::~TestNode() {
   kill_daemon();
   for (const pid_t pid : processes_of_this_node()) {

@@ -47,6 +47,8 @@ class TestNode {
  public:
   TestNode(const TestCa& ca, std::string name, std::string address,
            std::map<std::string, std::string> others);
+  // A machine that is no node yet.
+  TestNode(std::string name, std::string address);
   ~TestNode();
   TestNode(const TestNode&) = delete;
   TestNode& operator=(const TestNode&) = delete;

@@ -6,24 +6,12 @@
 #include <openssl/rand.h>
 #include <openssl/x509v3.h>
 
-#include <memory>
-
 #include "net/openssl_error.h"
+#include "net/openssl_ptr.h"
 
 namespace tess::net {
 namespace {
 
-struct Free {
-  void operator()(X509* p) const { X509_free(p); }
-  void operator()(EVP_PKEY* p) const { EVP_PKEY_free(p); }
-  void operator()(BIO* p) const { BIO_free(p); }
-  void operator()(X509_EXTENSION* p) const { X509_EXTENSION_free(p); }
-};
-using X509Ptr = std::unique_ptr<X509, Free>;
-using KeyPtr = std::unique_ptr<EVP_PKEY, Free>;
-using BioPtr = std::unique_ptr<BIO, Free>;
-
-constexpr long kTenYears = 10L * 366 * 24 * 3600;
 constexpr long kClockSkew =
     24L * 3600;  // a node whose clock is behind still accepts a new certificate
 
@@ -33,21 +21,53 @@ std::string contents(BIO* bio) {
   return std::string(data, static_cast<size_t>(size));
 }
 
-Result<Certificate> to_pem(X509* certificate, EVP_PKEY* key) {
-  const BioPtr cert_bio(BIO_new(BIO_s_mem()));
-  const BioPtr key_bio(BIO_new(BIO_s_mem()));
-  if (PEM_write_bio_X509(cert_bio.get(), certificate) != 1 ||
-      PEM_write_bio_PrivateKey(key_bio.get(), key, nullptr, nullptr, 0, nullptr, nullptr) != 1) {
-    return fail(ErrorKind::kFailed, "write PEM: {}", openssl_error());
+Result<std::string> key_to_pem(EVP_PKEY* key) {
+  const BioPtr bio(BIO_new(BIO_s_mem()));
+  if (PEM_write_bio_PrivateKey(bio.get(), key, nullptr, nullptr, 0, nullptr, nullptr) != 1) {
+    return fail(ErrorKind::kFailed, "write a key as PEM: {}", openssl_error());
   }
-  return Certificate{contents(cert_bio.get()), contents(key_bio.get())};
+  return contents(bio.get());
+}
+
+Result<std::string> certificate_to_pem(X509* certificate) {
+  const BioPtr bio(BIO_new(BIO_s_mem()));
+  if (PEM_write_bio_X509(bio.get(), certificate) != 1) {
+    return fail(ErrorKind::kFailed, "write a certificate as PEM: {}", openssl_error());
+  }
+  return contents(bio.get());
+}
+
+Result<X509Ptr> certificate_from_pem(const std::string& pem) {
+  const BioPtr bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+  X509Ptr certificate(PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr));
+  if (certificate == nullptr) {
+    return fail(ErrorKind::kBadInput, "read a certificate: {}", openssl_error());
+  }
+  return certificate;
+}
+
+Result<KeyPtr> key_from_pem(const std::string& pem) {
+  const BioPtr bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+  KeyPtr key(PEM_read_bio_PrivateKey(bio.get(), nullptr, nullptr, nullptr));
+  if (key == nullptr) {
+    return fail(ErrorKind::kBadInput, "read a key: {}", openssl_error());
+  }
+  return key;
+}
+
+Result<KeyPtr> new_key() {
+  KeyPtr key(EVP_EC_gen("P-256"));
+  if (key == nullptr) {
+    return fail(ErrorKind::kFailed, "make a key: {}", openssl_error());
+  }
+  return key;
 }
 
 Result<> add_extension(X509* certificate, X509* issuer, int nid, const std::string& value) {
   X509V3_CTX context;
   X509V3_set_ctx_nodb(&context);
   X509V3_set_ctx(&context, issuer, certificate, nullptr, nullptr, 0);
-  const std::unique_ptr<X509_EXTENSION, Free> extension(
+  const std::unique_ptr<X509_EXTENSION, FreeOpenssl> extension(
       X509V3_EXT_conf_nid(nullptr, &context, nid, value.c_str()));
   if (extension == nullptr || X509_add_ext(certificate, extension.get(), -1) != 1) {
     return fail(ErrorKind::kFailed, "certificate extension '{}': {}", value, openssl_error());
@@ -56,7 +76,7 @@ Result<> add_extension(X509* certificate, X509* issuer, int nid, const std::stri
 }
 
 // Everything but issuer, extensions and signature.
-Result<X509Ptr> blank(const std::string& name, EVP_PKEY* key) {
+Result<X509Ptr> blank(const std::string& name, EVP_PKEY* key, std::chrono::seconds lifetime) {
   X509Ptr certificate(X509_new());
   unsigned char serial[16];
   if (certificate == nullptr || RAND_bytes(serial, sizeof(serial)) != 1) {
@@ -69,7 +89,8 @@ Result<X509Ptr> blank(const std::string& name, EVP_PKEY* key) {
   if (X509_set_version(certificate.get(), X509_VERSION_3) != 1 ||
       BN_to_ASN1_INTEGER(number.get(), X509_get_serialNumber(certificate.get())) == nullptr ||
       X509_gmtime_adj(X509_getm_notBefore(certificate.get()), -kClockSkew) == nullptr ||
-      X509_gmtime_adj(X509_getm_notAfter(certificate.get()), kTenYears) == nullptr ||
+      X509_gmtime_adj(X509_getm_notAfter(certificate.get()), static_cast<long>(lifetime.count())) ==
+          nullptr ||
       X509_set_pubkey(certificate.get(), key) != 1 ||
       X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_UTF8,
                                  reinterpret_cast<const unsigned char*>(name.c_str()), -1, -1,
@@ -79,14 +100,80 @@ Result<X509Ptr> blank(const std::string& name, EVP_PKEY* key) {
   return certificate;
 }
 
+// A certificate for `key`, good for both ends of a connection.
+Result<std::string> sign_for(const Certificate& ca, EVP_PKEY* key, const std::string& name,
+                             std::chrono::seconds lifetime) {
+  auto issuer = certificate_from_pem(ca.certificate_pem);
+  auto issuer_key = key_from_pem(ca.key_pem);
+  if (!issuer || !issuer_key) {
+    return fail(ErrorKind::kBadInput, "read the CA: {}",
+                !issuer ? issuer.error().message() : issuer_key.error().message());
+  }
+  if (X509_check_private_key(issuer->get(), issuer_key->get()) != 1) {
+    return fail(ErrorKind::kBadInput, "the CA's key does not belong to its certificate");
+  }
+  TESS_TRY_ASSIGN(const X509Ptr certificate, blank(name, key, lifetime));
+  X509* raw = certificate.get();
+  X509_set_issuer_name(raw, X509_get_subject_name(issuer->get()));
+  TESS_TRY(add_extension(raw, issuer->get(), NID_basic_constraints, "critical,CA:FALSE"));
+  TESS_TRY(add_extension(raw, issuer->get(), NID_key_usage, "critical,digitalSignature"));
+  TESS_TRY(add_extension(raw, issuer->get(), NID_ext_key_usage, "serverAuth,clientAuth"));
+  TESS_TRY(add_extension(raw, issuer->get(), NID_subject_alt_name, "DNS:" + name));
+  TESS_TRY(add_extension(raw, issuer->get(), NID_authority_key_identifier, "keyid"));
+  if (X509_sign(raw, issuer_key->get(), EVP_sha256()) == 0) {
+    return fail(ErrorKind::kFailed, "sign the certificate for '{}': {}", name, openssl_error());
+  }
+  return certificate_to_pem(raw);
+}
+
+Result<KeyPrint> print_of(const unsigned char* der, int size) {
+  KeyPrint digest{};
+  unsigned length = 0;
+  if (EVP_Digest(der, static_cast<size_t>(size), digest.data(), &length, EVP_sha256(), nullptr) !=
+          1 ||
+      length != digest.size()) {
+    return fail(ErrorKind::kFailed, "SHA-256: {}", openssl_error());
+  }
+  return digest;
+}
+
+// The request, after its signature and the kind of its key were checked.
+Result<RequestPtr> checked_request(const std::string& request) {
+  const auto* bytes = reinterpret_cast<const unsigned char*>(request.data());
+  RequestPtr parsed(d2i_X509_REQ(nullptr, &bytes, static_cast<long>(request.size())));
+  if (parsed == nullptr) {
+    return fail(ErrorKind::kBadInput, "not a certificate request: {}", openssl_error());
+  }
+  EVP_PKEY* key = X509_REQ_get0_pubkey(parsed.get());
+  char group[32] = "";
+  if (key == nullptr || EVP_PKEY_is_a(key, "EC") != 1 ||
+      EVP_PKEY_get_group_name(key, group, sizeof(group), nullptr) != 1 ||
+      std::string(group) != SN_X9_62_prime256v1) {
+    return fail(ErrorKind::kBadInput, "the certificate request is not for a P-256 key");
+  }
+  if (X509_REQ_verify(parsed.get(), key) != 1) {
+    return fail(ErrorKind::kBadInput, "the certificate request is not signed by its own key: {}",
+                openssl_error());
+  }
+  return parsed;
+}
+
 }  // namespace
 
-Result<Certificate> make_ca(const std::string& common_name) {
-  const KeyPtr key(EVP_EC_gen("P-256"));
-  if (key == nullptr) {
-    return fail(ErrorKind::kFailed, "make a key: {}", openssl_error());
+Result<KeyPrint> fingerprint_of(const X509_PUBKEY* key) {
+  unsigned char* der = nullptr;
+  const int size = i2d_X509_PUBKEY(key, &der);
+  if (size <= 0) {
+    return fail(ErrorKind::kFailed, "take a public key: {}", openssl_error());
   }
-  TESS_TRY_ASSIGN(const X509Ptr certificate, blank(common_name, key.get()));
+  auto print = print_of(der, size);
+  OPENSSL_free(der);
+  return print;
+}
+
+Result<Certificate> make_ca(const std::string& common_name) {
+  TESS_TRY_ASSIGN(const KeyPtr key, new_key());
+  TESS_TRY_ASSIGN(const X509Ptr certificate, blank(common_name, key.get(), kLongLived));
   X509* raw = certificate.get();
   X509_set_issuer_name(raw, X509_get_subject_name(raw));
   TESS_TRY(add_extension(raw, raw, NID_basic_constraints, "critical,CA:TRUE,pathlen:0"));
@@ -95,60 +182,80 @@ Result<Certificate> make_ca(const std::string& common_name) {
   if (X509_sign(raw, key.get(), EVP_sha256()) == 0) {
     return fail(ErrorKind::kFailed, "sign the CA certificate: {}", openssl_error());
   }
-  return to_pem(raw, key.get());
+  Certificate made;
+  TESS_TRY_ASSIGN(made.certificate_pem, certificate_to_pem(raw));
+  TESS_TRY_ASSIGN(made.key_pem, key_to_pem(key.get()));
+  return made;
 }
 
 Result<Certificate> issue_certificate(const Certificate& ca, const std::string& name) {
-  const BioPtr cert_bio(
-      BIO_new_mem_buf(ca.certificate_pem.data(), static_cast<int>(ca.certificate_pem.size())));
-  const BioPtr key_bio(BIO_new_mem_buf(ca.key_pem.data(), static_cast<int>(ca.key_pem.size())));
-  const X509Ptr issuer(PEM_read_bio_X509(cert_bio.get(), nullptr, nullptr, nullptr));
-  const KeyPtr issuer_key(PEM_read_bio_PrivateKey(key_bio.get(), nullptr, nullptr, nullptr));
-  if (issuer == nullptr || issuer_key == nullptr) {
-    return fail(ErrorKind::kBadInput, "read the CA: {}", openssl_error());
-  }
-  if (X509_check_private_key(issuer.get(), issuer_key.get()) != 1) {
-    return fail(ErrorKind::kBadInput, "the CA's key does not belong to its certificate");
-  }
-  const KeyPtr key(EVP_EC_gen("P-256"));
-  if (key == nullptr) {
-    return fail(ErrorKind::kFailed, "make a key: {}", openssl_error());
-  }
-  TESS_TRY_ASSIGN(const X509Ptr certificate, blank(name, key.get()));
-  X509* raw = certificate.get();
-  X509_set_issuer_name(raw, X509_get_subject_name(issuer.get()));
-  TESS_TRY(add_extension(raw, issuer.get(), NID_basic_constraints, "critical,CA:FALSE"));
-  TESS_TRY(add_extension(raw, issuer.get(), NID_key_usage, "critical,digitalSignature"));
-  TESS_TRY(add_extension(raw, issuer.get(), NID_ext_key_usage, "serverAuth,clientAuth"));
-  TESS_TRY(add_extension(raw, issuer.get(), NID_subject_alt_name, "DNS:" + name));
-  TESS_TRY(add_extension(raw, issuer.get(), NID_authority_key_identifier, "keyid"));
-  if (X509_sign(raw, issuer_key.get(), EVP_sha256()) == 0) {
-    return fail(ErrorKind::kFailed, "sign the certificate for '{}': {}", name, openssl_error());
-  }
-  return to_pem(raw, key.get());
+  TESS_TRY_ASSIGN(const KeyPtr key, new_key());
+  Certificate made;
+  TESS_TRY_ASSIGN(made.certificate_pem, sign_for(ca, key.get(), name, kLongLived));
+  TESS_TRY_ASSIGN(made.key_pem, key_to_pem(key.get()));
+  return made;
 }
 
-Result<std::array<uint8_t, 32>> key_fingerprint(const std::string& certificate_pem) {
-  const BioPtr bio(
-      BIO_new_mem_buf(certificate_pem.data(), static_cast<int>(certificate_pem.size())));
-  const X509Ptr certificate(PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr));
-  if (certificate == nullptr) {
-    return fail(ErrorKind::kBadInput, "read a certificate: {}", openssl_error());
-  }
+Result<std::string> make_key() {
+  TESS_TRY_ASSIGN(const KeyPtr key, new_key());
+  return key_to_pem(key.get());
+}
+
+Result<std::string> make_request(const std::string& key_pem) {
+  TESS_TRY_ASSIGN(const KeyPtr key, key_from_pem(key_pem));
+  const RequestPtr request(X509_REQ_new());
   unsigned char* der = nullptr;
-  const int size = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate.get()), &der);
+  int size = -1;
+  if (request != nullptr && X509_REQ_set_version(request.get(), X509_REQ_VERSION_1) == 1 &&
+      X509_REQ_set_pubkey(request.get(), key.get()) == 1 &&
+      X509_REQ_sign(request.get(), key.get(), EVP_sha256()) > 0) {
+    size = i2d_X509_REQ(request.get(), &der);
+  }
   if (size <= 0) {
-    return fail(ErrorKind::kFailed, "take the key of a certificate: {}", openssl_error());
+    return fail(ErrorKind::kFailed, "make a certificate request: {}", openssl_error());
   }
-  std::array<uint8_t, 32> digest{};
-  unsigned length = 0;
-  const int done =
-      EVP_Digest(der, static_cast<size_t>(size), digest.data(), &length, EVP_sha256(), nullptr);
+  std::string made(reinterpret_cast<const char*>(der), static_cast<size_t>(size));
   OPENSSL_free(der);
-  if (done != 1 || length != digest.size()) {
-    return fail(ErrorKind::kFailed, "SHA-256: {}", openssl_error());
+  return made;
+}
+
+Result<KeyPrint> request_fingerprint(const std::string& request) {
+  TESS_TRY_ASSIGN(const RequestPtr parsed, checked_request(request));
+  return fingerprint_of(X509_REQ_get_X509_PUBKEY(parsed.get()));
+}
+
+Result<std::string> sign_request(const Certificate& ca, const std::string& request,
+                                 const std::string& name, std::chrono::seconds lifetime) {
+  TESS_TRY_ASSIGN(const RequestPtr parsed, checked_request(request));
+  return sign_for(ca, X509_REQ_get0_pubkey(parsed.get()), name, lifetime);
+}
+
+Result<std::string> reissue_certificate(const Certificate& ca, const std::string& certificate_pem,
+                                        const std::string& name, std::chrono::seconds lifetime) {
+  TESS_TRY_ASSIGN(const X509Ptr certificate, certificate_from_pem(certificate_pem));
+  return sign_for(ca, X509_get0_pubkey(certificate.get()), name, lifetime);
+}
+
+Result<Validity> validity_of(const std::string& certificate_pem) {
+  TESS_TRY_ASSIGN(const X509Ptr certificate, certificate_from_pem(certificate_pem));
+  constexpr int64_t kDay = 24 * 3600;
+  int days = 0;
+  int seconds = 0;
+  Validity validity{};
+  if (ASN1_TIME_diff(&days, &seconds, X509_get0_notBefore(certificate.get()), nullptr) != 1) {
+    return fail(ErrorKind::kBadInput, "a certificate without a time: {}", openssl_error());
   }
-  return digest;
+  validity.since = std::chrono::seconds(days * kDay + seconds);
+  if (ASN1_TIME_diff(&days, &seconds, nullptr, X509_get0_notAfter(certificate.get())) != 1) {
+    return fail(ErrorKind::kBadInput, "a certificate without an end: {}", openssl_error());
+  }
+  validity.left = std::chrono::seconds(days * kDay + seconds);
+  return validity;
+}
+
+Result<KeyPrint> key_fingerprint(const std::string& certificate_pem) {
+  TESS_TRY_ASSIGN(const X509Ptr certificate, certificate_from_pem(certificate_pem));
+  return fingerprint_of(X509_get_X509_PUBKEY(certificate.get()));
 }
 
 }  // namespace tess::net

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 
+#include "base/check.h"
 #include "net/tls_engine.h"
 
 namespace tess::net {
@@ -329,6 +330,15 @@ void Connection::close_after_sending() {
     return;
   }
   open_timer_.start(kOpenTimeout, [self] { self->close(); });
+}
+
+bool Connection::joining() const {
+  return engine_ != nullptr && engine_->joining();
+}
+
+Result<std::string> Connection::session_secret() const {
+  TESS_CHECK(engine_ != nullptr, "a plain connection has no secret");
+  return engine_->session_secret();
 }
 
 const std::string& Connection::peer_name() const {

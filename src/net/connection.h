@@ -53,6 +53,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // Sends what is queued, then closes; no handler but those of sending is called.
   void close_after_sending();
   const std::string& peer_name() const;
+  // TLS: the other side has no certificate and wants to join; see TlsContext::load.
+  bool joining() const;
+  Result<std::string> session_secret() const;
   int fd() const { return socket_.get(); }
 
  private:

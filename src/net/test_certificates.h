@@ -24,7 +24,9 @@ class TestCluster {
   TestCluster(const TestCluster&) = delete;
   TestCluster& operator=(const TestCluster&) = delete;
 
-  TlsContext context(const std::string& name) const {
+  KeyPrint ca_print() const { return *key_fingerprint(ca_.certificate_pem); }
+
+  TlsContext context(const std::string& name, bool admits = false) const {
     const std::string dir = dir_ + "/" + name;
     std::filesystem::create_directories(dir);
     const auto issued = issue_certificate(ca_, name);
@@ -32,7 +34,7 @@ class TestCluster {
     std::ofstream(dir + "/ca.crt") << ca_.certificate_pem;
     std::ofstream(dir + "/node.crt") << issued->certificate_pem;
     std::ofstream(dir + "/node.key") << issued->key_pem;
-    auto loaded = TlsContext::load(dir);
+    auto loaded = TlsContext::load(dir, admits);
     EXPECT_TRUE(loaded) << loaded.error().message();
     return *loaded;
   }

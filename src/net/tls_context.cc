@@ -3,7 +3,10 @@
 #include <openssl/err.h>
 #include <openssl/x509.h>
 
+#include <algorithm>
+
 #include "net/openssl_error.h"
+#include "net/openssl_ptr.h"
 
 namespace tess::net {
 
@@ -31,15 +34,86 @@ std::string common_name(const X509* certificate) {
   return name.find('\0') == std::string::npos ? name : std::string();
 }
 
-Result<TlsContext> TlsContext::load(const std::string& state_dir) {
-  ERR_clear_error();
-  auto impl = std::make_shared<Impl>();
-  impl->context.reset(SSL_CTX_new(TLS_method()));
-  SSL_CTX* context = impl->context.get();
+namespace {
+
+constexpr unsigned char kJoinProtocol[] = "\x0etessera-join/1";
+constexpr unsigned kJoinProtocolSize = sizeof(kJoinProtocol) - 1;
+
+// Who wants to join has no certificate and is asked for none. Everybody else says no protocol at
+// all.
+int select_protocol(SSL* ssl, const unsigned char** out, unsigned char* out_size,
+                    const unsigned char* in, unsigned in_size, void*) {
+  unsigned char* chosen = nullptr;
+  if (SSL_select_next_proto(&chosen, out_size, kJoinProtocol, kJoinProtocolSize, in, in_size) !=
+      OPENSSL_NPN_NEGOTIATED) {
+    return SSL_TLSEXT_ERR_NOACK;
+  }
+  *out = chosen;
+  SSL_set_verify(ssl, SSL_VERIFY_NONE, nullptr);
+  return SSL_TLSEXT_ERR_OK;
+}
+
+// The CA among the certificates that the server shows: the one with the expected key, or whichever
+// stands last. Null: it is not there.
+X509* find_ca(STACK_OF(X509) * shown, const std::optional<KeyPrint>& expected) {
+  const int count = shown != nullptr ? sk_X509_num(shown) : 0;
+  for (int i = count - 1; i >= 0; --i) {
+    X509* certificate = sk_X509_value(shown, i);
+    const auto print = fingerprint_of(X509_get_X509_PUBKEY(certificate));
+    if (!expected || (print && *print == *expected)) {
+      return certificate;
+    }
+  }
+  return nullptr;
+}
+
+// Verifies the server with that CA as the only one in the world.
+int verify_by_fingerprint(X509_STORE_CTX* context, void* argument) {
+  const auto& impl = *static_cast<const TlsContext::Impl*>(argument);
+  X509* ca = find_ca(X509_STORE_CTX_get0_untrusted(context), impl.expected_ca);
+  const std::unique_ptr<X509_STORE, FreeOpenssl> store(X509_STORE_new());
+  const std::unique_ptr<X509_STORE_CTX, FreeOpenssl> inner(X509_STORE_CTX_new());
+  if (ca == nullptr || store == nullptr || inner == nullptr ||
+      X509_STORE_add_cert(store.get(), ca) != 1 ||
+      X509_STORE_CTX_init(inner.get(), store.get(), X509_STORE_CTX_get0_cert(context), nullptr) !=
+          1 ||
+      X509_STORE_CTX_set_default(inner.get(), "ssl_server") != 1) {
+    X509_STORE_CTX_set_error(context, X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN);
+    return 0;
+  }
+  const int good = X509_verify_cert(inner.get());
+  X509_STORE_CTX_set_error(context, X509_STORE_CTX_get_error(inner.get()));
+  return good == 1 ? 1 : 0;
+}
+
+Result<> set_up(SSL_CTX* context) {
   if (context == nullptr || SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) != 1 ||
       SSL_CTX_set_ciphersuites(context, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384") != 1) {
     return fail(ErrorKind::kFailed, "set up TLS 1.3: {}", openssl_error());
   }
+  SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+  SSL_CTX_set_num_tickets(context, 0);
+  // A vanished peer and a polite one are the same for framed protocols; the engine tells them apart
+  // by message only.
+  SSL_CTX_set_options(context, SSL_OP_IGNORE_UNEXPECTED_EOF);
+  return {};
+}
+
+}  // namespace
+
+bool wants_to_join(const SSL* ssl) {
+  const unsigned char* protocol = nullptr;
+  unsigned size = 0;
+  SSL_get0_alpn_selected(ssl, &protocol, &size);
+  return size == kJoinProtocolSize - 1 && std::equal(protocol, protocol + size, kJoinProtocol + 1);
+}
+
+Result<TlsContext> TlsContext::load(const std::string& state_dir, bool admits) {
+  ERR_clear_error();
+  auto impl = std::make_shared<Impl>();
+  impl->context.reset(SSL_CTX_new(TLS_method()));
+  SSL_CTX* context = impl->context.get();
+  TESS_TRY(set_up(context));
   const std::string ca = state_dir + "/ca.crt";
   const std::string certificate = state_dir + "/node.crt";
   const std::string key = state_dir + "/node.key";
@@ -57,12 +131,27 @@ Result<TlsContext> TlsContext::load(const std::string& state_dir) {
     return fail(ErrorKind::kFailed, "load this node's key from {}: {}", key, openssl_error());
   }
   SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
-  SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
-  SSL_CTX_set_num_tickets(context, 0);
-  // A vanished peer and a polite one are the same for framed protocols; the engine tells them apart
-  // by message only.
-  SSL_CTX_set_options(context, SSL_OP_IGNORE_UNEXPECTED_EOF);
+  if (admits) {
+    SSL_CTX_set_alpn_select_cb(context, &select_protocol, nullptr);
+  }
   impl->node_name = common_name(SSL_CTX_get0_certificate(context));
+  return TlsContext(std::move(impl));
+}
+
+Result<TlsContext> TlsContext::for_joining(const std::optional<KeyPrint>& ca) {
+  ERR_clear_error();
+  auto impl = std::make_shared<Impl>();
+  impl->context.reset(SSL_CTX_new(TLS_client_method()));
+  impl->joins = true;
+  impl->expected_ca = ca;
+  SSL_CTX* context = impl->context.get();
+  TESS_TRY(set_up(context));
+  // The callback's argument lives as long as the context: both are in impl.
+  SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nullptr);
+  SSL_CTX_set_cert_verify_callback(context, &verify_by_fingerprint, impl.get());
+  if (SSL_CTX_set_alpn_protos(context, kJoinProtocol, kJoinProtocolSize) != 0) {
+    return fail(ErrorKind::kFailed, "set up TLS for joining: {}", openssl_error());
+  }
   return TlsContext(std::move(impl));
 }
 

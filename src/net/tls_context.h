@@ -4,8 +4,10 @@
 #include <openssl/ssl.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "net/certificate.h"
 #include "net/tls_stream.h"
 
 namespace tess::net {
@@ -17,9 +19,14 @@ struct FreeSslContext {
 struct TlsContext::Impl {
   std::unique_ptr<SSL_CTX, FreeSslContext> context;
   std::string node_name;
+  bool joins = false;                   // a context of TlsContext::for_joining
+  std::optional<KeyPrint> expected_ca;  // and the only CA that it believes, if that is known
 };
 
 // CN of a certificate's subject; empty if it has none or if it holds a zero byte.
 std::string common_name(const X509* certificate);
+
+// Has this connection agreed on the protocol of joining (by ALPN)?
+bool wants_to_join(const SSL* ssl);
 
 }  // namespace tess::net

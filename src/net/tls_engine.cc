@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "net/openssl_error.h"
+#include "net/openssl_ptr.h"
 #include "net/tls_context.h"
 
 namespace tess::net {
@@ -92,6 +93,7 @@ Result<std::unique_ptr<TlsEngine>> TlsEngine::make(const TlsContext& context, Si
     return fail(ErrorKind::kFailed, "new TLS connection: {}", openssl_error());
   }
   engine->ssl_->ssl = ssl;
+  engine->joins_ = context.impl().joins;
   BIO_set_data(bio, engine.get());
   SSL_set_bio(ssl, bio, bio);  // takes the one reference, for both directions
   if (side == Side::kClient) {
@@ -117,6 +119,19 @@ Error TlsEngine::last_error(int ssl_result, const char* what) {
     // The verified chain is not kept after a failure, but the leaf is.
     const X509* certificate = SSL_get0_peer_certificate(ssl);
     const std::string name = certificate != nullptr ? common_name(certificate) : "";
+    if (verify == X509_V_ERR_CERT_HAS_EXPIRED || verify == X509_V_ERR_CERT_NOT_YET_VALID) {
+      return Error(ErrorKind::kNotPossible,
+                   fmt::format("the other side's certificate{} cannot be accepted now ({}); is the "
+                               "clock of this machine right?",
+                               name.empty() ? "" : " (" + name + ")",
+                               X509_verify_cert_error_string(verify)));
+    }
+    if (joins_) {
+      return Error(
+          ErrorKind::kNotPossible,
+          "the machine that answers there is not of the cluster that is to be joined "
+          "(its certificate does not come from that cluster's CA); nothing was told to it");
+    }
     return Error(
         ErrorKind::kNotPossible,
         fmt::format("the other side's certificate{} is not one of this cluster ({}); give it a "
@@ -166,7 +181,8 @@ Result<bool> TlsEngine::handshake() {
   if (result == 1) {
     const X509* certificate = SSL_get0_peer_certificate(ssl);
     peer_name_ = certificate != nullptr ? common_name(certificate) : "";
-    if (peer_name_.empty()) {
+    joining_ = SSL_is_server(ssl) == 1 && certificate == nullptr && wants_to_join(ssl);
+    if (peer_name_.empty() && !joining_) {
       return fail(ErrorKind::kNotPossible, "the other side's certificate has no name");
     }
     return true;
@@ -175,6 +191,25 @@ Result<bool> TlsEngine::handshake() {
     return false;
   }
   return tl::unexpected(last_error(result, "TLS handshake"));
+}
+
+Result<KeyPrint> TlsEngine::peer_ca() const {
+  STACK_OF(X509)* chain = SSL_get_peer_cert_chain(ssl_->ssl);
+  const int count = chain != nullptr ? sk_X509_num(chain) : 0;
+  if (count < 2) {
+    return fail(ErrorKind::kNotPossible, "the other side does not show its CA");
+  }
+  return fingerprint_of(X509_get_X509_PUBKEY(sk_X509_value(chain, count - 1)));
+}
+
+Result<std::string> TlsEngine::session_secret() const {
+  constexpr std::string_view kLabel = "EXPORTER-tessera-join";
+  std::string secret(32, '\0');
+  if (SSL_export_keying_material(ssl_->ssl, reinterpret_cast<unsigned char*>(secret.data()),
+                                 secret.size(), kLabel.data(), kLabel.size(), nullptr, 0, 0) != 1) {
+    return fail(ErrorKind::kFailed, "take the secret of a session: {}", openssl_error());
+  }
+  return secret;
 }
 
 std::span<std::byte> TlsEngine::receive_space() {

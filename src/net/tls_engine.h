@@ -26,6 +26,10 @@ class TlsEngine {
   // against the CA).
   Result<bool> handshake();
   const std::string& peer_name() const { return peer_name_; }
+  // A server whose client has no certificate and wants to join; peer_name() is empty.
+  bool joining() const { return joining_; }
+  Result<KeyPrint> peer_ca() const;
+  Result<std::string> session_secret() const;
 
   // Room for bytes from the wire, and how many were put there. received_end: the peer closed its
   // side.
@@ -61,6 +65,8 @@ class TlsEngine {
   std::vector<std::byte> output_;
   uint64_t written_since_key_update_ = 0;
   std::string peer_name_;
+  bool joins_ = false;
+  bool joining_ = false;
 };
 
 }  // namespace tess::net

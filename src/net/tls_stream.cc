@@ -193,6 +193,16 @@ const std::string& TlsStream::peer_name() const {
   return impl_->engine->peer_name();
 }
 
+Result<KeyPrint> TlsStream::peer_ca() const {
+  const std::lock_guard lock(impl_->engine_mutex);
+  return impl_->engine->peer_ca();
+}
+
+Result<std::string> TlsStream::session_secret() const {
+  const std::lock_guard lock(impl_->engine_mutex);
+  return impl_->engine->session_secret();
+}
+
 int TlsStream::fd() const {
   return impl_->socket.get();
 }

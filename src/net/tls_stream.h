@@ -11,10 +11,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
 #include "base/result.h"
+#include "net/certificate.h"
 #include "net/tcp.h"
 #include "sys/fd.h"
 #include "wire/byte_stream.h"
@@ -25,7 +27,14 @@ namespace tess::net {
 // immutable.
 class TlsContext {
  public:
-  static Result<TlsContext> load(const std::string& state_dir);
+  // `admits`: as a server, machines without a certificate may connect too, if they say that they
+  // want to join (Connection::joining).
+  static Result<TlsContext> load(const std::string& state_dir, bool admits = false);
+  // For a machine that has no certificate yet: a client that believes only servers with a
+  // certificate of the CA whose key has this fingerprint (node/join_token.h), and says that it
+  // wants to join. Without a fingerprint it believes anybody: a person has to compare
+  // TlsStream::peer_ca then.
+  static Result<TlsContext> for_joining(const std::optional<KeyPrint>& ca);
   const std::string& node_name() const;  // CN of node.crt
 
   struct Impl;
@@ -58,6 +67,10 @@ class TlsStream final : public wire::ByteStream {
   bool pending() const;
 
   const std::string& peer_name() const;
+  // Fingerprint of the CA's key that stands at the end of the peer's chain.
+  Result<KeyPrint> peer_ca() const;
+  // 32 bytes that only the two ends of this connection know: binds what is said here to it.
+  Result<std::string> session_secret() const;
   int fd() const;
 
   // Says goodbye (close_notify, without waiting) and shuts the socket down: both directions, any

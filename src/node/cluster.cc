@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "node/cluster_client.h"
 
 namespace tess::node {
 namespace {
@@ -72,13 +73,6 @@ struct Cluster::Peer {
       answered(std::move(result));
     }
   }
-};
-
-struct Cluster::Client {
-  std::shared_ptr<net::Connection> connection;
-  wire::FrameReader reader{kFrameLimit};
-  bool greeted = false;
-  std::string local_address;
 };
 
 Cluster::Cluster(net::Loop& loop, net::TlsContext context, ClusterOptions options,
@@ -293,11 +287,17 @@ void Cluster::accept() {
   }
   auto client = std::make_shared<Client>();
   const auto local = net::local_endpoint(*fd);
+  const auto remote = net::peer_endpoint(*fd);
   client->local_address = local ? local->address : "";
+  client->remote_address = remote ? remote->address : "";
   const std::weak_ptr<Client> weak = client;
   client->connection = net::Connection::tls_accept(
       loop_, context_, std::move(*fd),
-      {nullptr,
+      {[this, weak] {
+         if (const auto alive = weak.lock()) {
+           on_client_open(alive);
+         }
+       },
        [this, weak](std::span<const std::byte> bytes) {
          if (const auto alive = weak.lock()) {
            on_client_data(alive, bytes);
@@ -316,6 +316,10 @@ void Cluster::accept() {
 
 void Cluster::on_client_data(const std::shared_ptr<Client>& client,
                              std::span<const std::byte> bytes) {
+  if (client->connection->joining()) {
+    on_join_data(client, bytes);
+    return;
+  }
   const bool good = read_messages(client->reader, bytes, [&](const wire::ClusterMessage& message) {
     on_client_message(client, message);
     return clients_.contains(client->connection.get());
@@ -323,8 +327,7 @@ void Cluster::on_client_data(const std::shared_ptr<Client>& client,
   if (!good) {
     log::warn("node", "event=connection_dropped node={} reason=\"not a Tessera message\"",
               client->connection->peer_name());
-    client->connection->close();
-    clients_.erase(client->connection.get());
+    drop_client(client);
   }
 }
 

@@ -14,6 +14,7 @@
 #include "net/connection.h"
 #include "net/loop.h"
 #include "net/tls_stream.h"
+#include "node/admission.h"
 #include "node/config.h"
 #include "sys/fd.h"
 #include "wire/agent_process.h"
@@ -44,6 +45,9 @@ struct ClusterService {
   std::function<bool(const wire::ClusterMessage&, const std::string& asker,
                      const std::function<void(const wire::ClusterMessage&)>& reply)>
       other = nullptr;
+  // From a machine without a certificate; the reply may come later.
+  std::function<void(const wire::JoinRequest&, const JoinPeer&, const Admission::Reply& reply)>
+      join = nullptr;
 };
 
 class Cluster {
@@ -86,6 +90,9 @@ class Cluster {
   void on_peer_open(Peer& peer);
   void ping(Peer& peer);
   void peer_down(Peer& peer, const std::string& reason);
+  void on_client_open(const std::shared_ptr<Client>& client);
+  void on_join_data(const std::shared_ptr<Client>& client, std::span<const std::byte> bytes);
+  void drop_client(const std::shared_ptr<Client>& client);
   void on_client_data(const std::shared_ptr<Client>& client, std::span<const std::byte> bytes);
   void on_client_message(const std::shared_ptr<Client>& client,
                          const wire::ClusterMessage& message);
@@ -99,6 +106,7 @@ class Cluster {
   sys::Fd listener_;
   std::unique_ptr<net::FdWatch> listen_watch_;
   std::map<std::string, std::unique_ptr<Peer>> peers_;
+  size_t joiners_ = 0;  // before clients_: those that go with it give back their places
   std::map<net::Connection*, std::shared_ptr<Client>> clients_;
 };
 

@@ -69,8 +69,13 @@ const char* code_of(const Error& error) {
 }
 
 ControlApi::ControlApi(net::Loop& loop, Options options, AgentHub& hub, Cluster& cluster,
-                       const ClusterService& service)
-    : loop_(loop), options_(std::move(options)), hub_(hub), cluster_(cluster), service_(service) {}
+                       const ClusterService& service, Admission& admission)
+    : loop_(loop),
+      options_(std::move(options)),
+      hub_(hub),
+      cluster_(cluster),
+      service_(service),
+      admission_(admission) {}
 
 ControlApi::~ControlApi() = default;
 
@@ -95,7 +100,12 @@ void ControlApi::handle(const Caller& caller, const std::string& line,
       {"log", &ControlApi::op_log},
       {"best", &ControlApi::op_best},
       {"drain", &ControlApi::op_drain},
-      {"set", &ControlApi::op_set}};
+      {"set", &ControlApi::op_set},
+      {"token", &ControlApi::op_token},
+      {"token_list", &ControlApi::op_token_list},
+      {"token_revoke", &ControlApi::op_token_revoke},
+      {"pending", &ControlApi::op_pending},
+      {"approve", &ControlApi::op_approve}};
   const auto found = kOperations.find(request->text("op"));
   if (found == kOperations.end()) {
     request->error("bad_request", fmt::format("unknown operation '{}'", request->text("op")));

@@ -7,6 +7,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
+#include "node/admission.h"
 #include "node/agent_hub.h"
 #include "node/cluster.h"
 #include "node/control_server.h"
@@ -26,7 +27,7 @@ class ControlApi {
   };
 
   ControlApi(net::Loop& loop, Options options, AgentHub& hub, Cluster& cluster,
-             const ClusterService& service);
+             const ClusterService& service, Admission& admission);
   ~ControlApi();
 
   // Once they are there; they outlive this.
@@ -64,6 +65,15 @@ class ControlApi {
   void op_best(const RequestPtr& request);
   void op_drain(const RequestPtr& request);
   void op_set(const RequestPtr& request);
+
+  // control_join.cc
+  void op_token(const RequestPtr& request);
+  void op_token_list(const RequestPtr& request);
+  void op_token_revoke(const RequestPtr& request);
+  void op_pending(const RequestPtr& request);
+  void op_approve(const RequestPtr& request);
+  bool check_ca(const RequestPtr& request);
+
   void add_placement(const RequestPtr& request, pid_t pid, nlohmann::json told);
   Result<wire::Wishes> read_wishes(const RequestPtr& request) const;
   static bool check_root(const RequestPtr& request);
@@ -87,6 +97,7 @@ class ControlApi {
   AgentHub& hub_;
   Cluster& cluster_;
   const ClusterService& service_;
+  Admission& admission_;
   const Gossip* gossip_ = nullptr;
   Placer* placer_ = nullptr;
   JobIds job_ids_;

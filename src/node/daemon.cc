@@ -52,6 +52,7 @@ Daemon::Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContex
     : loop_(loop),
       paths_(std::move(paths)),
       config_(std::move(config)),
+      admission_(admission_environment()),
       cpu_features_(memory::host_cpu_features()) {
   service_.node_info = [this] { return node_info(); };
   service_.job_table = [this] { return job_table(); };
@@ -62,6 +63,10 @@ Daemon::Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContex
   service_.other = [this](const wire::ClusterMessage& message, const std::string& asker,
                           const Placer::Reply& reply) {
     return placer_->answer(message, asker, reply);
+  };
+  service_.join = [this](const wire::JoinRequest& request, const JoinPeer& peer,
+                         const Admission::Reply& reply) {
+    admission_.on_request(request, peer, reply);
   };
   AgentHub::Events events;
   events.status = [this](const Agent&) { placer_->on_status(); };
@@ -82,7 +87,7 @@ Daemon::Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContex
       loop_, Placer::Options{config_.name, paths_.state_dir, config_.balance}, *hub_, *cluster_);
   api_ = std::make_unique<ControlApi>(
       loop_, ControlApi::Options{config_.name, kVersion, config_.listen.to_string()}, *hub_,
-      *cluster_, service_);
+      *cluster_, service_, admission_);
   control_ = std::make_unique<ControlServer>(
       loop_,
       [this](const Caller& caller, const std::string& line, std::shared_ptr<ControlReply> reply) {
@@ -94,7 +99,7 @@ Daemon::~Daemon() = default;
 
 Result<std::unique_ptr<Daemon>> Daemon::start(net::Loop& loop, const DaemonPaths& paths) {
   TESS_TRY_ASSIGN(Config config, load_config(paths.config));
-  TESS_TRY_ASSIGN(net::TlsContext context, net::TlsContext::load(paths.state_dir));
+  TESS_TRY_ASSIGN(net::TlsContext context, net::TlsContext::load(paths.state_dir, true));
   if (context.node_name() != config.name) {
     return fail(ErrorKind::kNotPossible,
                 "{} names this node '{}', but its certificate {}/node.crt is of '{}'; make them "
@@ -299,7 +304,7 @@ void Daemon::need_host(const Agent& agent, const wire::NeedHost& need,
 
 void Daemon::reload() {
   auto config = load_config(paths_.config);
-  auto context = net::TlsContext::load(paths_.state_dir);
+  auto context = net::TlsContext::load(paths_.state_dir, true);
   if (!config || !context) {
     log::error("node", "event=reload_failed reason=\"{}\"",
                !config ? config.error().message() : context.error().message());

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "net/loop.h"
+#include "node/admission.h"
 #include "node/agent_hub.h"
 #include "node/cluster.h"
 #include "node/config.h"
@@ -40,6 +41,10 @@ class Daemon {
   Result<> start_gossip();
   // The nodes of the configuration and those that gossip knows: who to be connected with.
   std::vector<NodeEntry> known_nodes() const;
+  // What admission has to know of the cluster (daemon_join.cc).
+  Admission::Environment admission_environment();
+  NameUse name_use(const std::string& name) const;
+  std::vector<NodeEntry> seeds(const std::string& local_address) const;
   void on_member(const cluster::Event& event);
   wire::NodeInfo node_info() const;
   wire::JobTable job_table() const;
@@ -56,6 +61,7 @@ class Daemon {
   Config config_;
   sys::Fd pid_file_;
   ClusterService service_;
+  Admission admission_;
   std::unique_ptr<AgentHub> hub_;
   std::unique_ptr<Cluster> cluster_;
   std::unique_ptr<Gossip> gossip_;

@@ -18,6 +18,14 @@ bool is_name_character(char c) {
          c == '_' || c == '.';
 }
 
+constexpr size_t kKeySize = 32;
+
+// The key, or an empty text.
+std::string read_key(const std::string& text) {
+  const std::string key = wire::from_hex(text.substr(0, text.find_last_not_of(" \n\r") + 1));
+  return key.size() == kKeySize ? key : std::string();
+}
+
 }  // namespace
 
 Result<> check_node_name(const std::string& name) {
@@ -78,6 +86,13 @@ Result<> ensure_cluster_key(const std::string& dir) {
   return sys::replace_file(path, wire::to_hex(key) + "\n", 0600);
 }
 
+Result<> check_cluster_key(const std::string& text) {
+  if (read_key(text).empty()) {
+    return fail(ErrorKind::kBadInput, "not a cluster's key: 64 hexadecimal digits");
+  }
+  return {};
+}
+
 Result<ClusterIdentity> load_cluster_identity(const std::string& dir) {
   auto text = sys::read_file(dir + "/cluster.key");
   if (!text) {
@@ -86,9 +101,9 @@ Result<ClusterIdentity> load_cluster_identity(const std::string& dir) {
                      "copy it to {} on the other nodes)",
                      dir);
   }
-  const std::string key = wire::from_hex(text->substr(0, text->find_last_not_of(" \n\r") + 1));
+  const std::string key = read_key(*text);
   ClusterIdentity identity;
-  if (key.size() != identity.key.size()) {
+  if (key.empty()) {
     return fail(ErrorKind::kBadInput, "{}/cluster.key is not 64 hexadecimal digits", dir);
   }
   std::memcpy(identity.key.data(), key.data(), key.size());

@@ -33,6 +33,8 @@ struct ClusterIdentity {
   uint32_t cluster = 0;            // of the CA's key
   std::array<uint8_t, 32> key{};   // of the datagrams
 };
+// Are these the contents of a cluster.key?
+Result<> check_cluster_key(const std::string& text);
 Result<ClusterIdentity> load_cluster_identity(const std::string& dir);
 
 }  // namespace tess::node

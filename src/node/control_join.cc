@@ -1,0 +1,186 @@
+// ControlApi: tokens, and who may join.
+#include "node/control_request.h"
+#include "node/own_addresses.h"
+#include "wire/agent_process.h"
+
+namespace tess::node {
+namespace {
+
+using nlohmann::json;
+
+constexpr int64_t kExpiresMost = 10LL * 366 * 24 * 3600;
+constexpr int64_t kUsesMost = 1'000'000;
+
+int64_t number_of(const json& body, const char* key, int64_t otherwise) {
+  const auto found = body.find(key);
+  return found != body.end() && found->is_number_integer() ? found->get<int64_t>() : otherwise;
+}
+
+Result<std::vector<std::string>> texts_of(const json& body, const char* key) {
+  std::vector<std::string> texts;
+  const auto found = body.find(key);
+  if (found == body.end()) {
+    return texts;
+  }
+  for (const json& text : *found) {
+    if (!text.is_string()) {
+      return fail(ErrorKind::kBadInput, "{} is a list of texts", key);
+    }
+    texts.push_back(text.get<std::string>());
+  }
+  return texts;
+}
+
+// Where a machine that joins finds this node, if nobody says so.
+Result<std::vector<net::Endpoint>> reachable_at(const net::Endpoint& listening) {
+  if (listening.address != "0.0.0.0" && listening.address != "::") {
+    return std::vector<net::Endpoint>{listening};
+  }
+  std::vector<net::Endpoint> list;
+  TESS_TRY_ASSIGN(const auto addresses, own_addresses(true));
+  for (const std::string& address : addresses) {
+    const bool v6 = address.find(':') != std::string::npos;
+    if (list.size() < JoinToken::kMostAddresses && (!v6 || listening.address == "::")) {
+      list.push_back({address, listening.port});
+    }
+  }
+  return list;
+}
+
+Result<Admission::TokenWish> read_wish(const json& body, const net::Endpoint& listening) {
+  Admission::TokenWish wish;
+  const int64_t uses = number_of(body, "uses", 1);
+  const int64_t expires = number_of(body, "expires_s", 3600);
+  if (uses < 0 || uses > kUsesMost) {
+    return fail(ErrorKind::kBadInput, "uses is a number from 0 (any number) to {}", kUsesMost);
+  }
+  if (expires < 1 || expires > kExpiresMost) {
+    return fail(ErrorKind::kBadInput, "a token is good for 1 s to 10 years");
+  }
+  wish.uses = static_cast<uint32_t>(uses);
+  wish.expires = std::chrono::seconds(expires);
+  wish.media = body.value("media", json()) == json(true);
+  wish.replaces = body.value("replace", json()) == json(true);
+  TESS_TRY_ASSIGN(const auto from, texts_of(body, "from"));
+  for (const std::string& text : from) {
+    TESS_TRY_ASSIGN(const IpRange range, IpRange::parse(text));
+    wish.from.push_back(range);
+  }
+  TESS_TRY_ASSIGN(const auto addresses, texts_of(body, "addresses"));
+  for (const std::string& text : addresses) {
+    TESS_TRY_ASSIGN(net::Endpoint address, net::Endpoint::parse(text, listening.port));
+    wish.addresses.push_back(std::move(address));
+  }
+  if (wish.addresses.empty()) {
+    TESS_TRY_ASSIGN(wish.addresses, reachable_at(listening));
+  }
+  return wish;
+}
+
+}  // namespace
+
+bool ControlApi::check_ca(const RequestPtr& request) {
+  if (request->caller.uid != 0) {
+    request->error("not_permitted", "only root may say who belongs to the cluster");
+    return false;
+  }
+  if (!admission_.holds_ca()) {
+    request->error("refused", fmt::format("node {} does not hold the cluster's CA (ca.key): ask "
+                                          "this where the cluster was made",
+                                          options_.node_name));
+    return false;
+  }
+  return true;
+}
+
+void ControlApi::op_token(const RequestPtr& request) {
+  if (!check_ca(request)) {
+    return;
+  }
+  const auto listening = cluster_.listening();
+  auto wish = listening ? read_wish(request->body, *listening)
+                        : Result<Admission::TokenWish>(tl::unexpected(listening.error()));
+  if (!wish) {
+    request->error(wish.error());
+    return;
+  }
+  auto token = admission_.make_token(*wish);
+  if (!token) {
+    request->error(token.error());
+    return;
+  }
+  json addresses = json::array();
+  for (const net::Endpoint& address : wish->addresses) {
+    addresses.push_back(address.to_string());
+  }
+  request->ok({{"token", *token},
+               {"uses", wish->uses},
+               {"expires_s", wish->expires.count()},
+               {"addresses", std::move(addresses)}});
+}
+
+void ControlApi::op_token_list(const RequestPtr& request) {
+  if (!check_ca(request)) {
+    return;
+  }
+  const auto book = admission_.book();
+  if (!book) {
+    request->error(book.error());
+    return;
+  }
+  const int64_t now = admission_.now();
+  json tokens = json::array();
+  for (const TokenRecord& token : book->tokens()) {
+    json from = json::array();
+    for (const IpRange& range : token.from) {
+      from.push_back(range.text());
+    }
+    const bool usable = token.expires > now && (token.unlimited || token.uses_left > 0);
+    tokens.push_back({{"id", wire::to_hex(token.id)},
+                      {"usable", usable},
+                      {"expires_in_s", token.expires - now},
+                      {"used", token.used},
+                      {"uses_left", token.unlimited ? json() : json(token.uses_left)},
+                      {"used_by", token.used_by},
+                      {"media", token.media},
+                      {"replace", token.replaces},
+                      {"from", std::move(from)}});
+  }
+  request->ok({{"tokens", std::move(tokens)}});
+}
+
+void ControlApi::op_token_revoke(const RequestPtr& request) {
+  if (!check_ca(request)) {
+    return;
+  }
+  const auto count = admission_.revoke_token(request->text("id"));
+  count ? request->ok({{"revoked", *count}}) : request->error(count.error());
+}
+
+void ControlApi::op_pending(const RequestPtr& request) {
+  if (!check_ca(request)) {
+    return;
+  }
+  const auto ca = admission_.ca_print();
+  json list = json::array();
+  for (const auto& one : admission_.pending()) {
+    list.push_back({{"name", one.name},
+                    {"address", one.address},
+                    {"key", print_text(one.key)},
+                    {"since_s", admission_.now() - one.since},
+                    {"approved", one.approved}});
+  }
+  request->ok({{"pending", std::move(list)}, {"ca", ca ? print_text(*ca) : ""}});
+}
+
+// With `refuse` it is sent away.
+void ControlApi::op_approve(const RequestPtr& request) {
+  if (!check_ca(request)) {
+    return;
+  }
+  const std::string which = request->text("node");
+  const auto name = request->flag("refuse") ? admission_.refuse(which) : admission_.approve(which);
+  name ? request->ok({{"node", *name}}) : request->error(name.error());
+}
+
+}  // namespace tess::node
