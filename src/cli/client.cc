@@ -50,13 +50,41 @@ Result<> Client::send(const json& request) {
   return {};
 }
 
+// One line of JSON from tessd.
+static Result<json> parse(const std::string& line) {
+  json answer = json::parse(line, nullptr, false);
+  if (!answer.is_object()) {
+    return fail(ErrorKind::kBadInput,
+                "tessd's answer makes no sense; are tess and tessd of the same version?");
+  }
+  return answer;
+}
+
 Result<json> Client::receive() {
+  TESS_TRY_ASSIGN(const std::string line, receive_line(0));
+  return parse(line);
+}
+
+Result<std::optional<json>> Client::receive_now() {
+  TESS_TRY_ASSIGN(const std::string line, receive_line(MSG_DONTWAIT));
+  std::optional<json> answer;
+  if (!line.empty()) {
+    TESS_TRY_ASSIGN(json parsed, parse(line));
+    answer.emplace(std::move(parsed));
+  }
+  return answer;
+}
+
+Result<std::string> Client::receive_line(int flags) {
   size_t end = 0;
   while ((end = buffer_.find('\n')) == std::string::npos) {
     char piece[16 << 10];
-    const ssize_t n = ::recv(fd_.get(), piece, sizeof(piece), 0);
+    const ssize_t n = ::recv(fd_.get(), piece, sizeof(piece), flags);
     if (n < 0 && errno == EINTR) {
       continue;
+    }
+    if (n < 0 && errno == EAGAIN && flags != 0) {
+      return std::string();
     }
     if (n < 0) {
       return fail_errno("hear from tessd");
@@ -66,14 +94,9 @@ Result<json> Client::receive() {
     }
     buffer_.append(piece, static_cast<size_t>(n));
   }
-  json answer =
-      json::parse(buffer_.begin(), buffer_.begin() + static_cast<long>(end), nullptr, false);
+  std::string line = buffer_.substr(0, end + 1);
   buffer_.erase(0, end + 1);
-  if (!answer.is_object()) {
-    return fail(ErrorKind::kBadInput,
-                "tessd's answer makes no sense; are tess and tessd of the same version?");
-  }
-  return answer;
+  return line;
 }
 
 void print_error(const std::string& text) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 
 #include "base/result.h"
@@ -18,9 +19,14 @@ class Client {
   Result<> send(const nlohmann::json& request);
   // Next line; kDisconnected when tessd has gone.
   Result<nlohmann::json> receive();
+  // The same without waiting: nothing if no whole line is there yet. For poll(2) there is fd().
+  Result<std::optional<nlohmann::json>> receive_now();
+  int fd() const { return fd_.get(); }
 
  private:
   explicit Client(sys::Fd fd) : fd_(std::move(fd)) {}
+  // With its end; empty if it is not there yet and `flags` say not to wait.
+  Result<std::string> receive_line(int flags);
   sys::Fd fd_;
   std::string buffer_;
 };

@@ -25,6 +25,8 @@ void add_node(CLI::App& app, int& exit_code);
 // Into `tess node`.
 void add_node_admission(CLI::App& node, int& exit_code);
 void add_set(CLI::App& app, int& exit_code);
+void add_kill(CLI::App& app, int& exit_code);
+void add_top(CLI::App& app, int& exit_code);
 void add_version(CLI::App& app, int& exit_code);
 // For the help page only: `run` and `lab` take their arguments themselves, as what follows may look
 // like options.

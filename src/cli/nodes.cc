@@ -6,24 +6,13 @@
 #include "cli/client.h"
 #include "cli/commands.h"
 #include "cli/table.h"
+#include "cli/top_model.h"
 
 namespace tess::cli {
 namespace {
 
 std::string age_text(const nlohmann::json& node) {
   return node.contains("age_s") ? fmt::format("{:.1f} s", node.value("age_s", 0.0)) : "-";
-}
-
-std::string state_text(const nlohmann::json& node) {
-  const std::string state = node.value("state", "unknown");
-  if (node.value("draining", false) && state == "alive") {
-    return "draining";
-  }
-  if (state == "unknown") {
-    return node.value("up", false) ? "up" : "down";
-  }
-  // Gossip hears it, but it cannot be asked anything.
-  return state == "alive" && !node.value("up", false) ? "no answer" : state;
 }
 
 void print_table(const nlohmann::json& nodes) {
@@ -44,11 +33,12 @@ void print_table(const nlohmann::json& nodes) {
     const std::string name = node.value("name", "");
     const std::string address = node.value("address", "");
     if (!node.value("up", false) && !node.contains("age_s")) {
-      table.add({name, address, state_text(node), "-", "-", "-", "-", "-", "-", "-", "-", "-"});
+      table.add(
+          {name, address, top::state_of_node(node), "-", "-", "-", "-", "-", "-", "-", "-", "-"});
       continue;
     }
     table.add(
-        {name, address, state_text(node), std::to_string(node.value("cores", 0)),
+        {name, address, top::state_of_node(node), std::to_string(node.value("cores", 0)),
          node.contains("speed") ? fmt::format("{:.2f}", node.value("speed", 0) / 1000.0) : "-",
          fmt::format("{:.2f}", node.value("load", 0.0)),
          bytes_text(node.value("memory_bytes", uint64_t{0})),
@@ -65,33 +55,75 @@ void print_table(const nlohmann::json& nodes) {
   }
 }
 
+struct Options {
+  bool as_json = false;
+  std::string node;
+  std::string field;
+};
+
+std::string value_text(const nlohmann::json& value) {
+  return value.is_string() ? printable(value.get<std::string>()) : value.dump();
+}
+
+// One field, of one node or of each.
+ExitCode print_field(const nlohmann::json& nodes, const Options& options) {
+  for (const auto& node : nodes) {
+    const auto value = node.find(options.field);
+    const std::string text = value == node.end() ? "-" : value_text(*value);
+    if (options.node.empty()) {
+      std::printf("%s %s\n", node.value("name", "").c_str(), text.c_str());
+    } else {
+      std::printf("%s\n", text.c_str());
+    }
+  }
+  return kOk;
+}
+
+ExitCode show(const Options& options) {
+  ExitCode code = kOk;
+  auto answer = ask({{"op", "nodes"}}, code);
+  if (code != kOk) {
+    return code;
+  }
+  auto nodes = nlohmann::json::array();
+  for (const auto& node : answer["nodes"]) {
+    if (options.node.empty() || node.value("name", "") == options.node) {
+      nodes.push_back(node);
+    }
+  }
+  if (nodes.empty()) {
+    print_error("there is no node '" + options.node + "'");
+    return kUnknown;
+  }
+  if (!options.field.empty()) {
+    return print_field(nodes, options);
+  }
+  if (options.as_json) {
+    print_json({{"nodes", nodes}});
+  } else {
+    print_table(nodes);
+  }
+  return kOk;
+}
+
 }  // namespace
 
 void add_nodes(CLI::App& app, int& exit_code) {
-  const auto as_json = std::make_shared<bool>(false);
+  const auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("nodes", "List the nodes of the cluster");
-  command->add_flag("--json", *as_json, "Print JSON");
+  command->add_option("node", options->node, "Only this one");
+  command->add_flag("--json", options->as_json, "Print JSON");
+  command->add_option("--field", options->field, "Print only this, named as in the JSON");
   command->footer(
       "STATE is what the cluster believes of a node (alive, suspect, dead, left, draining). SPEED "
       "and LOAD\n"
       "are of one core, the reference machine being 1, and of threads that run or want to; AGE is "
       "how old\n"
       "that news is. A node that is down is listed with the reason.\n\n"
-      "Example:\n"
-      "  tess nodes --json | jq '.nodes[] | select(.up) | .name'");
-  command->callback([as_json, &exit_code] {
-    ExitCode code = kOk;
-    auto answer = ask({{"op", "nodes"}}, code);
-    exit_code = code;
-    if (code != kOk) {
-      return;
-    }
-    if (*as_json) {
-      print_json({{"nodes", answer["nodes"]}});
-    } else {
-      print_table(answer["nodes"]);
-    }
-  });
+      "Examples:\n"
+      "  tess nodes --json | jq '.nodes[] | select(.up) | .name'\n"
+      "  tess nodes n2 --field load");
+  command->callback([options, &exit_code] { exit_code = show(*options); });
 }
 
 }  // namespace tess::cli

@@ -85,13 +85,27 @@ void add_log(CLI::App& app, int& exit_code) {
 }
 
 void add_best(CLI::App& app, int& exit_code) {
-  const auto as_json = std::make_shared<bool>(false);
+  struct Arguments {
+    bool as_json = false;
+    bool first = false;
+  };
+  const auto arguments = std::make_shared<Arguments>();
   CLI::App* command =
       app.add_subcommand("best", "List the nodes where one more program would get on, best first");
-  command->add_flag("--json", *as_json, "Print JSON");
+  command->add_flag("--json", arguments->as_json, "Print JSON");
+  command->add_flag("-1,--first", arguments->first, "Print only the name of the best one");
   command->footer("SPEED is what it would get of a core of the reference machine.");
-  command->callback([as_json, &exit_code] {
-    show({{"op", "best"}}, "nodes", *as_json, exit_code, print_best);
+  command->callback([arguments, &exit_code] {
+    show({{"op", "best"}}, "nodes", arguments->as_json, exit_code, [&](const json& nodes) {
+      if (!arguments->first) {
+        print_best(nodes);
+      } else if (nodes.empty()) {
+        print_error("no node takes guests now");
+        exit_code = kUnavailable;
+      } else {
+        std::puts(nodes[0].value("name", "").c_str());
+      }
+    });
   });
 }
 
@@ -110,12 +124,13 @@ void add_set(CLI::App& app, int& exit_code) {
     bool as_json = false;
   };
   const auto arguments = std::make_shared<Arguments>();
-  CLI::App* command =
-      app.add_subcommand("set", "Change how this node places processes, until tessd starts anew");
+  CLI::App* command = app.add_subcommand("set", "Change how this node places processes");
   CLI::Option* key = command->add_option("key", arguments->key, "Which value; without: list all");
-  command->add_option("value", arguments->value, "Its new value")->needs(key);
+  command->add_option("value", arguments->value, "Its new value, or 'default'")->needs(key);
   command->add_flag("--json", arguments->as_json, "Print JSON");
   command->footer(
+      "What is set holds until it is set to 'default', also after tessd was started anew, and goes "
+      "before the\nconfiguration.\n\n"
       "Examples:\n"
       "  tess set                  all values\n"
       "  tess set balance off      nothing moves by itself (a drain still does)\n"

@@ -1,15 +1,14 @@
-#include <pwd.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "cli/client.h"
 #include "cli/commands.h"
 #include "cli/table.h"
+#include "cli/users.h"
 
 namespace tess::cli {
 namespace {
@@ -21,18 +20,6 @@ struct Options {
   bool as_json = false;
   bool follow = false;
 };
-
-// tessd knows numbers only; names are looked up here, where waiting for a directory server harms
-// nobody.
-std::string user_name(uid_t uid) {
-  static std::map<uid_t, std::string> known;
-  auto& name = known[uid];
-  if (name.empty()) {
-    const passwd* entry = ::getpwuid(uid);
-    name = entry != nullptr ? entry->pw_name : std::to_string(uid);
-  }
-  return name;
-}
 
 void print_table(const json& processes) {
   using Align = Table::Align;
@@ -61,9 +48,7 @@ void print_table(const json& processes) {
 
 void show(json& answer, const Options& options) {
   json& processes = answer["processes"];
-  for (auto& process : processes) {
-    process["user"] = user_name(process.value("uid", 0U));
-  }
+  add_users(processes);
   if (options.as_json) {
     print_json({{"processes", processes}});
   } else {

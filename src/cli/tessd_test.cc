@@ -174,6 +174,62 @@ TEST_F(Tessd, BadInputIsToldApart) {
   expect(n1_.tess({"ps"}), 3, "tessd does not run");
 }
 
+TEST_F(Tessd, SignalsReachOnlyWhatTheCallerMayTouch) {
+  start_both();
+  Victim victim;
+  for (const TestNode* node : {&n1_, &n2_}) {
+    ASSERT_EQ(::chmod((node->dir() + "/run/control.sock").c_str(), 0666), 0);
+  }
+  expect(n1_.tess({"kill", victim.pid()}, true), 4, "belongs to uid 0");
+  expect(n2_.tess({"kill", "--at", "n1", victim.pid()}, true), 4,
+         "only root may do this from here");
+  expect(n1_.tess({"kill", "-s", "gently", victim.pid()}), 2, "no signal 'gently'");
+  expect(n1_.tess({"kill", "--at", "n9", victim.pid()}), 5, "there is no node 'n9'");
+  expect(n1_.tess({"kill"}), 2, "either processes or a job");
+  expect(n1_.tess({"kill", "--job", "12345678"}), 5, "there is no job '12345678'");
+  expect(n1_.tess({"kill", std::to_string(n1_.daemon().pid())}), 6, "part of Tessera itself");
+  expect(n1_.tess({"kill", "-s", "0", victim.pid()}), 0, "");
+  expect(n2_.tess({"kill", "--at", "n1", victim.pid()}), 4, "is in no job");
+  EXPECT_TRUE(victim.process().running());
+  // From another node, by its home: once it is in a job.
+  expect(n1_.tess({"migrate", victim.pid(), "n2"}), 0, "now on n2");
+  expect(n2_.tess({"kill", "-s", "USR1", "--at", "n1", victim.pid()}), 0, "");
+  const auto status = victim.process().wait(sys::after(15s));
+  ASSERT_TRUE(status) << status.error().message();
+  EXPECT_EQ(status->kind, sys::ExitStatus::kSignaled);
+  EXPECT_EQ(status->value, SIGUSR1);
+}
+
+TEST_F(Tessd, TopShowsTheWholeCluster) {
+  start_both();
+  const Victim victim;
+  expect(n1_.tess({"migrate", victim.pid(), "n2"}), 0, "now on n2");
+  const Output picture = n2_.tess({"top", "--once", "--width", "100"});
+  expect(picture, 0, "2 of 2 nodes up");
+  expect(picture, 0, "sleep 1000");
+  expect(n1_.tess({"top"}), 1, "needs a terminal");
+  expect(n1_.tess({"top", "--sort", "colour"}), 2, "no column 'colour'");
+  const json figures = n1_.tess_json({"top", "--json"});
+  EXPECT_EQ(figures["node"], "n1");
+  EXPECT_EQ(figures["nodes"].size(), 2U);
+  n1_.kill_daemon();
+  expect(n1_.tess({"top", "--once"}), 3, "tessd does not run");
+}
+
+TEST_F(Tessd, WhatIsSetHoldsAfterARestart) {
+  n1_.start();
+  expect(n1_.tess({"set", "hysteresis", "0.25"}), 0, "");
+  expect(n1_.tess({"set", "balance", "on"}), 0, "");
+  expect(n1_.tess({"set", "hysteresis", "7"}), 2, "a number from 0 to 1");
+  n1_.kill_daemon();
+  n1_.start();
+  const json values = n1_.tess_json({"set", "--json"})["values"];
+  EXPECT_EQ(values["hysteresis"], 0.25);
+  EXPECT_EQ(values["balance"], "on") << "before the configuration, which says false";
+  expect(n1_.tess({"set", "balance", "default"}), 0, "");
+  EXPECT_EQ(n1_.tess_json({"set", "--json"})["values"]["balance"], "off");
+}
+
 TEST_F(Tessd, AZombieIsRefused) {
   n1_.start();
   Victim victim;

@@ -50,12 +50,13 @@ class TableReader {
   }
 
   // A node's `address = "1.2.3.4:7117"` or the `listen` of this one.
-  Result<std::optional<net::Endpoint>> endpoint(const char* key) {
+  Result<std::optional<net::Endpoint>> endpoint(const char* key,
+                                                uint16_t default_port = kDefaultPort) {
     TESS_TRY_ASSIGN(const auto text, get<std::string>(key, "a text \"ADDRESS:PORT\""));
     if (!text) {
       return std::nullopt;
     }
-    auto parsed = net::Endpoint::parse(*text, kDefaultPort);
+    auto parsed = net::Endpoint::parse(*text, default_port);
     if (!parsed) {
       return bad(*table_.get(key), parsed.error().message());
     }
@@ -114,6 +115,7 @@ Result<Config> parse_config(std::string_view text, const std::string& path) {
   config.beacons = beacons.value_or(true);
   TESS_TRY_ASSIGN(const auto balance, reader.get<bool>("balance", "true or false"));
   config.balance = balance.value_or(true);
+  TESS_TRY_ASSIGN(config.metrics, reader.endpoint("metrics", kMetricsPort));
   if (const toml::array* nodes = reader.array("node")) {
     for (const toml::node& node : *nodes) {
       if (!node.is_table()) {

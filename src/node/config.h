@@ -3,6 +3,7 @@
 // are mistakes.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +14,7 @@
 namespace tess::node {
 
 inline constexpr uint16_t kDefaultPort = 7117;
+inline constexpr uint16_t kMetricsPort = 9717;
 
 struct NodeEntry {
   std::string name;
@@ -26,6 +28,7 @@ struct Config {
   bool trusted_network = false;  // syscall channels need no encryption
   bool beacons = true;           // looks for others on its own network by multicast
   bool balance = true;           // moves processes by itself
+  std::optional<net::Endpoint> metrics;  // where Prometheus may ask; without: nowhere
   std::vector<NodeEntry> nodes;  // never this node itself
 };
 

@@ -17,6 +17,7 @@ listen = "10.0.0.1:7000"
 trusted_network = true
 balance = false
 beacons = false
+metrics = "127.0.0.1"
 [[node]]
 name = "n2"
 address = "10.0.0.2"
@@ -31,6 +32,7 @@ address = "10.0.0.1:7000"
   EXPECT_TRUE(config->trusted_network);
   EXPECT_FALSE(config->balance);
   EXPECT_FALSE(config->beacons);
+  EXPECT_EQ(config->metrics, (net::Endpoint{"127.0.0.1", kMetricsPort}));
   ASSERT_EQ(config->nodes.size(), 1U) << "this node itself is skipped";
   EXPECT_EQ(config->nodes[0], (NodeEntry{"n2", {"10.0.0.2", 7117}}));
 }

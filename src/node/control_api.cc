@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <csignal>
 #include <filesystem>
-#include <set>
 
 #include "base/log.h"
 #include "node/control_request.h"
@@ -21,30 +20,12 @@ constexpr milliseconds kAgentReturns{
     4000};  // an agent that has lost tessd connects again each second
 constexpr milliseconds kWhyTimeout{20000};
 constexpr milliseconds kMigrateTimeout{60 * 60 * 1000};
-constexpr milliseconds kTableTimeout{2000};
-constexpr milliseconds kFollowInterval{1000};
 
 // Is it an agent, perhaps one that this tessd does not know yet?
 bool is_agent(pid_t pid) {
   std::error_code error;
   const auto exe = std::filesystem::read_symlink(fmt::format("/proc/{}/exe", pid), error);
   return !error && exe.filename().string().starts_with("tess-agent");
-}
-
-json process_json(uint64_t job, const wire::JobProcess& process) {
-  return {{"job", job_text(job)},
-          {"pid", process.pid()},
-          {"ppid", process.parent_pid()},
-          {"uid", process.uid()},
-          {"command", process.command()},
-          {"home", process.home_node()},
-          {"node", process.node()},
-          {"state", process.state()},
-          {"cpu_home_s", static_cast<double>(process.cpu_home_ns()) / 1e9},
-          {"cpu_away_s", static_cast<double>(process.cpu_hosts_ns()) / 1e9},
-          {"memory_bytes", process.memory_bytes()},
-          {"moves", process.moves()},
-          {"threads", process.thread_count()}};
 }
 
 }  // namespace
@@ -95,6 +76,7 @@ void ControlApi::handle(const Caller& caller, const std::string& line,
       {"ps", &ControlApi::op_ps},
       {"why", &ControlApi::op_why},
       {"migrate", &ControlApi::op_migrate},
+      {"kill", &ControlApi::op_kill},
       {"run", &ControlApi::op_run},
       {"bring_home", &ControlApi::op_bring_home},
       {"log", &ControlApi::op_log},
@@ -111,6 +93,10 @@ void ControlApi::handle(const Caller& caller, const std::string& line,
     request->error("bad_request", fmt::format("unknown operation '{}'", request->text("op")));
     return;
   }
+  if (const std::string at = request->text("at"); !at.empty() && at != options_.node_name) {
+    forward(request, at);
+    return;
+  }
   (this->*found->second)(request);
 }
 
@@ -119,75 +105,6 @@ void ControlApi::op_ping(const RequestPtr& request) {
                {"version", options_.version},
                {"protocol", wire::kProtocolVersion},
                {"pid", ::getpid()}});
-}
-
-void ControlApi::op_ps(const RequestPtr& request) {
-  if (request->flag("all")) {
-    gather_ps(request);
-  } else {
-    send_ps(request, {});
-  }
-}
-
-void ControlApi::gather_ps(const RequestPtr& request) {
-  struct Gathering {
-    size_t missing = 1;
-    std::vector<wire::JobTable> tables;
-  };
-  const auto gathering = std::make_shared<Gathering>();
-  const auto done_one = [this, request, gathering] {
-    if (--gathering->missing == 0) {
-      send_ps(request, gathering->tables);
-    }
-  };
-  for (const auto& node : cluster_.nodes()) {
-    if (!node.up) {
-      continue;
-    }
-    ++gathering->missing;
-    wire::ClusterMessage ask;
-    ask.mutable_ask_job_table();
-    cluster_.ask(node.name, std::move(ask), kTableTimeout,
-                 [gathering, done_one](Result<wire::ClusterMessage> answer) {
-                   if (answer && answer->has_job_table()) {
-                     gathering->tables.push_back(answer->job_table());
-                   }
-                   done_one();
-                 });
-  }
-  done_one();
-}
-
-void ControlApi::send_ps(const RequestPtr& request, const std::vector<wire::JobTable>& others) {
-  std::vector<wire::JobTable> tables = others;
-  tables.insert(tables.begin(), service_.job_table());
-  // A process that is away is told of twice, by its home and as a guest: home knows more.
-  std::set<std::pair<std::string, int>> told_by_home;
-  json processes = json::array();
-  for (const bool guests : {false, true}) {
-    for (const auto& table : tables) {
-      for (const auto& job : table.job()) {
-        for (const auto& process : job.process()) {
-          if ((process.state() == "guest") != guests ||
-              (guests && told_by_home.contains({process.home_node(), process.pid()}))) {
-            continue;
-          }
-          told_by_home.emplace(process.home_node(), process.pid());
-          processes.push_back(process_json(job.job(), process));
-        }
-      }
-    }
-  }
-  request->ok({{"node", options_.node_name}, {"processes", std::move(processes)}});
-  if (request->flag("follow")) {
-    request->timer = std::make_unique<net::Timer>(loop_);
-    // The timer's task keeps the request, the request its timer: until the caller has left.
-    request->timer->start(kFollowInterval, [this, request] {
-      if (request->reply->alive()) {
-        op_ps(request);
-      }
-    });
-  }
 }
 
 std::optional<pid_t> ControlApi::target(const RequestPtr& request) {
@@ -423,48 +340,6 @@ void ControlApi::on_job_log(const Agent& agent, const wire::JobLog& entry) {
       reply->send_line(json_text({{"event", "log"}, {"pid", entry.pid()}, {"text", entry.text()}}));
     }
   }
-}
-
-void ControlApi::op_bring_home(const RequestPtr& request) {
-  struct Gathering {
-    size_t missing = 1;
-    size_t jobs = 0;
-    json failed = json::array();
-  };
-  const auto gathering = std::make_shared<Gathering>();
-  const auto done_one = [request, gathering] {
-    if (--gathering->missing == 0) {
-      request->ok({{"jobs", gathering->jobs}, {"failed", gathering->failed}});
-    }
-  };
-  for (const auto& agent : hub_.all()) {
-    const auto& processes = agent->status.process();
-    const bool away = std::any_of(processes.begin(), processes.end(),
-                                  [](const auto& one) { return one.state() != "native"; });
-    const bool theirs = std::all_of(processes.begin(), processes.end(), [&](const auto& one) {
-      const auto facts = process_facts(one.pid());
-      return request->caller.uid == 0 ||
-             (facts && *facts && may_control(request->caller.uid, **facts));
-    });
-    if (agent->role != wire::Register::HOME || !away || !theirs) {
-      continue;
-    }
-    ++gathering->missing;
-    ++gathering->jobs;
-    wire::AgentDown ask;
-    ask.mutable_bring_home();
-    hub_.ask(agent, std::move(ask), kMigrateTimeout,
-             [gathering, done_one, job = agent->job](Result<wire::AgentUp> answer) {
-               const std::string why = !answer                  ? answer.error().message()
-                                       : !answer->answer().ok() ? answer->answer().message()
-                                                                : "";
-               if (!why.empty()) {
-                 gathering->failed.push_back({{"job", job_text(job)}, {"error", why}});
-               }
-               done_one();
-             });
-  }
-  done_one();
 }
 
 }  // namespace tess::node

@@ -15,6 +15,7 @@
 #include "node/job_id.h"
 #include "node/placer.h"
 #include "node/proc_info.h"
+#include "node/settings.h"
 
 namespace tess::node {
 
@@ -31,13 +32,20 @@ class ControlApi {
   ~ControlApi();
 
   // Once they are there; they outlive this.
-  void attach(const Gossip& gossip, Placer& placer) {
+  // `apply` makes what `settings` say take effect.
+  void attach(const Gossip& gossip, Placer& placer, Settings& settings,
+              std::function<void()> apply) {
     gossip_ = &gossip;
     placer_ = &placer;
+    settings_ = &settings;
+    apply_settings_ = std::move(apply);
   }
 
   // One request line.
   void handle(const Caller& caller, const std::string& line, std::shared_ptr<ControlReply> reply);
+  // Another node (by the name of its certificate) asks. False: not one of this object's questions.
+  bool answer(const wire::ClusterMessage& message, const std::string& asker,
+              const std::function<void(const wire::ClusterMessage&)>& reply);
   // What an agent says about a job goes to those who wait for it.
   void on_job_log(const Agent& agent, const wire::JobLog& entry);
   // From now on nothing new is started here.
@@ -54,11 +62,17 @@ class ControlApi {
   void op_ping(const RequestPtr& request);
   void op_nodes(const RequestPtr& request);
   nlohmann::json nodes_json() const;
-  void op_ps(const RequestPtr& request);
   void op_why(const RequestPtr& request);
   void op_migrate(const RequestPtr& request);
   void op_run(const RequestPtr& request);
+
+  // control_processes.cc
+  void op_ps(const RequestPtr& request);
+  void gather_ps(const RequestPtr& request);
+  void send_ps(const RequestPtr& request, const std::vector<wire::JobTable>& others);
+  void op_kill(const RequestPtr& request);
   void op_bring_home(const RequestPtr& request);
+  void forward(const RequestPtr& request, const std::string& node);
 
   // control_placement.cc
   void op_log(const RequestPtr& request);
@@ -89,8 +103,6 @@ class ControlApi {
                       std::chrono::milliseconds timeout, AgentAnswered answered);
   void ask_why(const RequestPtr& request, pid_t pid, const std::string& node);
   void ask_migrate(const RequestPtr& request, pid_t pid, const std::string& node, bool home);
-  void send_ps(const RequestPtr& request, const std::vector<wire::JobTable>& others);
-  void gather_ps(const RequestPtr& request);
 
   net::Loop& loop_;
   Options options_;
@@ -100,6 +112,8 @@ class ControlApi {
   Admission& admission_;
   const Gossip* gossip_ = nullptr;
   Placer* placer_ = nullptr;
+  Settings* settings_ = nullptr;
+  std::function<void()> apply_settings_;
   JobIds job_ids_;
   std::multimap<uint64_t, std::weak_ptr<ControlReply>> listeners_;  // by job
   bool stopping_ = false;

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <map>
 
+#include "base/log.h"
 #include "cluster/placement/cost.h"
 #include "node/control_request.h"
 
@@ -13,45 +14,6 @@ using nlohmann::json;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kDrainTimeout{3000};
-
-// A policy value that can be set while tessd runs: a number, or seconds.
-struct Setting {
-  const char* name;
-  double least;
-  double most;
-  double (*get)(const placement::Policy&);
-  void (*set)(placement::Policy&, double);
-};
-
-#define TESS_SETTING(name, least, most)                                                 \
-  {                                                                                     \
-#name, least, most,                                                                 \
-        [](const placement::Policy& p) { return p.name; }, [](placement::Policy & p,    \
-                                                              double v) { p.name = v; } \
-  }
-#define TESS_SETTING_SECONDS(name, least, most)                                              \
-  {                                                                                          \
-#name, least, most, [](const placement::Policy& p) { return placement::seconds(p.name); }, \
-        [](placement::Policy& p, double v) { p.name = placement::from_seconds(v); } \
-  }
-
-constexpr Setting kSettings[] = {
-    TESS_SETTING(hysteresis, 0, 1),
-    TESS_SETTING(price_margin, 0, 100),
-    TESS_SETTING(bandwidth_bytes_per_s, 1e3, 1e12),
-    TESS_SETTING(memory_low, 0, 1),
-    TESS_SETTING(memory_high, 0, 1),
-    TESS_SETTING(memory_reserve, 0, 1),
-    TESS_SETTING(turn_lag, 0, 10),
-    TESS_SETTING_SECONDS(residency, 0, 86400),
-    TESS_SETTING_SECONDS(max_residency, 0, 86400),
-    TESS_SETTING_SECONDS(no_return, 0, 86400),
-    TESS_SETTING_SECONDS(move_fixed, 0, 3600),
-    TESS_SETTING_SECONDS(max_age, 1, 3600),
-    TESS_SETTING_SECONDS(home_call_overhead, 0, 1),
-};
-#undef TESS_SETTING
-#undef TESS_SETTING_SECONDS
 
 json lines_json(const std::vector<std::string>& lines) {
   json list = json::array();
@@ -307,44 +269,27 @@ void ControlApi::op_drain(const RequestPtr& request) {
 void ControlApi::op_set(const RequestPtr& request) {
   const std::string key = request->text("key");
   const std::string value = request->text("value");
-  placement::Policy policy = placer_->policy();
   if (key.empty()) {
-    json values = {{"balance", placer_->balance() ? "on" : "off"}};
-    for (const Setting& setting : kSettings) {
-      values[setting.name] = setting.get(policy);
+    json values = settings_->numbers();
+    values["balance"] = placer_->balance() ? "on" : "off";
+    json chosen = json::array();
+    for (const auto& [name, text] : settings_->chosen()) {
+      chosen.push_back(name);
     }
-    request->ok({{"node", options_.node_name}, {"values", std::move(values)}});
+    request->ok(
+        {{"node", options_.node_name}, {"values", std::move(values)}, {"set", std::move(chosen)}});
     return;
   }
   if (!check_root(request)) {
     return;
   }
-  if (key == "balance") {
-    if (value != "on" && value != "off") {
-      request->error("bad_request", "balance is 'on' or 'off'");
-      return;
-    }
-    placer_->set_balance(value == "on");
-    request->ok({{"key", key}, {"value", value}});
+  if (const auto done = settings_->set(key, value); !done) {
+    request->error(done.error());
     return;
   }
-  for (const Setting& setting : kSettings) {
-    if (key != setting.name) {
-      continue;
-    }
-    char* end = nullptr;
-    const double number = std::strtod(value.c_str(), &end);
-    if (value.empty() || *end != '\0' || !(number >= setting.least && number <= setting.most)) {
-      request->error("bad_request",
-                     fmt::format("{} is a number from {} to {}", key, setting.least, setting.most));
-      return;
-    }
-    setting.set(policy, number);
-    placer_->set_policy(policy);
-    request->ok({{"key", key}, {"value", number}});
-    return;
-  }
-  request->error("bad_request", fmt::format("there is no setting '{}'", key));
+  apply_settings_();
+  log::info("node", "event=set key={} value={} uid={}", key, value, request->caller.uid);
+  request->ok({{"key", key}, {"value", value}});
 }
 
 }  // namespace tess::node

@@ -25,7 +25,9 @@ struct ControlServer::Session {
 };
 
 void ControlReply::send_line(std::string line) {
-  if (const auto connection = connection_.lock()) {
+  if (take_ != nullptr) {
+    take_(line);
+  } else if (const auto connection = connection_.lock()) {
     line.push_back('\n');
     connection->send(line);
   }

@@ -28,11 +28,14 @@ class ControlReply {
  public:
   explicit ControlReply(std::weak_ptr<net::Connection> connection)
       : connection_(std::move(connection)) {}
-  bool alive() const { return !connection_.expired(); }
+  // Of a request that came from elsewhere: `take` gets the lines.
+  explicit ControlReply(std::function<void(const std::string&)> take) : take_(std::move(take)) {}
+  bool alive() const { return take_ != nullptr || !connection_.expired(); }
   void send_line(std::string line);
 
  private:
   std::weak_ptr<net::Connection> connection_;
+  std::function<void(const std::string&)> take_;
 };
 
 class ControlServer {

@@ -52,6 +52,7 @@ Daemon::Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContex
     : loop_(loop),
       paths_(std::move(paths)),
       config_(std::move(config)),
+      settings_(paths_.state_dir),
       admission_(admission_environment()),
       cpu_features_(memory::host_cpu_features()) {
   service_.node_info = [this] { return node_info(); };
@@ -62,7 +63,7 @@ Daemon::Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContex
   };
   service_.other = [this](const wire::ClusterMessage& message, const std::string& asker,
                           const Placer::Reply& reply) {
-    return placer_->answer(message, asker, reply);
+    return api_->answer(message, asker, reply) || placer_->answer(message, asker, reply);
   };
   service_.join = [this](const wire::JoinRequest& request, const JoinPeer& peer,
                          const Admission::Reply& reply) {
@@ -85,6 +86,10 @@ Daemon::Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContex
   cluster_ = std::make_unique<Cluster>(loop_, std::move(context), options, service_);
   placer_ = std::make_unique<Placer>(
       loop_, Placer::Options{config_.name, paths_.state_dir, config_.balance}, *hub_, *cluster_);
+  if (const auto loaded = settings_.load(); !loaded) {
+    log::error("node", "event=settings_ignored reason=\"{}\"", loaded.error().message());
+  }
+  apply_settings();
   api_ = std::make_unique<ControlApi>(
       loop_, ControlApi::Options{config_.name, kVersion, config_.listen.to_string()}, *hub_,
       *cluster_, service_, admission_);
@@ -113,9 +118,15 @@ Result<std::unique_ptr<Daemon>> Daemon::start(net::Loop& loop, const DaemonPaths
   TESS_TRY(daemon->cluster_->listen(daemon->config_.listen));
   TESS_TRY(daemon->control_->listen(paths.run_dir + "/control.sock"));
   TESS_TRY(daemon->start_gossip());
+  TESS_TRY(daemon->start_metrics());
   log::info("node", "event=started node={} version={} listen={} nodes={}", daemon->config_.name,
             kVersion, daemon->config_.listen.to_string(), daemon->config_.nodes.size());
   return daemon;
+}
+
+void Daemon::apply_settings() {
+  placer_->set_policy(settings_.policy());
+  placer_->set_balance(settings_.balance().value_or(config_.balance));
 }
 
 Result<> Daemon::start_gossip() {
@@ -128,7 +139,7 @@ Result<> Daemon::start_gossip() {
   TESS_TRY_ASSIGN(gossip_,
                   Gossip::start(loop_, options, placer_->first_load(),
                                 [this](const cluster::Event& event) { on_member(event); }));
-  api_->attach(*gossip_, *placer_);
+  api_->attach(*gossip_, *placer_, settings_, [this] { apply_settings(); });
   placer_->start(*gossip_);
   cluster_->set_nodes(known_nodes());
   return {};
@@ -230,6 +241,7 @@ wire::JobTable Daemon::job_table() const {
       }
     }
   }
+  placer_->add_notes(table);
   return table;
 }
 
@@ -315,9 +327,13 @@ void Daemon::reload() {
     config->name = config_.name;
     config->listen = config_.listen;
   }
+  const bool new_metrics = config->metrics != config_.metrics;
   config_ = std::move(*config);
+  if (const auto started = new_metrics ? start_metrics() : Result<>(); !started) {
+    log::error("node", "event=metrics_failed reason=\"{}\"", started.error().message());
+  }
   cluster_->set_context(std::move(*context));
-  placer_->set_balance(config_.balance);
+  apply_settings();
   gossip_->set_seeds(addresses_of(config_.nodes));
   cluster_->set_nodes(known_nodes());
   log::info("node", "event=reloaded nodes={}", config_.nodes.size());

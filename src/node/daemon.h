@@ -14,7 +14,9 @@
 #include "node/control_api.h"
 #include "node/control_server.h"
 #include "node/gossip.h"
+#include "node/metrics_server.h"
 #include "node/placer.h"
+#include "node/settings.h"
 
 namespace tess::node {
 
@@ -39,6 +41,11 @@ class Daemon {
   Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContext context);
   Result<> lock_run_dir();
   Result<> start_gossip();
+  // What was set while tessd ran goes before the configuration.
+  void apply_settings();
+  // daemon_metrics.cc
+  Result<> start_metrics();
+  std::string collect_metrics() const;
   // The nodes of the configuration and those that gossip knows: who to be connected with.
   std::vector<NodeEntry> known_nodes() const;
   // What admission has to know of the cluster (daemon_join.cc).
@@ -59,6 +66,7 @@ class Daemon {
   net::Loop& loop_;
   DaemonPaths paths_;
   Config config_;
+  Settings settings_;
   sys::Fd pid_file_;
   ClusterService service_;
   Admission admission_;
@@ -68,6 +76,7 @@ class Daemon {
   std::unique_ptr<Placer> placer_;
   std::unique_ptr<ControlApi> api_;
   std::unique_ptr<ControlServer> control_;
+  std::unique_ptr<MetricsServer> metrics_;
   std::string cpu_features_;
   bool stopping_ = false;
 };

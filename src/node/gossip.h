@@ -39,6 +39,7 @@ class Gossip {
   static cluster::Time now();
   cluster::ClusterView view() const { return membership_->view(now()); }
   const cluster::NodeId& id() const { return id_; }
+  const cluster::Membership& membership() const { return *membership_; }
   unsigned live_count() const { return membership_->live_count(); }
   void set_load(const cluster::LoadRecord& load);
   void set_seeds(const std::vector<net::Endpoint>& seeds);

@@ -65,6 +65,17 @@ class Placer {
   };
   // Why a process whose home is here is where it is; empty lists if it is in no job.
   void explain(pid_t pid, std::function<void(const Told&)> then);
+  // What the person who started a process at home here wants, that speaks against its being at
+  // `node`; empty: nothing.
+  std::string wish_against(pid_t pid, const std::string& node) const;
+  // How many decisions for which cause ended how, since tessd started: moved and failed at a
+  // process's home, refused where it runs.
+  using MoveCounts = std::map<std::pair<placement::Cause, placement::Outcome>, uint64_t>;
+  const MoveCounts& move_counts() const { return move_counts_; }
+  // As measured last.
+  const cluster::LoadRecord& load() const { return load_; }
+  // Adds what is known here of the processes of the table: placer_notes.cc.
+  void add_notes(wire::JobTable& table) const;
   // Moves of processes whose home is here, newest last.
   const std::deque<placement::LoggedMove>& history() const { return history_; }
   static std::string note_of(const wire::Wishes& wishes);
@@ -133,6 +144,7 @@ class Placer {
   unsigned rounds_ = 0;
   bool update_posted_ = false;
   std::deque<placement::LoggedMove> history_;
+  MoveCounts move_counts_;
   // Of programs placed at exec whose job has not begun yet.
   std::map<placement::ProcessKey, placement::LoggedMove> early_log_;
 };

@@ -57,6 +57,9 @@ void Placer::answered(const placement::PlannedMove& move, const ProcessName& nam
       std::min(said.obstacle(), static_cast<uint32_t>(placement::ObstacleKind::kNonsense)));
   heard.load = from_wire(said.load());
   balancer_->answered(now, move.decision.process, move.decision.to, heard);
+  if (!heard.granted) {
+    ++move_counts_[{move.decision.cause, placement::Outcome::kRefused}];
+  }
   if (heard.granted) {
     carry_out(move, name);
   } else if (rounds_again_++ < kRoundsAgain) {
@@ -155,6 +158,7 @@ void Placer::own_moved(const ProcessName& name, const placement::Decision& decis
   placement::LoggedMove entry{decision,
                               result ? placement::Outcome::kMoved : placement::Outcome::kFailed,
                               result ? "" : result.error().message()};
+  ++move_counts_[{decision.cause, entry.outcome}];
   history_.push_back(entry);
   if (history_.size() > kHistory) {
     history_.pop_front();

@@ -180,6 +180,7 @@ void ProcessBook::measure_one(Resident& resident, Time now, uint32_t speed) {
     resident.wanted_here += wanted;
     resident.demand += kSmoothing * (wanted / elapsed - resident.demand);
     resident.work += kSmoothing * (ran * pace / elapsed - resident.work);
+    resident.cores += kSmoothing * (ran / elapsed - resident.cores);
     resident.calls += kSmoothing * (static_cast<double>(calls) / elapsed - resident.calls);
     const double grown =
         static_cast<double>(use->memory_bytes) - static_cast<double>(last.memory_bytes);

@@ -54,6 +54,7 @@ struct Resident {
   double growth = 0;
   double calls = 0;        // a second
   double work = 0;         // reference seconds a second
+  double cores = 0;        // CPU seconds a second, over the last few
   double cpu_here = 0;     // reference seconds since `since`
   double wanted_here = 0;  // seconds
 };
