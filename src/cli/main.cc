@@ -30,6 +30,9 @@ int main(int argc, char** argv) {
   if (argc > 1 && std::strcmp(argv[1], "run") == 0) {
     return run_command(std::vector<std::string>(argv + 2, argv + argc));
   }
+  if (argc > 2 && std::strcmp(argv[1], "batch") == 0 && std::strcmp(argv[2], "submit") == 0) {
+    return submit_command(std::vector<std::string>(argv + 3, argv + argc));
+  }
   if (argc > 1 && std::strcmp(argv[1], "lab") == 0) {
     tess::log::start("tess");
     return lab_command(argc - 1, argv + 1);
@@ -50,6 +53,7 @@ int main(int argc, char** argv) {
   add_best(app, exit_code);
   add_node(app, exit_code);
   add_set(app, exit_code);
+  add_batch(app, exit_code);
   add_init(app, exit_code);
   add_token(app, exit_code);
   add_join(app, exit_code);

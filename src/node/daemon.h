@@ -9,6 +9,7 @@
 #include "net/loop.h"
 #include "node/admission.h"
 #include "node/agent_hub.h"
+#include "node/batch_service.h"
 #include "node/cluster.h"
 #include "node/config.h"
 #include "node/control_api.h"
@@ -39,6 +40,9 @@ class Daemon {
   Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContext context);
   Result<> lock_run_dir();
   Result<> start_gossip();
+  void start_batch();
+  std::vector<batch::NodeRoom> rooms() const;
+  std::string place_of(pid_t pid) const;
   // The nodes of the configuration and those that gossip knows: who to be connected with.
   std::vector<NodeEntry> known_nodes() const;
   // What admission has to know of the cluster (daemon_join.cc).
@@ -66,6 +70,7 @@ class Daemon {
   std::unique_ptr<Cluster> cluster_;
   std::unique_ptr<Gossip> gossip_;
   std::unique_ptr<Placer> placer_;
+  std::unique_ptr<BatchService> batch_;
   std::unique_ptr<ControlApi> api_;
   std::unique_ptr<ControlServer> control_;
   std::string cpu_features_;
