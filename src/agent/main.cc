@@ -8,6 +8,7 @@
 #include <string>
 
 #include "base/log.h"
+#include "batch/keeper.h"
 #include "home/home_config.h"
 #include "host/fault_points.h"
 #include "host/host_agent.h"
@@ -42,6 +43,7 @@ int main(int argc, char** argv) {
   host_command->add_option("--job", host.job, "number of the job")->required();
   host_command->add_option("--home-node", host.home_node, "the job's home")->required();
   host_command->add_option("--listen-fd", listen_fd, "listening socket")->required();
+  CLI::App* const task_command = app.add_subcommand("task", "keep a task of a batch job");
   CLI::App* const points_command =
       app.add_subcommand("fault-points", "for tests: name the points where a failure can be armed");
   CLI11_PARSE(app, argc, argv);
@@ -54,6 +56,9 @@ int main(int argc, char** argv) {
       std::puts(point);
     }
     return 0;
+  }
+  if (task_command->parsed()) {
+    return tess::batch::keep_task();
   }
   ::signal(SIGPIPE, SIG_IGN);
   if (home_command->parsed()) {

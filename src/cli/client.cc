@@ -118,7 +118,7 @@ ExitCode exit_code_for(const json& answer) {
     return kOk;
   }
   const std::string code = answer.value("code", "failed");
-  if (code == "unknown_pid" || code == "unknown_node") {
+  if (code == "unknown_pid" || code == "unknown_node" || code == "unknown_job") {
     return kUnknown;
   }
   if (code == "not_permitted") {

@@ -27,6 +27,7 @@ void add_node_admission(CLI::App& node, int& exit_code);
 void add_set(CLI::App& app, int& exit_code);
 void add_kill(CLI::App& app, int& exit_code);
 void add_top(CLI::App& app, int& exit_code);
+void add_batch(CLI::App& app, int& exit_code);
 void add_version(CLI::App& app, int& exit_code);
 // For the help page only: `run` and `lab` take their arguments themselves, as what follows may look
 // like options.
@@ -35,6 +36,8 @@ void add_lab(CLI::App& app);
 
 // `tess run` after the word run. Returns only if the command could not be started.
 int run_command(std::vector<std::string> arguments);
+// `tess batch submit` after the word submit: a command's own options follow it.
+int submit_command(const std::vector<std::string>& arguments);
 int lab_command(int argc, char** argv);
 
 }  // namespace tess::cli

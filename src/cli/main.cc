@@ -38,6 +38,9 @@ int run_tess(std::vector<std::string> words) {
   if (!words.empty() && words[0] == "run") {
     return run_command(std::vector<std::string>(words.begin() + 1, words.end()));
   }
+  if (words.size() > 1 && words[0] == "batch" && words[1] == "submit") {
+    return submit_command(std::vector<std::string>(words.begin() + 2, words.end()));
+  }
   CLI::App app{
       "Tessera: several machines as one computer. Processes move between nodes while they run."};
   app.name("tess");
@@ -57,6 +60,7 @@ int run_tess(std::vector<std::string> words) {
   add_best(app, exit_code);
   add_node(app, exit_code);
   add_set(app, exit_code);
+  add_batch(app, exit_code);
   add_init(app, exit_code);
   add_token(app, exit_code);
   add_join(app, exit_code);

@@ -87,7 +87,14 @@ void ControlApi::handle(const Caller& caller, const std::string& line,
       {"token_list", &ControlApi::op_token_list},
       {"token_revoke", &ControlApi::op_token_revoke},
       {"pending", &ControlApi::op_pending},
-      {"approve", &ControlApi::op_approve}};
+      {"approve", &ControlApi::op_approve},
+      {"batch_submit", &ControlApi::op_batch_submit},
+      {"batch_list", &ControlApi::op_batch_list},
+      {"batch_show", &ControlApi::op_batch_show},
+      {"batch_cancel", &ControlApi::op_batch_cancel},
+      {"batch_hold", &ControlApi::op_batch_hold},
+      {"batch_release", &ControlApi::op_batch_release},
+      {"batch_wait", &ControlApi::op_batch_wait}};
   const auto found = kOperations.find(request->text("op"));
   if (found == kOperations.end()) {
     request->error("bad_request", fmt::format("unknown operation '{}'", request->text("op")));

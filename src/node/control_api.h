@@ -9,6 +9,7 @@
 
 #include "node/admission.h"
 #include "node/agent_hub.h"
+#include "node/batch_service.h"
 #include "node/cluster.h"
 #include "node/control_server.h"
 #include "node/gossip.h"
@@ -40,6 +41,9 @@ class ControlApi {
     settings_ = &settings;
     apply_settings_ = std::move(apply);
   }
+  void attach(BatchService& batch) { batch_ = &batch; }
+  // There are no batch jobs on this node, for that reason.
+  void set_no_batch(std::string why) { no_batch_ = std::move(why); }
 
   // One request line.
   void handle(const Caller& caller, const std::string& line, std::shared_ptr<ControlReply> reply);
@@ -92,6 +96,18 @@ class ControlApi {
   Result<wire::Wishes> read_wishes(const RequestPtr& request) const;
   static bool check_root(const RequestPtr& request);
 
+  // control_batch.cc
+  void op_batch_submit(const RequestPtr& request);
+  void op_batch_list(const RequestPtr& request);
+  void op_batch_show(const RequestPtr& request);
+  void op_batch_cancel(const RequestPtr& request);
+  void op_batch_hold(const RequestPtr& request);
+  void op_batch_release(const RequestPtr& request);
+  void op_batch_wait(const RequestPtr& request);
+  bool batch_ready(const RequestPtr& request) const;
+  void hold_job(const RequestPtr& request, bool on);
+  std::optional<uint64_t> batch_job(const RequestPtr& request, const nlohmann::json& number) const;
+
   // The process named in the request, if it exists and the caller may touch it; else answers and is
   // nullopt.
   std::optional<pid_t> target(const RequestPtr& request);
@@ -114,6 +130,8 @@ class ControlApi {
   Placer* placer_ = nullptr;
   Settings* settings_ = nullptr;
   std::function<void()> apply_settings_;
+  BatchService* batch_ = nullptr;
+  std::string no_batch_ = "tessd is just starting";
   JobIds job_ids_;
   std::multimap<uint64_t, std::weak_ptr<ControlReply>> listeners_;  // by job
   bool stopping_ = false;

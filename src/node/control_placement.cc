@@ -124,6 +124,9 @@ Result<wire::Wishes> ControlApi::read_wishes(const RequestPtr& request) const {
   if (given.contains("memory_bytes") && given["memory_bytes"].is_number_unsigned()) {
     wishes.set_memory_bytes(given["memory_bytes"].get<uint64_t>());
   }
+  if (given.contains("cpus") && given["cpus"].is_number()) {
+    wishes.set_cpus(std::clamp(given["cpus"].get<double>(), 0.0, 65535.0));
+  }
   if (given.contains("avoid") && given["avoid"].is_array()) {
     for (const auto& node : given["avoid"]) {
       if (!node.is_string()) {

@@ -12,7 +12,8 @@
 namespace tess::node {
 namespace {
 
-constexpr size_t kLineMax = 64 << 10;
+constexpr size_t kLineMax = 2 << 20;  // a batch job carries its script and environment
+
 constexpr size_t kSessionsMax = 1024;
 constexpr const char* kGroup = "tessera";
 
@@ -66,11 +67,12 @@ void ControlServer::accept() {
     return;
   }
   const auto peer = sys::peer_credentials(fd);
+  const auto groups = sys::peer_groups(fd);
   if (!peer) {
     return;
   }
   auto session = std::make_shared<Session>();
-  session->caller = {peer->uid, peer->pid};
+  session->caller = {peer->uid, peer->pid, peer->gid, groups.value_or(std::vector<gid_t>())};
   const std::weak_ptr<Session> weak = session;
   session->connection = net::Connection::plain(loop_, std::move(fd),
                                                {nullptr,

@@ -20,6 +20,8 @@ namespace tess::node {
 struct Caller {
   uid_t uid = 0;
   pid_t pid = 0;  // 0: in a pid namespace that this node does not see
+  gid_t gid = 0;
+  std::vector<gid_t> groups;
 };
 
 // Where the answers to one request go. Kept as long as there may be more; says nothing to a caller

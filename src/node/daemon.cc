@@ -119,6 +119,7 @@ Result<std::unique_ptr<Daemon>> Daemon::start(net::Loop& loop, const DaemonPaths
   TESS_TRY(daemon->control_->listen(paths.run_dir + "/control.sock"));
   TESS_TRY(daemon->start_gossip());
   TESS_TRY(daemon->start_metrics());
+  daemon->start_batch();
   log::info("node", "event=started node={} version={} listen={} nodes={}", daemon->config_.name,
             kVersion, daemon->config_.listen.to_string(), daemon->config_.nodes.size());
   return daemon;
@@ -376,6 +377,9 @@ void Daemon::stop() {
   }
   stopping_ = true;
   api_->set_stopping();
+  if (batch_ != nullptr) {
+    batch_->stop();
+  }
   log::info("node", "event=stopping agents={}", hub_->all().size());
   const auto left = std::make_shared<size_t>(0);
   for (const auto& agent : hub_->all()) {

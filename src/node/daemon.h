@@ -9,6 +9,7 @@
 #include "net/loop.h"
 #include "node/admission.h"
 #include "node/agent_hub.h"
+#include "node/batch_service.h"
 #include "node/cluster.h"
 #include "node/config.h"
 #include "node/control_api.h"
@@ -46,6 +47,9 @@ class Daemon {
   // daemon_metrics.cc
   Result<> start_metrics();
   std::string collect_metrics() const;
+  void start_batch();
+  std::vector<batch::NodeRoom> rooms() const;
+  std::string place_of(pid_t pid) const;
   // The nodes of the configuration and those that gossip knows: who to be connected with.
   std::vector<NodeEntry> known_nodes() const;
   // What admission has to know of the cluster (daemon_join.cc).
@@ -74,6 +78,7 @@ class Daemon {
   std::unique_ptr<Cluster> cluster_;
   std::unique_ptr<Gossip> gossip_;
   std::unique_ptr<Placer> placer_;
+  std::unique_ptr<BatchService> batch_;
   std::unique_ptr<ControlApi> api_;
   std::unique_ptr<ControlServer> control_;
   std::unique_ptr<MetricsServer> metrics_;

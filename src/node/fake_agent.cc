@@ -10,6 +10,7 @@
 #include <fstream>
 #include <map>
 
+#include "batch/keeper.h"
 #include "net/tcp.h"
 #include "sys/files.h"
 #include "sys/process.h"
@@ -225,8 +226,13 @@ int main(int argc, char** argv) {
   host->add_option("--job", options.job)->required();
   host->add_option("--home-node", options.home_node)->required();
   host->add_option("--listen-fd", options.listen_fd)->required();
+  // The keeper of a batch task is the real one: it needs no stand-in.
+  CLI::App* task = app.add_subcommand("task");
   app.require_subcommand(1);
   CLI11_PARSE(app, argc, argv);
+  if (task->parsed()) {
+    return batch::keep_task();
+  }
   options.home = home->parsed();
   return FakeAgent(options).run();
 }

@@ -110,6 +110,9 @@ void Placer::choose(const std::shared_ptr<Gathering>& gathering) {
   view.local.residents = view.residents;
   placement::ProgramHint hint;
   hint.memory_bytes = gathering->wishes.memory_bytes();
+  if (gathering->wishes.cpus() > 0) {
+    hint.demand = gathering->wishes.cpus();
+  }
   const auto move = placement::choose_at_exec(Gossip::now(), view.local, gathering->fresh,
                                               gathering->process, hint, view.cluster_size, policy_);
   if (!move) {

@@ -20,6 +20,19 @@ Result<PeerCredentials> peer_credentials(const Fd& unix_socket) {
   return PeerCredentials{peer.pid, peer.uid, peer.gid};
 }
 
+Result<std::vector<gid_t>> peer_groups(const Fd& unix_socket) {
+  std::vector<gid_t> groups(64);
+  socklen_t size = static_cast<socklen_t>(groups.size() * sizeof(gid_t));
+  while (::getsockopt(unix_socket.get(), SOL_SOCKET, SO_PEERGROUPS, groups.data(), &size) != 0) {
+    if (errno != ERANGE) {
+      return fail_errno("ask for the groups of who is at the other end of a socket");
+    }
+    groups.resize(size / sizeof(gid_t));
+  }
+  groups.resize(size / sizeof(gid_t));
+  return groups;
+}
+
 bool is_root() {
   return ::geteuid() == 0;
 }

@@ -18,6 +18,8 @@ struct PeerCredentials {
 };
 // The kernel's word on the process that connected (or made the pair), at that moment.
 Result<PeerCredentials> peer_credentials(const Fd& unix_socket);
+// Its supplementary groups at that moment.
+Result<std::vector<gid_t>> peer_groups(const Fd& unix_socket);
 
 bool is_root();
 // CAP_* of linux/capability.h, in the effective set of the calling thread.
