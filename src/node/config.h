@@ -25,11 +25,11 @@ struct NodeEntry {
 struct Config {
   std::string name;
   net::Endpoint listen{"0.0.0.0", kDefaultPort};
-  bool trusted_network = false;  // syscall channels need no encryption
-  bool beacons = true;           // looks for others on its own network by multicast
-  bool balance = true;           // moves processes by itself
+  bool trusted_network = false;          // syscall channels need no encryption
+  bool beacons = true;                   // looks for others on its own network by multicast
+  bool balance = true;                   // moves processes by itself
   std::optional<net::Endpoint> metrics;  // where Prometheus may ask; without: nowhere
-  std::vector<NodeEntry> nodes;  // never this node itself
+  std::vector<NodeEntry> nodes;          // never this node itself
 };
 
 // `path` is for messages only.

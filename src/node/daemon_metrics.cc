@@ -14,8 +14,8 @@ void add_moves(MetricsSnapshot& snapshot, const Placer::MoveCounts& counts) {
   for (int cause = 0; cause <= static_cast<int>(Cause::kPerson); ++cause) {
     for (const Outcome outcome : {Outcome::kMoved, Outcome::kRefused, Outcome::kFailed}) {
       const auto found = counts.find({static_cast<Cause>(cause), outcome});
-      snapshot.moves[{placement::to_text(static_cast<Cause>(cause)),
-                      placement::to_text(outcome)}] = found == counts.end() ? 0 : found->second;
+      snapshot.moves[{placement::to_text(static_cast<Cause>(cause)), placement::to_text(outcome)}] =
+          found == counts.end() ? 0 : found->second;
     }
   }
 }
