@@ -8,6 +8,7 @@ cat > "$folder/tess" <<'TESS'
 case "$1" in
   nodes) printf 'n1 alive\nn2 alive\n' ;;
   ps) printf 'JOB PID COMMAND\n5e21a0c4 4711 sleep\n5e21a0c4 4712 sleep\n' ;;
+  batch) printf 'JOB NAME\n12 sweep\n' ;;
   set) printf 'balance = on\nresidency = 2\n' ;;
 esac
 TESS
@@ -48,5 +49,11 @@ expect "tess node drain n2" n2
 expect "tess run --on " n1 n2
 expect "tess run --st" --stay
 expect "tess best --f" --first
+expect "tess ba" batch
+expect "tess batch re" release
+expect "tess batch cancel " 12
+expect "tess batch submit --after" --after --after-any
+expect "tess token l" list
+expect "tess node ap" approve
 [ "$failures" -eq 0 ] || exit 1
 echo "all as expected"
