@@ -2,7 +2,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -104,7 +103,7 @@ void HomeAgent::handle_note(Managed& process, const stub::MailboxNote& note,
       settle_children_time(process, note);
       break;
     case stub::Note::kGoHome:
-      bring_home_for(process, note.value);
+      bring_home_for(process, note.value, note.result);
       break;
     case stub::Note::kUnsupported:
       if (process.unsupported_call != note.value) {
@@ -195,31 +194,6 @@ void HomeAgent::settle_children_time(const Managed& process, const stub::Mailbox
   }
   stub::ChannelAnswer answer{};
   (void)process.session->answer_channel(answer, {});
-}
-
-// The body waits at a call that it can only make at home. A move in progress comes first: wherever
-// the process is afterwards, it asks again. Programs that it executes later go where they would
-// have gone.
-void HomeAgent::bring_home_for(Managed& process, uint32_t number) {
-  if (process.busy || process.state != Managed::State::kDeputy) {
-    return;
-  }
-  log::info("home", "event=called_home pid={} call={}", process.pid, number);
-  const std::string placed_on = process.placed_on;
-  const bool seized = process.stays_seized;
-  // Who traces or is traced cannot be traced by us: let go before its first instruction at home.
-  process.stays_seized = seized && number != SYS_ptrace;
-  migrate(process.pid, "", [this, pid = process.pid, placed_on, seized](const Result<>& result) {
-    Managed* const returned = find(pid);
-    if (returned == nullptr) {
-      return;
-    }
-    if (result) {
-      returned->placed_on = placed_on;
-    } else {
-      returned->stays_seized = seized;
-    }
-  });
 }
 
 pid_t HomeAgent::outer_tid(pid_t pid, int32_t inner_tid) const {

@@ -143,8 +143,9 @@ Result<> build_image(pid_t pid, stub::Session& session, const std::string& cache
   TESS_TRY(add_limits(pid, image));
   TESS_TRY(add_vdso(session.memory(), mappings, image));
   constexpr uint64_t kGetRegistrations = 512;  // MEMBARRIER_CMD_GET_REGISTRATIONS, Linux 6.3
+  const auto registered = session.call(SYS_membarrier, {kGetRegistrations, 0, 0});
   image.set_membarrier(
-      static_cast<uint32_t>(ask(session, SYS_membarrier, {kGetRegistrations, 0, 0})));
+      registered && *registered >= 0 ? static_cast<uint32_t>(*registered | kGetRegistrations) : 0);
   image.set_dumpable(ask(session, SYS_prctl, {PR_GET_DUMPABLE}) == 1);
   image.set_timerslack_ns(static_cast<uint32_t>(ask(session, SYS_prctl, {PR_GET_TIMERSLACK})));
   image.set_cpu_features(memory::host_cpu_features());

@@ -72,6 +72,13 @@ Result<> capture_thread(const trace::Tracee& tracee, trace::RemoteCalls& calls,
                 "thread {} uses {} bytes of extended CPU state (AMX?), more than can be moved",
                 tracee.tid(), xstate.size());
   }
+  if (tracee.dispatches_calls()) {
+    return fail(
+        ErrorKind::kNotPossible,
+        "thread {} has its system calls dispatched by itself (PR_SET_SYSCALL_USER_DISPATCH), "
+        "which does not move",
+        tracee.tid());
+  }
   trace::Registers registers = calls.registers();
   const InterruptedCall call = undo_interrupted_call(registers);
   set_gregs(context, registers);

@@ -299,9 +299,10 @@ void Restorer::set_odds_and_ends() {
     batch.add(SYS_prctl, PR_SET_TIMERSLACK, image_.timerslack_ns());
   }
   // A home before Linux 6.3 cannot say what is registered.
-  const uint32_t known = image_.membarrier() & kRegisterAll;
+  constexpr uint32_t kKnown = 512;
+  const uint32_t registered = image_.membarrier() & (kRegisterAll | kKnown);
   for (uint32_t bit = 1; bit <= 256; bit <<= 1) {
-    if (((known != 0 ? known : kRegisterPrivate) & bit) != 0) {
+    if (((registered != 0 ? registered : kRegisterPrivate) & bit) != 0) {
       batch.add(SYS_membarrier, bit, 0, 0);
     }
   }

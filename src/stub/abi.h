@@ -183,7 +183,7 @@ struct ControlBlock {
   uint32_t generation;     // futex of parked threads: +1 at each release
   uint32_t server_wanted;  // a thread left while all others were parked: one of them has to serve
   uint32_t has_server;     // a parked thread is serving the agent
-  uint32_t memory_files;   // deputy: /proc/self/mem or pagemap has been opened
+  uint32_t memory_files;   // deputy: may files of /proc be open? MemoryFiles of deputy_proc.h
   uint32_t all_locked;     // mlockall(MCL_CURRENT) in force
   // Deputy: CPU time of reaped children beyond what home's kernel counts (they used it on hosts).
   int64_t children_user_ns;
@@ -258,7 +258,7 @@ enum class Note : uint32_t {
                      // Answered as kNeedChannel, with the open file
   kEnding = 8,       // deputy: this process is about to end; result, id: user and system ns that home's kernel does not count.
                      // Answered as kNeedChannel, without a channel, once the parent has been told
-  kGoHome = 9,       // deputy: the body wants to make system call `value` at home; the agent brings the process there
+  kGoHome = 9,       // deputy: the body wants to make system call `value` at home, on process `result` or 0; the agent brings both there
   // The rest is about shared memory. Each is answered with a ChannelAnswer, at any time but while parked.
   kNeedShared = 10,   // body: the memory behind the shared mapping that home has made at `id`; value = 1: not for writing. Answer: one descriptor
   kSharedSize = 11,   // body: how long is the attached segment at `id`? Answer: result
@@ -358,7 +358,7 @@ enum Op : uint32_t {
   kOpProcText = 0x10100,
   kOpMayLock = 0x10101,      // result: bytes that the process may lock, -1 without a bound
   kOpPidOf = 0x10102,        // args: a pidfd. Result: its process, or -errno
-  kOpGoHome = 0x10103,       // args: a system call that only home can make: the agent is asked to bring the process home
+  kOpGoHome = 0x10103,       // args: a system call that only home can make, a process it acts on or 0: the agent is asked to bring both home
   kOpMapShared = 0x10008,    // as kOpMapFile with MAP_SHARED, or for shared anonymous memory (fd -1); no content comes. Segment 0 out: FileIdentity
   kOpSyncShared = 0x10009,   // msync: what the job's bodies have written to shared mappings is in home's files when this is answered
 };

@@ -77,8 +77,8 @@ constexpr auto kStubCalls = std::to_array<uint16_t>({
 });
 static_assert(std::is_sorted(kStubCalls.begin(), kStubCalls.end()));
 
-enum class Verdict : uint8_t { kTrap, kAllow, kFromStub, kMmap, kFutex, kClockGettime };
-constexpr size_t kVerdicts = 6;
+enum class Verdict : uint8_t { kTrap, kAllow, kFromStub, kMmap, kMunmap, kFutex, kClockGettime };
+constexpr size_t kVerdicts = 7;
 
 Verdict verdict(uint64_t number) {
   const SyscallInfo* info = syscall_info(number);
@@ -88,6 +88,8 @@ Verdict verdict(uint64_t number) {
         return Verdict::kAllow;
       case Special::kMmap:
         return Verdict::kMmap;
+      case Special::kMunmap:
+        return Verdict::kMunmap;
       case Special::kFutex:
         return Verdict::kFutex;
       case Special::kClockGettime:
@@ -199,6 +201,15 @@ void emit_mmap(Assembler& a) {
   a.go_to(Verdict::kFromStub);
 }
 
+// Who unmaps this much may mean everything there is, and the stub must stay.
+void emit_munmap(Assembler& a) {
+  a.place(Verdict::kMunmap);
+  a.load(kArgHigh(1));
+  a.if_equal(0, 0, 1);
+  a.answer(SECCOMP_RET_ALLOW);
+  a.go_to(Verdict::kFromStub);
+}
+
 // A wait with a timeout traps (a move has to know what is left of it); argument 3 is a timeout only
 // for those that wait.
 void emit_futex(Assembler& a) {
@@ -264,6 +275,7 @@ std::vector<sock_filter> body_filter(uint64_t syscall_site, uint64_t cp_site) {
   a.load(offsetof(seccomp_data, nr));
   a.decide(ranges());
   emit_mmap(a);
+  emit_munmap(a);
   emit_futex(a);
   emit_clock_gettime(a);
   emit_from_stub(a, syscall_site, cp_site);

@@ -92,8 +92,9 @@ TEST_F(Filter, follows_the_table_for_every_number) {
     const auto listed = stub_calls();
     const bool stub = std::binary_search(listed.begin(), listed.end(), number);
     // Arguments on which the conditional calls are not let through: a file, a timeout, a CPU-time
-    // clock.
-    const std::initializer_list<uint64_t> args = {2, number == SYS_futex ? 0U : 2U, 0, 2, 2, 2};
+    // clock, a size.
+    const uint64_t second = number == SYS_futex ? 0 : number == SYS_munmap ? uint64_t{2} << 32 : 2;
+    const std::initializer_list<uint64_t> args = {2, second, 0, 2, 2, 2};
     EXPECT_EQ(action(call(number, 0x401000, args)), local ? SECCOMP_RET_ALLOW : SECCOMP_RET_TRAP);
     for (const uint64_t site : {kSite, kCpSite}) {
       EXPECT_EQ(action(call(number, site, args)),
@@ -121,6 +122,8 @@ TEST_F(Filter, lets_through_anonymous_memory_only) {
   const uint64_t anonymous = MAP_PRIVATE | MAP_ANONYMOUS;
   EXPECT_EQ(action(call(SYS_mmap, 1, {0, 4096, 3, anonymous, ~uint64_t{0}, 0})), SECCOMP_RET_ALLOW);
   EXPECT_EQ(action(call(SYS_mmap, 1, {0, 4096, 3, MAP_PRIVATE, 3, 0})), SECCOMP_RET_TRAP);
+  EXPECT_EQ(action(call(SYS_munmap, 1, {4096, 0xffffffff})), SECCOMP_RET_ALLOW);
+  EXPECT_EQ(action(call(SYS_munmap, 1, {4096, uint64_t{1} << 32})), SECCOMP_RET_TRAP);
 }
 
 TEST_F(Filter, traps_futex_waits_with_a_timeout_only) {

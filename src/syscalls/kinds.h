@@ -61,6 +61,7 @@ enum class Special : uint8_t {
   kMsync,
   kShmat,
   kShmdt,
+  kMunmap,  // of 4 GiB and more: around the stub
 };
 
 // A relative timeout, so that an interrupted call can be repeated with what is left. Its argument

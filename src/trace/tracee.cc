@@ -146,6 +146,19 @@ Result<uint64_t> Tracee::event_message() const {
   return uint64_t{message};
 }
 
+bool Tracee::dispatches_calls() const {
+  constexpr int kGetConfiguration = 0x4211;  // PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG
+  struct {                                   // linux/ptrace.h, struct ptrace_sud_config
+    uint64_t mode;
+    uint64_t selector;
+    uint64_t offset;
+    uint64_t length;
+  } raw{};
+  void* const size = reinterpret_cast<void*>(sizeof(raw));
+  return request(kGetConfiguration, size, &raw, "PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG") &&
+         raw.mode != 0;
+}
+
 Result<RegisterGuard> RegisterGuard::take(const Tracee& tracee) {
   TESS_TRY_ASSIGN(const Registers registers, tracee.registers());
   TESS_TRY_ASSIGN(const uint64_t mask, tracee.signal_mask());

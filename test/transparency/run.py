@@ -21,12 +21,10 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "common"))
 import lab as labs  # noqa: E402
 
-PROGRAMS = ("proc", "signals", "calls", "errors")
+PROGRAMS = ("proc", "signals", "calls", "errors", "suites")
 DEADLINE = 60
 # Differences that are known: docs/known-limits.md says what a user notices of each.
 EXPECTED = {
-    "proc.maps_rewind": "an open text of /proc stays as it was",
-    "proc.stat_of_maps_file": "a text of /proc has a size",
     "proc.child_mem": "the memory of another process away is not reachable",
     "proc.vm_readv_child": "the memory of another process away is not reachable",
     "proc.vmlck_lockall": "locked memory is counted as a whole",

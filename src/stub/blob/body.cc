@@ -22,8 +22,10 @@ void install(int signal, uint32_t handler, uint64_t flags) {
   sys(__NR_rt_sigaction, signal, &action, 0, 8);
 }
 
-// The handler could not be entered: the kernel would force SIGSEGV.
-void force_segv(Slot* slot) {
+void push_received(Slot* slot, KernelUcontext* context);
+
+// Not even the handler of SIGSEGV could be entered: that ends the process.
+void die_of_segv(Slot* slot) {
   int32_t siginfo[32] = {kSigsegv, 0, 0x80 /* SI_KERNEL */};
   const uint64_t args[6] = {1, 0, 0, 0, 0, 0};
   uint64_t mask_none[4] = {0, 0, 0, 0};
@@ -33,6 +35,21 @@ void force_segv(Slot* slot) {
   const OwnSegment info{siginfo, sizeof(siginfo), nullptr, 0};
   while (own_request(slot, kOpFault, args, &info, 1, 0) == kRestart) {
   }
+}
+
+// A handler could not be entered: the kernel forces SIGSEGV, with the mask that was in force
+// before.
+void force_segv(Slot* slot, KernelUcontext* context, uint64_t mask) {
+  int32_t siginfo[32] = {kSigsegv, 0, 0x80 /* SI_KERNEL */};
+  const OwnSegment info{siginfo, sizeof(siginfo), nullptr, 0};
+  const uint64_t old[6] = {0, mask, 0, 0, 0, 0};
+  const uint64_t forced[6] = {1, 0, 0, 0, 0, 0};
+  own_request(slot, kOpSetMask, old, nullptr, 0, 0);
+  push_received(slot, context);  // signals that came first
+  while (own_request(slot, kOpFault, forced, &info, 1, 0) == kRestart) {
+    push_received(slot, context);
+  }
+  push_received(slot, context);
 }
 
 // The kernel has set a wait on a futex that our doorbell interrupted up to be made again, as our
@@ -61,11 +78,22 @@ void push_received(Slot* slot, KernelUcontext* context) {
   if (count != 0) {
     end_interrupted_wait(context, p.queued.records[0]);
   }
+  bool failed = false;
+  uint64_t mask = 0;
   for (uint32_t i = 0; i < count; ++i) {
-    if (!push_signal_frame(slot, context, p.queued.records[i])) {
-      force_segv(slot);
+    const SignalRecord& record = p.queued.records[i];
+    if (push_signal_frame(slot, context, record)) {
+      continue;
+    }
+    if (record.signal == kSigsegv) {
+      die_of_segv(slot);
       return;
     }
+    mask = failed ? mask : record.old_mask;
+    failed = true;
+  }
+  if (failed) {
+    force_segv(slot, context, mask);
   }
 }
 

@@ -41,6 +41,8 @@ Answer clone_call(Trap& trap);
 Answer map_file_call(Trap& trap);
 Answer map_shared_call(Trap& trap);
 Answer msync_call(Trap& trap);
+// munmap of so much that the stub may be in it: everything but the stub goes.
+Answer munmap_call(Trap& trap);
 Answer shmat_call(Trap& trap);
 Answer shmdt_call(Trap& trap);
 // Time (body_time.cc).
@@ -60,7 +62,7 @@ long host_file(Slot* slot, ProcFile file, int32_t pid, int32_t tid);
 // nullptr: no thread of this process.
 Slot* slot_of_thread(Slot* any, int32_t tid);
 // A read or write of /proc/self/mem or pagemap that home has sent back to us.
-Answer memory_file_call(Trap& trap);
+Answer proc_file_call(Trap& trap);
 // A call that cannot be carried: the process goes home and makes it there. If it cannot go, the
 // call fails with `refusal`.
 Answer homeward_call(Trap& trap, int64_t refusal);

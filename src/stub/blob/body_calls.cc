@@ -161,8 +161,9 @@ Answer personality_call(Trap& trap, const SyscallInfo& info) {
 }
 
 Answer prctl_call(Trap& trap, const SyscallInfo& info) {
-  constexpr int kPrSetName = 15, kPrSetSeccomp = 22, kPrSetVma = 0x53564d41;
-  if ((int)trap.args[0] == kPrSetSeccomp) {
+  constexpr int kPrSetName = 15, kPrSetSeccomp = 22, kPrSetVma = 0x53564d41, kPrUserDispatch = 59;
+  if ((int)trap.args[0] == kPrSetSeccomp ||
+      ((int)trap.args[0] == kPrUserDispatch && trap.args[1] != 0)) {
     return homeward_call(trap, kEinval);
   }
   if ((int)trap.args[0] == kPrSetVma) {
@@ -229,8 +230,15 @@ Answer exec_call(Trap& trap, const SyscallInfo& info) {
   return failed;
 }
 
-Answer membarrier_call(Trap& trap) {
-  return answer(sys(__NR_membarrier, trap.args[0], trap.args[1], trap.args[2]));
+// Registered at home too: that is where the next host hears of it.
+Answer membarrier_call(Trap& trap, const SyscallInfo& info) {
+  constexpr uint32_t kRegister = 4 | 16 | 64 | 256;
+  const long result = sys(__NR_membarrier, trap.args[0], trap.args[1], trap.args[2]);
+  if (result == 0 && ((uint32_t)trap.args[0] & kRegister) != 0) {
+    const Answer home = carried_call(trap, info);
+    return home.outcome == Outcome::kResult ? answer(result) : home;
+  }
+  return answer(result);
 }
 
 }  // namespace
@@ -258,6 +266,8 @@ Answer special_call(Trap& trap, const SyscallInfo& info) {
       return answer(kEintr);
     case Special::kMmap:
       return map_file_call(trap);
+    case Special::kMunmap:
+      return munmap_call(trap);
     case Special::kMsync:
       return msync_call(trap);
     case Special::kShmat:
@@ -278,7 +288,7 @@ Answer special_call(Trap& trap, const SyscallInfo& info) {
     case Special::kClockGettime:
       return clock_gettime_call(trap, info);
     case Special::kMembarrier:
-      return membarrier_call(trap);
+      return membarrier_call(trap, info);
     case Special::kSetTidAddress:
       return tid_address_call(trap);
     case Special::kSetRobustList:

@@ -225,6 +225,9 @@ Answer clone_call(Trap& trap) {
     return homeward_call(trap, kEperm);  // the child's own pid would not be its body's
   }
   const bool thread = (wish.flags & CLONE_THREAD) != 0;
+  if (thread && (wish.flags & CLONE_FILES) == 0) {
+    return homeward_call(trap, kEinval);  // a table of its own, which would hold our channels open
+  }
   const int32_t index = take_slot(slot);
   if (index < 0) {
     return answer(kEagain);

@@ -3,6 +3,17 @@
 #include "stub/blob/body.h"
 
 namespace tess::stub {
+namespace {
+
+// Only one process can trace another: our agent, which traces those that are away, has to let go.
+uint64_t acts_on(const Trap& trap) {
+  constexpr uint64_t kAttach = 16, kSeize = 0x4206;
+  const bool attaches =
+      trap.number == __NR_ptrace && (trap.args[0] == kAttach || trap.args[0] == kSeize);
+  return attaches ? trap.args[1] : 0;
+}
+
+}  // namespace
 
 Answer homeward_call(Trap& trap, int64_t refusal) {
   constexpr int64_t kAskAgain = 3'000'000'000;  // a move in progress may have ended without us
@@ -13,7 +24,7 @@ Answer homeward_call(Trap& trap, int64_t refusal) {
     return answer(refusal);  // it cannot move without its parent, which waits for it
   }
   for (int asked = 0; asked < kAskings; ++asked) {
-    const uint64_t args[6] = {trap.number, 0, 0, 0, 0, 0};
+    const uint64_t args[6] = {trap.number, acts_on(trap), 0, 0, 0, 0};
     const int64_t heard = own_request(slot, kOpGoHome, args, nullptr, 0, 0);
     if (heard < 0 && heard > kRestart) {
       return answer(refusal);  // there is nobody at home who could fetch it

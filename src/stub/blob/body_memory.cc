@@ -140,6 +140,33 @@ Answer process_vm_call(Trap& trap, const syscalls::SyscallInfo& info) {
                     : copy_ranges(local, trap.args[2], remote, trap.args[4]));
 }
 
+Answer munmap_call(Trap& trap) {
+  constexpr uint64_t kPage = 4096, kAddressEnd = 0x7ffffffff000;
+  const uint64_t begin = trap.args[0];
+  const uint64_t size = (trap.args[1] + kPage - 1) & ~(kPage - 1);
+  const uint64_t region = trap.slot->region_base;
+  if (begin > kAddressEnd || size > kAddressEnd - begin || begin + size <= region ||
+      begin >= region + kRegionSize) {
+    return answer(sys(__NR_munmap, trap.args[0], trap.args[1]));  // or a reason not to
+  }
+  ThreadContext& t = trap.slot->thread;
+  if (t.rseq_address - begin < size) {
+    // The kernel writes there at each signal of ours, and kills who has unmapped it.
+    constexpr int kUnregister = 1;
+    sys(__NR_rseq, t.rseq_address, t.rseq_size, kUnregister, t.rseq_signature);
+    t.rseq_address = 0;
+  }
+  long result = begin % kPage != 0 ? kEinval : 0;
+  if (result == 0 && begin < region) {
+    result = sys(__NR_munmap, begin, region - begin);
+  }
+  if (result == 0 && begin + size > region + kRegionSize) {
+    const uint64_t behind = region + kRegionSize;
+    result = sys(__NR_munmap, behind, begin + size - behind);
+  }
+  return answer(result);
+}
+
 Answer process_madvise_call(Trap& trap) {
   constexpr uint64_t kWillneed = 3, kCold = 20, kPageout = 21, kCollapse = 25;
   Slot* slot = trap.slot;

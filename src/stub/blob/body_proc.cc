@@ -103,8 +103,17 @@ Answer open_call(Trap& trap, const syscalls::SyscallInfo& info) {
   return opened;
 }
 
-Answer memory_file_call(Trap& trap) {
+Answer proc_file_call(Trap& trap) {
   Slot* slot = trap.slot;
+  const auto file = (ProcFile)trap.reply.proc_file;
+  if (file != kProcMem && file != kProcPagemap) {
+    const long fd = host_file(slot, host_source(file), trap.reply.proc_pid, trap.reply.proc_tid);
+    send_text(slot, (int64_t)trap.args[0], trap.reply, (int)fd);
+    if (fd >= 0) {
+      sys(__NR_close, fd);
+    }
+    return {Outcome::kAgain, 0};  // the same read, of the new text
+  }
   const uint64_t offset = trap.reply.deadline_ns;
   const long fd = host_file(slot, (ProcFile)trap.reply.proc_file, trap.reply.proc_pid, 0);
   if (fd < 0) {

@@ -160,7 +160,7 @@ Answer carried_call(Trap& trap, const syscalls::SyscallInfo& info) {
   }
   trap.reply = reply;
   if ((reply.flags & kReplyProc) != 0 && info.special == syscalls::Special::kNone) {
-    return memory_file_call(trap);
+    return proc_file_call(trap);
   }
   return answer(result);
 }

@@ -121,6 +121,7 @@ struct SlotPrivate {
   uint32_t has_kept_channel;        // body: kept_channel was meant for a clone that parking aborted
   uint32_t kept_has_mailbox;
   NewChannel kept_channel;
+  int32_t fresh_text;    // deputy: descriptor + 1 of a text of /proc made for the read to come, or 0
   uint32_t at_rest;      // deputy: the last request said that the body thread parks
   uint32_t stepping;     // body: on its way out of the vDSO, one instruction at a time
   uint32_t timer_bits;   // body: bits 0 SIGXCPU, 2 SIGVTALRM, 3 SIGPROF: gone off while in the stub

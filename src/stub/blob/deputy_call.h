@@ -24,6 +24,8 @@ struct Call {
 
 // Receives, executes and answers one request. False: the channel is lost.
 bool serve_request(Slot* slot);
+// The call itself; its result, kRestart or kKicked in call.result.
+void run_kernel_call(Slot* slot, Call& call);
 // Installs our handler for a caught signal, or the default or ignore as it is.
 long set_deputy_handler(int signal, const SignalAction& action);
 // kOpClone: a real child or thread with a deputy in `slot` args[1]. Returns its tid or -errno.
@@ -59,7 +61,14 @@ void take_proc_text(Slot* slot, Call& call);
 long pid_of_pidfd(int fd);
 // State letter of a thread of ours; 0 if it is gone.
 char thread_state(uint64_t tid);
-// A read or write of /proc/self/mem or pagemap, which the body has to do. False: another file.
-bool divert_memory_file(Slot* slot, Call& call);
+// A read or write of /proc/self/mem or pagemap, which the body has to do, or a read of a text from
+// its start, which it has to make anew. False: another file.
+bool divert_proc_file(Slot* slot, Call& call);
+// Is the opened file of /proc one that the body has to be told of? Fills in call.proc.
+bool classify_opened_file(Slot* slot, Call& call);
+// Does this call change nothing of what a text says that has just been made for a read to come?
+bool keeps_text_fresh(uint32_t op);
+// fstat and its like: an open text is described as the file that it stands for.
+void describe_file(Slot* slot, Call& call);
 
 }  // namespace tess::stub

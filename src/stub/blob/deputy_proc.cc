@@ -1,21 +1,15 @@
 // /proc as the application would see it at home, from the deputy: files whose truth is where the
 // body is are told to the body, which sends its host's text; directories lose what is ours.
-#include "stub/blob/deputy_call.h"
+#include "stub/blob/deputy_proc.h"
 
 namespace tess::stub {
 namespace {
 
-inline constexpr int kAtFdcwd = -100;
-inline constexpr int kSeekSet = 0, kSeekCur = 1;
-inline constexpr uint64_t kOCloexec = 02000000, kOPath = 010000000;
-inline constexpr int kFGetfl = 3, kFGetfd = 1, kFDupfdCloexec = 1030;
+inline constexpr int kSeekSet = 0;
+inline constexpr uint64_t kOReadWrite = 2;
+inline constexpr int kFGetfd = 1, kFDupfdCloexec = 1030;
 inline constexpr uint64_t kProcMagic = 0x9fa0;
 inline constexpr uint64_t kTickNs = 10'000'000;
-
-bool is_proc(int fd) {
-  uint64_t info[15] = {};
-  return sys(__NR_fstatfs, fd, info) == 0 && info[0] == kProcMagic;
-}
 
 size_t put_decimal(char* to, uint64_t value) {
   char digits[24];
@@ -31,7 +25,17 @@ size_t put_decimal(char* to, uint64_t value) {
   return n;
 }
 
-// "/proc/self/PLACE/ID" and perhaps "/LAST" into a buffer of 64.
+}  // namespace
+
+uint64_t file_system_of(int fd) {
+  uint64_t info[15] = {};
+  return sys(__NR_fstatfs, fd, info) == 0 ? info[0] : 0;
+}
+
+bool is_proc(int fd) {
+  return file_system_of(fd) == kProcMagic;
+}
+
 void proc_self_path(char* to, const char* place, uint64_t id, const char* last) {
   const char begin[] = "/proc/self/";
   memcpy(to, begin, sizeof(begin) - 1);
@@ -53,7 +57,6 @@ ProcPath path_of(int fd) {
   return n > 0 && n < (long)sizeof(target) ? parse_proc_path({target, target + n}) : ProcPath{};
 }
 
-// Our own number in the /proc that is mounted, which may be of an outer pid namespace.
 int32_t own_number() {
   char target[16];
   const long n = sys(__NR_readlinkat, kAtFdcwd, "/proc/self", target, sizeof(target));
@@ -63,6 +66,8 @@ int32_t own_number() {
   }
   return value;
 }
+
+namespace {
 
 // ---- making text ----
 
@@ -168,32 +173,66 @@ long replace_file(int fd, int text_fd) {
   return placed < 0 ? placed : 0;
 }
 
-long make_text(Slot* slot, const Request& r, int raw_fd) {
-  const int fd = (int)r.args[0];
+// A text that is open already gets new content; its readers share it.
+long open_to_refresh(int fd) {
+  char name[64];
+  proc_self_path(name, "fd/", (uint64_t)fd, "");
+  const long out = sys(__NR_openat, kAtFdcwd, name, kOReadWrite | kOCloexec);
+  if (out >= 0) {
+    sys(__NR_ftruncate, out, 0);
+  }
+  return out;
+}
+
+// Without a text of a host the process is at home, where the truth is then.
+void write_text(Slot* slot, const Request& r, int raw_fd, int home_fd, int out_fd) {
   Buffer host{}, home{}, maps{};
   sys(__NR_lseek, raw_fd, 0, kSeekSet);
   const Text host_text = read_all(raw_fd, host);
-  const Text home_text = read_all(fd, home);
+  const Text home_text = read_all(home_fd, home);
   Text maps_text{};
   const long maps_fd = sys(__NR_openat, kAtFdcwd, "/proc/self/maps", kOCloexec);
   if (maps_fd >= 0) {
     maps_text = read_all((int)maps_fd, maps);
     sys(__NR_close, maps_fd);
   }
-  constexpr int kMfdCloexec = 1;
-  long result = sys(__NR_memfd_create, "proc", kMfdCloexec);
-  if (result >= 0) {
-    FileSink out{(int)result, 0, {}};
-    const TextSink sink{&out, write_sink};
+  FileSink out{out_fd, 0, {}};
+  const TextSink sink{&out, write_sink};
+  if (host_text.begin == host_text.end) {
+    write_sink(&out, home_text.begin, (size_t)(home_text.end - home_text.begin));
+  } else {
     write_proc_text((ProcFile)r.args[1], host_text, home_text, maps_text, facts_of(slot, r), sink);
-    flush(out);
-    result = replace_file(fd, out.fd);
-    sys(__NR_close, out.fd);
   }
+  flush(out);
   drop(host);
   drop(home);
   drop(maps);
-  return result;
+}
+
+long make_text(Slot* slot, const Request& r, int raw_fd) {
+  const int fd = (int)r.args[0];
+  char name[kTextPathMax];
+  if (!text_path(fd, name)) {
+    const long out = create_text(fd);
+    if (out < 0) {
+      return out;
+    }
+    write_text(slot, r, raw_fd, fd, (int)out);
+    const long result = replace_file(fd, (int)out);
+    sys(__NR_close, out);
+    return result;
+  }
+  const long home = open_original(name, 0);
+  if (home < 0) {
+    return 0;  // no longer to be had: the text stays
+  }
+  const long out = open_to_refresh(fd);
+  if (out >= 0) {
+    write_text(slot, r, raw_fd, (int)home, (int)out);
+    sys(__NR_close, out);
+  }
+  sys(__NR_close, home);
+  return 0;
 }
 
 // ---- directories ----
@@ -292,29 +331,10 @@ long pid_of_pidfd(int fd) {
 }
 
 void classify_opened(Slot* slot, Call& call) {
-  if (call.result < 0 || !is_proc((int)call.result)) {
-    return;
+  priv(slot).fresh_text = 0;
+  if (call.result >= 0 && is_proc((int)call.result) && classify_opened_file(slot, call)) {
+    call.flags |= kReplyProc;
   }
-  ProcPath path = path_of((int)call.result);
-  if (path.file == kProcNone || path.file == kProcFdDir || path.file == kProcTaskDir ||
-      path.file == kProcClearRefs) {
-    return;
-  }
-  if ((sys(__NR_fcntl, call.result, kFGetfl) & (long)kOPath) != 0) {
-    return;
-  }
-  if (path.pid == own_number()) {
-    path.pid = control_of(slot).pid;
-  } else if (path.file != kProcStat && path.file != kProcStatm && path.file != kProcStatus &&
-             path.file != kProcSchedstat && path.file != kProcCmdline) {
-    return;  // of others the body may only learn what everyone may
-  }
-  if (path.file == kProcMem || path.file == kProcPagemap) {
-    control_of(slot).memory_files = 1;
-    return;
-  }
-  call.flags |= kReplyProc;
-  call.proc = path;
 }
 
 void take_proc_text(Slot* slot, Call& call) {
@@ -349,6 +369,7 @@ void take_proc_text(Slot* slot, Call& call) {
     call.result = make_text(slot, r, p.proc_text_fd);
     sys(__NR_close, p.proc_text_fd);
     p.proc_text_fd = -1;
+    p.fresh_text = (int32_t)r.args[0] + 1;
   }
 }
 
@@ -398,33 +419,6 @@ void hide_entries(Slot* slot, Call& call) {
     return;
   }
   call.result = (int64_t)kept;
-}
-
-bool divert_memory_file(Slot* slot, Call& call) {
-  const Request& r = call.request;
-  const int fd = (int)r.args[0];
-  if (!is_proc(fd)) {
-    return false;
-  }
-  ProcPath path = path_of(fd);
-  if ((path.file != kProcMem && path.file != kProcPagemap) || path.pid != own_number()) {
-    return false;
-  }
-  const bool writes = r.op == __NR_write || r.op == __NR_pwrite64;
-  const long mode = sys(__NR_fcntl, fd, kFGetfl) & 3;
-  if ((writes && mode == 0) || (!writes && mode == 1)) {
-    call.result = kEbadf;
-    return true;
-  }
-  const bool at_position = r.op == __NR_read || r.op == __NR_write;
-  const long offset = at_position ? sys(__NR_lseek, fd, 0, kSeekCur) : (long)r.args[3];
-  path.pid = control_of(slot).pid;
-  path.tid = 0;
-  call.proc = path;
-  call.flags |= kReplyProc;
-  call.deadline_ns = offset;
-  call.result = 0;  // no data comes with the reply
-  return true;
 }
 
 }  // namespace tess::stub

@@ -102,7 +102,8 @@ bool push_signal_frame(Slot* slot, KernelUcontext* context, const SignalRecord& 
   if (on) {
     stack_flags |= kSsOnstack;
   }
-  if ((record.action.flags & kSaOnstack) != 0 && t.altstack_size != 0 && !on) {
+  const bool entering = (record.action.flags & kSaOnstack) != 0 && t.altstack_size != 0 && !on;
+  if (entering) {
     sp = t.altstack_sp + t.altstack_size;
   } else {
     sp -= kRedZone;
@@ -110,7 +111,7 @@ bool push_signal_frame(Slot* slot, KernelUcontext* context, const SignalRecord& 
   const uint32_t size = fpstate_size(context->fpstate);
   const uint64_t fpstate = (sp - size) & ~uint64_t{63};
   const uint64_t at = ((fpstate - sizeof(KernelFrame)) & ~uint64_t{15}) - 8;
-  if (on && at <= t.altstack_sp) {
+  if ((on || entering) && at <= t.altstack_sp) {
     return false;  // would overflow the alternate stack: the kernel forces SIGSEGV too
   }
   KernelFrame frame;

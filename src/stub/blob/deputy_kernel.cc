@@ -1,0 +1,145 @@
+// A carried call as the kernel makes it: with what is left of its timeout, with its temporary
+// signal mask known to our handlers, and repeated when it was interrupted for nothing.
+#include "stub/blob/deputy_call.h"
+#include "syscalls/kinds.h"
+
+namespace tess::stub {
+namespace {
+
+// ---- relative timeouts ----
+uint8_t* timeout_data(Call& call, uint8_t arg) {
+  for (uint32_t i = 0; i < call.request.segment_count; ++i) {
+    if (call.segments[i].arg == arg && call.segments[i].in_size >= 16) {
+      return call.data[i];
+    }
+  }
+  return nullptr;
+}
+
+// Notes when the call's relative timeout ends, and shortens that of a repeated call to what is
+// left.
+void prepare_timeout(Call& call, const syscalls::SyscallInfo& info) {
+  call.deadline_ns = 0;
+  if (info.timeout == syscalls::Timeout::kNone) {
+    return;
+  }
+  const int64_t now = monotonic_ns();
+  const bool repeat = (call.request.flags & kRequestRepeat) != 0 && call.request.deadline_ns != 0;
+  const int64_t left = repeat ? (int64_t)call.request.deadline_ns - now : 0;
+  const int64_t rest = left > 0 ? left : 0;
+  if (info.timeout == syscalls::Timeout::kMilliseconds) {
+    uint64_t& value = call.request.args[info.timeout_arg];
+    if ((int32_t)value < 0) {
+      return;
+    }
+    if (repeat) {
+      value = (uint64_t)((rest + 999'999) / 1'000'000);
+    }
+    call.deadline_ns = now + (int64_t)(int32_t)value * 1'000'000;
+    return;
+  }
+  uint8_t* data = timeout_data(call, info.timeout_arg);
+  if (data == nullptr) {
+    return;
+  }
+  const int64_t unit_ns = info.timeout == syscalls::Timeout::kTimeval ? 1000 : 1;
+  int64_t value[2];
+  memcpy(value, data, 16);
+  if (value[0] < 0 || value[0] > 4'000'000'000 || value[1] < 0 ||
+      value[1] * unit_ns > 999'999'999) {
+    return;
+  }
+  if (repeat) {
+    value[0] = rest / 1'000'000'000;
+    value[1] = rest % 1'000'000'000 / unit_ns;
+    memcpy(data, value, 16);
+  }
+  call.deadline_ns = now + value[0] * 1'000'000'000 + value[1] * unit_ns;
+}
+
+void prepare_temporary_mask(SlotPrivate& p, const Call& call) {
+  const Request& r = call.request;
+  uint64_t from = 0;
+  switch (r.op) {
+    case __NR_rt_sigsuspend:
+      from = r.args[0];
+      break;
+    case __NR_ppoll:
+      from = r.args[3];
+      break;
+    case __NR_epoll_pwait:
+    case __NR_epoll_pwait2:
+      from = r.args[4];
+      break;
+    case __NR_pselect6: {
+      const uint64_t pair = r.args[5];
+      if (pair != 0 && pair < kRegionHighest + kRegionSize) {
+        memcpy(&from, (const void*)pair, 8);
+      }
+      break;
+    }
+    default:
+      break;
+  }
+  const bool ours = from >= (uint64_t)call.arena && call.request.segment_count != 0;
+  p.has_temporary_mask = 0;
+  if (ours &&
+      from < (uint64_t)call.arena + (call.arena_size != 0 ? call.arena_size : kSlotArenaSize)) {
+    memcpy(&p.temporary_mask, (const void*)from, 8);
+    p.has_temporary_mask = 1;
+  }
+}
+
+// Calls that answer EINTR when their thread is merely stopped and continued, or traced while an
+// ignored signal comes (signal(7), ptrace(2)): without a handler that ran the application would not
+// have seen it. Repeating them is safe.
+bool interrupted_for_nothing(uint32_t op) {
+  switch (op) {
+    case __NR_epoll_wait:
+    case __NR_epoll_pwait:
+    case __NR_epoll_pwait2:
+    case __NR_semop:
+    case __NR_semtimedop:
+    case __NR_rt_sigtimedwait:
+    case __NR_read:
+    case __NR_recvfrom:
+    case __NR_recvmsg:
+    case __NR_accept:
+    case __NR_accept4:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+void run_kernel_call(Slot* slot, Call& call) {
+  SlotPrivate& p = priv(slot);
+  const syscalls::SyscallInfo* info = syscalls::syscall_info(call.request.op);
+  while (true) {
+    if (info != nullptr) {
+      prepare_timeout(call, *info);
+    }
+    prepare_temporary_mask(p, call);
+    uint64_t args[7];
+    memcpy(args, call.request.args, sizeof(call.request.args));
+    args[6] = ~uint64_t{0};
+    call.result = tess_cp_syscall(&slot->pending, call.request.op, args);
+    p.has_temporary_mask = 0;
+    const bool no_signal = call.result == kEintr && slot->signal_count == 0;
+    if (call.result == kAborted || (no_signal && slot->pending != 0)) {
+      call.result = slot->signal_count != 0 ? kRestart : kKicked;
+      return;
+    }
+    if (!no_signal || !interrupted_for_nothing(call.request.op)) {
+      return;
+    }
+    if (call.deadline_ns != 0) {
+      call.request.flags |= kRequestRepeat;
+      call.request.deadline_ns = (uint64_t)call.deadline_ns;
+    }
+  }
+}
+
+}  // namespace tess::stub

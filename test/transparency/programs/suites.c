@@ -1,0 +1,253 @@
+// What others' conformance suites found to differ, one small test for each.
+#include <linux/sched.h>
+#include <sys/auxv.h>
+#include <sys/statfs.h>
+
+#include "check.h"
+
+static char state_of(FILE* status) {
+  char line[256], state = 0;
+  rewind(status);
+  while (fgets(line, sizeof line, status))
+    if (!strncmp(line, "State:\t", 7))
+      state = line[7];
+  return state;
+}
+static void until_state(FILE* status, char wanted, char other) {
+  char now;
+  do
+    now = state_of(status);
+  while (now != wanted && now != other);
+}
+// An open /proc/PID/status tells each new state when it is read from its start again.
+T(status_followed) {
+  pid_t p = fork();
+  if (!p) {
+    raise(SIGSTOP);
+    while (1)
+      pause();
+  }
+  char name[64];
+  sprintf(name, "/proc/%d/status", p);
+  FILE* f = fopen(name, "r");
+  CHECK(f);
+  until_state(f, 'T', 't');
+  EQ(kill(p, SIGCONT), 0);
+  until_state(f, 'S', 'S');
+  kill(p, SIGKILL);
+  EQ(WTERMSIG(reap(p)), SIGKILL);
+}
+T(maps_followed) {
+  int fd = open("/proc/self/maps", O_RDONLY);
+  static char text[1 << 20], name[32];
+  CHECK(read(fd, text, sizeof text) > 0);
+  void* m = mmap(0, 123 << 12, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  CHECK(m != MAP_FAILED);
+  mmap(m + (123 << 12) - 4096, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+  sprintf(name, "%lx-%lx r--p", (long)m, (long)m + (122 << 12));
+  memset(text, 0, sizeof text);
+  CHECK(pread(fd, text, sizeof text - 1, 0) > 0);
+  for (long n = strlen(text), got; (got = pread(fd, text + n, sizeof text - 1 - n, n)) > 0;
+       n += got)
+    ;
+  CHECK(strstr(text, name));
+}
+// The same through a copy of the descriptor, in a child and by readv.
+T(stat_by_others) {
+  int fd = open("/proc/self/stat", O_RDONLY), copy = dup(fd), n = 0;
+  char text[1024] = "", once[1024] = "";
+  CHECK(read(fd, once, sizeof once - 1) > 0);
+  EQ(prctl(PR_SET_NAME, "renamed"), 0);
+  EQ(lseek(copy, 0, SEEK_SET), 0);
+  struct iovec v = {text, sizeof text - 1};
+  CHECK(readv(copy, &v, 1) > 0);
+  CHECK(strstr(text, "(renamed)") && !strstr(once, "(renamed)"));
+  EQ(lseek(fd, 0, SEEK_CUR), (long)strlen(text));
+}
+T(text_described) {
+  int fd = open("/proc/self/stat", O_RDONLY);
+  struct stat s, by_name;
+  struct statfs fs;
+  EQ(fstat(fd, &s), 0);
+  EQ(stat("/proc/self/stat", &by_name), 0);
+  EQ(s.st_size, 0);
+  EQ(s.st_mode, S_IFREG | 0444);
+  EQ(s.st_dev, by_name.st_dev);
+  EQ(fstatfs(fd, &fs), 0);
+  EQ(fs.f_type, 0x9fa0);
+}
+
+static int end_thread(void* unused) {
+  return 1;
+}
+// A thread with a descriptor table of its own, without thread-local storage and on a tiny stack.
+T(clone_thread_alone) {
+  char stack[1024] __attribute__((aligned(16)));
+  volatile pid_t tid = 1;
+  int got = clone(end_thread, stack + sizeof stack,
+                  CLONE_THREAD | CLONE_VM | CLONE_SIGHAND | CLONE_CHILD_CLEARTID, 0, 0, 0, &tid);
+  CHECK(got > 0);
+  while (tid != 0)
+    syscall(SYS_futex, &tid, FUTEX_WAIT, 1, 0);
+}
+T(membarrier_unregistered) {
+  ERR(syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0), EPERM);
+  EQ(syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0), 0);
+  EQ(syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0), 0);
+  ERR(syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE, 0, 0), EPERM);
+}
+
+static sigjmp_buf no_room;
+static void too_small(int s, siginfo_t* i, void* c) {
+  last_info = *i;
+  handled[s]++;
+  siglongjmp(no_room, 1);
+}
+// A handler that does not fit on its alternate stack: SIGSEGV, which may be handled elsewhere.
+T(altstack_too_small) {
+  size_t size = getauxval(AT_MINSIGSTKSZ) / 2 + 1024;
+  if (size < 2048 || size >= getauxval(AT_MINSIGSTKSZ)) {
+    return;  // this CPU's frame is smaller than the least stack there may be
+  }
+  char* memory = mmap(0, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  stack_t small = {memory + 32768, 0, size};
+  EQ(sigaltstack(&small, 0), 0);
+  on(SIGUSR1, SA_ONSTACK);
+  struct sigaction a = {.sa_sigaction = too_small, .sa_flags = SA_SIGINFO};
+  EQ(sigaction(SIGSEGV, &a, 0), 0);
+  if (!sigsetjmp(no_room, 1))
+    raise(SIGUSR1);
+  EQ(handled[SIGSEGV], 1);
+  EQ(handled[SIGUSR1], 0);
+  EQ(last_info.si_code, SI_KERNEL);
+  sigset_t now;
+  EQ(sigprocmask(SIG_BLOCK, 0, &now), 0);
+  EQ(sigismember(&now, SIGUSR1), 0);
+  for (int i = 0; i < 32768; i++)
+    EQ(memory[i], 0);
+  stack_t enough = {memory, 0, 65536};
+  EQ(sigaltstack(&enough, 0), 0);
+  raise(SIGUSR1);
+  EQ(handled[SIGUSR1], 1);
+}
+// A SIGSEGV handler that does not fit either ends the process.
+T(altstack_too_small_twice) {
+  pid_t p = fork();
+  if (!p) {
+    size_t size = getauxval(AT_MINSIGSTKSZ) / 2 + 1024;
+    char* memory = mmap(0, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    stack_t small = {memory + 32768, 0, size};
+    if (size < 2048 || size >= getauxval(AT_MINSIGSTKSZ) || sigaltstack(&small, 0) != 0)
+      kill(getpid(), SIGSEGV);
+    on(SIGUSR1, SA_ONSTACK);
+    on(SIGSEGV, SA_ONSTACK);
+    raise(SIGUSR1);
+    _exit(0);
+  }
+  EQ(WTERMSIG(reap(p)), SIGSEGV);
+}
+
+#ifndef PR_SET_SYSCALL_USER_DISPATCH
+#define PR_SET_SYSCALL_USER_DISPATCH 59
+#endif
+static volatile char dispatch;
+static void dispatched(int s, siginfo_t* i, void* c) {
+  dispatch = 0;
+  last_info = *i;
+  handled[s]++;
+}
+T(user_dispatch) {
+  struct sigaction a = {.sa_sigaction = dispatched, .sa_flags = SA_SIGINFO};
+  EQ(sigaction(SIGSYS, &a, 0), 0);
+  EQ(prctl(PR_SET_SYSCALL_USER_DISPATCH, 1, 0, 0, &dispatch), 0);
+  dispatch = 1;
+  syscall(SYS_getpriority, PRIO_PROCESS, 0);
+  EQ(handled[SIGSYS], 1);
+  EQ(last_info.si_syscall, SYS_getpriority);
+  EQ(prctl(PR_SET_SYSCALL_USER_DISPATCH, 0, 0, 0, 0), 0);
+}
+
+// A child attaches to its parent, then lets the parent trace it.
+T(ptrace_both_ways) {
+  int to[2], from[2], status;
+  char c;
+  EQ(pipe(to), 0);
+  EQ(pipe(from), 0);
+  pid_t parent = getpid(), p = fork();
+  if (!p) {
+    EQ(read(to[0], &c, 1), 1);
+    EQ(ptrace(PTRACE_ATTACH, parent, 0, 0), 0);
+    EQ(waitpid(parent, &status, 0), parent);
+    CHECK(WIFSTOPPED(status));
+    EQ(ptrace(PTRACE_DETACH, parent, 0, 0), 0);
+    EQ(ptrace(PTRACE_TRACEME, 0, 0, 0), 0);
+    EQ(write(from[1], "x", 1), 1);
+    raise(SIGSTOP);
+    _exit(0);
+  }
+  EQ(write(to[1], "x", 1), 1);
+  EQ(read(from[0], &c, 1), 1);
+  EQ(waitpid(p, &status, 0), p);
+  EQ(status, SIGSTOP << 8 | 0x7f);
+  EQ(ptrace(PTRACE_DETACH, p, 0, 0), 0);
+  EQ(reap(p), 0);
+}
+T(ptrace_of_sharers) {
+  int* shared = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  *shared = 1;
+  t_ptrace_both_ways();
+}
+
+// A program may unmap everything but itself and go on.
+static char* code_page(int fd) {
+  // pause for ever, after a byte to `fd`: no stack, no library.
+  static const unsigned char code[] = {
+      0x31, 0xff,                                                     // xor edi, edi
+      0x48, 0x89, 0xde, 0x48, 0x29, 0xfe,                             // mov rsi, rbx; sub rsi, rdi
+      0xb8, 11,   0,    0,    0,    0x0f, 0x05,                       // munmap(0, page)
+      0x48, 0x85, 0xc0, 0x75, 0x29,                                   // test rax, rax; jnz hang
+      0x48, 0x8d, 0xbb, 0x00, 0x10, 0x00, 0x00,                       // lea rdi, [rbx + 4096]
+      0x4c, 0x89, 0xee, 0x48, 0x29, 0xfe,                             // mov rsi, r13; sub rsi, rdi
+      0xb8, 11,   0,    0,    0,    0x0f, 0x05,                       // munmap(page + 4096, end)
+      0x44, 0x89, 0xe7, 0x48, 0x89, 0xde,                             // mov edi, r12d; mov rsi, rbx
+      0xba, 1,    0,    0,    0,    0xb8, 1,    0, 0, 0, 0x0f, 0x05,  // write(fd, page, 1)
+      0xb8, 34,   0,    0,    0,    0x0f, 0x05,                       // hang: pause()
+      0xeb, 0xf7,
+  };
+  char* page =
+      mmap(0, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  memcpy(page, code, sizeof code);
+  return page;
+}
+static void leave_rseq(void) {
+  extern const long __rseq_offset;
+  syscall(SYS_rseq, (char*)__builtin_thread_pointer() + __rseq_offset, 32, 1, 0x53053053);
+}
+T(unmap_everything) {
+  int ends[2];
+  char c;
+  EQ(pipe(ends), 0);
+  pid_t p = fork();
+  if (!p) {
+    close(ends[0]);
+    leave_rseq();
+    register char* page __asm__("rbx") = code_page(ends[1]);
+    register long fd __asm__("r12") = ends[1];
+    register long end __asm__("r13") = 0x7ffffffff000;
+    __asm__ volatile("jmp *%0" : : "r"(page), "r"(fd), "r"(end));
+    __builtin_unreachable();
+  }
+  close(ends[1]);
+  EQ(read(ends[0], &c, 1), 1);
+  EQ(kill(p, SIGTERM), 0);
+  EQ(WTERMSIG(reap(p)), SIGTERM);
+}
+// ... or everything, itself included.
+T(unmap_all) {
+  pid_t p = fork();
+  if (!p) {
+    munmap(0, 0x7ffffffff000);
+    _exit(0);
+  }
+  EQ(WTERMSIG(reap(p)), SIGSEGV);
+}
