@@ -13,6 +13,8 @@ namespace tess::cli {
 
 void add_init(CLI::App& app, int& exit_code);
 void add_token(CLI::App& app, int& exit_code);
+void add_leave(CLI::App& app, int& exit_code);
+void add_rotate(CLI::App& app, int& exit_code);
 void add_join(CLI::App& app, int& exit_code);
 void add_migrate(CLI::App& app, int& exit_code);
 void add_ps(CLI::App& app, int& exit_code);
@@ -23,6 +25,7 @@ void add_log(CLI::App& app, int& exit_code);
 void add_best(CLI::App& app, int& exit_code);
 void add_node(CLI::App& app, int& exit_code);
 // Into `tess node`.
+void add_node_expel(CLI::App& node, int& exit_code);
 void add_node_admission(CLI::App& node, int& exit_code);
 void add_set(CLI::App& app, int& exit_code);
 void add_kill(CLI::App& app, int& exit_code);

@@ -125,5 +125,119 @@ TEST_F(Joining, APersonApproves) {
   EXPECT_TRUE(eventually([&] { return n1_.sees("n2") && n2_.sees("n1"); }));
 }
 
+// ---- and no longer ----
+
+class Belonging : public Joining {
+ protected:
+  void bring_in(TestNode& node, const std::string& name, const std::string& address) {
+    const Output joined =
+        node.tess({"join", token(), "--name", name, "--listen", address + ":7117"});
+    ASSERT_EQ(joined.code(), 0) << joined.err;
+    node.start();
+    ASSERT_TRUE(eventually([&] { return n1_.sees(name) && node.sees("n1"); }));
+  }
+  static json entry(const TestNode& node, const std::string& other) {
+    const json answer = node.tess_json({"nodes", "--json"});
+    if (answer.is_object()) {
+      for (const json& one : answer["nodes"]) {
+        if (one.value("name", "") == other) {
+          return one;
+        }
+      }
+    }
+    return json::object();
+  }
+  // By gossip: its datagrams are heard.
+  static bool hears(const TestNode& node, const std::string& other) {
+    const json one = entry(node, other);
+    return one.value("state", "") == "alive" && one.contains("speed");
+  }
+  static std::string key_of(const TestNode& node) {
+    return sys::read_file(node.dir() + "/state/cluster.key").value_or("");
+  }
+  bool key_is_settled(const TestNode& node) {
+    const auto charter = sys::read_file(node.dir() + "/state/charter");
+    return charter && charter->find("stage settled") != std::string::npos &&
+           key_of(node) == key_of(n1_);
+  }
+
+  TestNode n3_{"n3", "127.0.0.3"};
+};
+
+TEST_F(Belonging, WhoIsExpelledStaysOut) {
+  bring_in(n2_, "n2", "127.0.0.2");
+  bring_in(n3_, "n3", "127.0.0.3");
+  ASSERT_TRUE(eventually([&] { return n2_.sees("n3") && hears(n2_, "n3"); }));
+  expect(n2_.tess({"node", "expel", "n3"}), 6, "does not hold the cluster's CA");
+  expect(n1_.tess({"node", "expel", "n1"}), 6, "tess leave");
+  expect(n1_.tess({"node", "expel", "nobody"}), 5, "no node 'nobody'");
+  const std::string old_key = key_of(n1_);
+  ASSERT_EQ(n1_.tess({"node", "expel", "n3"}).code(), 0);
+  EXPECT_TRUE(key_is_settled(n1_));
+  EXPECT_TRUE(eventually([&] { return key_is_settled(n2_); }));
+  EXPECT_NE(key_of(n1_), old_key);
+  EXPECT_EQ(key_of(n3_), old_key);
+  EXPECT_TRUE(eventually([&] { return !n1_.sees("n3") && !n2_.sees("n3") && !n3_.sees("n1"); }));
+  EXPECT_TRUE(eventually([&] { return !hears(n1_, "n3") && !hears(n2_, "n3"); }));
+  EXPECT_TRUE(eventually([&] {
+    return entry(n3_, "n1").value("why", "").find("expelled") != std::string::npos;
+  })) << entry(n3_, "n1");
+  EXPECT_TRUE(n1_.sees("n2") && n2_.sees("n1"));
+  EXPECT_TRUE(hears(n1_, "n2") && hears(n2_, "n1"));
+  // It is kept over restarts, of those who have expelled it and of itself.
+  n2_.kill_daemon();
+  n3_.kill_daemon();
+  n2_.start();
+  n3_.start();
+  ASSERT_TRUE(eventually([&] { return n1_.sees("n2") && n2_.sees("n1"); }));
+  EXPECT_TRUE(eventually([&] {
+    return entry(n3_, "n1").value("why", "").find("expelled") != std::string::npos;
+  })) << entry(n3_, "n1");
+  EXPECT_FALSE(n2_.sees("n3"));
+  expect(n1_.tess({"node", "expel", "n3"}), 5, "no node 'n3' is known that is not expelled");
+  // A new key and a new invitation are another matter.
+  ASSERT_EQ(n3_.tess({"leave", "--remove"}).code(), 0);
+  (void)n3_.daemon().wait();
+  bring_in(n3_, "n3", "127.0.0.3");
+  EXPECT_TRUE(eventually([&] { return n2_.sees("n3") && n3_.sees("n2"); }));
+}
+
+TEST_F(Belonging, TheKeyChangesWithoutAStop) {
+  bring_in(n2_, "n2", "127.0.0.2");
+  bring_in(n3_, "n3", "127.0.0.3");
+  ASSERT_TRUE(eventually([&] { return hears(n1_, "n2") && hears(n1_, "n3"); }));
+  const std::string first = key_of(n1_);
+  n3_.kill_daemon();
+  ASSERT_TRUE(eventually([&] { return !n1_.sees("n3"); }));
+  ASSERT_EQ(n1_.tess({"rotate", "key"}).code(), 0);
+  EXPECT_NE(key_of(n1_), first);
+  EXPECT_TRUE(eventually([&] { return key_is_settled(n2_) && hears(n1_, "n2"); }));
+  // Who was away has only the old key, and learns the new one over TLS.
+  EXPECT_EQ(key_of(n3_), first);
+  n3_.start();
+  EXPECT_TRUE(eventually([&] { return key_is_settled(n3_); }));
+  EXPECT_TRUE(eventually([&] { return hears(n1_, "n3") && hears(n3_, "n2") && hears(n2_, "n3"); }));
+}
+
+TEST_F(Belonging, WhoLeavesMayComeBack) {
+  expect(n1_.tess({"leave"}), 6, "holds the cluster's CA");
+  bring_in(n2_, "n2", "127.0.0.2");
+  expect(n2_.tess({"leave"}), 0, "left");
+  EXPECT_EQ(n2_.daemon().wait()->text(), "exited with status 0");
+  EXPECT_TRUE(eventually([&] { return entry(n1_, "n2").value("state", "") == "left"; }));
+  EXPECT_TRUE(std::filesystem::exists(n2_.dir() + "/state/node.crt"));
+  // Its name is kept for it.
+  expect(n3_.tess({"join", token(), "--name", "n2"}), 6, "--replace");
+  n2_.start();
+  ASSERT_TRUE(eventually([&] { return n1_.sees("n2"); }));
+  expect(n2_.tess({"leave", "--remove"}), 0, "removed the certificate");
+  (void)n2_.daemon().wait();
+  for (const char* name : {"node.crt", "node.key", "cluster.key", "ca.crt"}) {
+    EXPECT_FALSE(std::filesystem::exists(n2_.dir() + "/state/" + name)) << name;
+  }
+  EXPECT_TRUE(eventually([&] { return !n1_.sees("n2"); }));
+  bring_in(n2_, "n2", "127.0.0.2");
+}
+
 }  // namespace
 }  // namespace tess::cli

@@ -64,6 +64,8 @@ int run_tess(std::vector<std::string> words) {
   add_init(app, exit_code);
   add_token(app, exit_code);
   add_join(app, exit_code);
+  add_leave(app, exit_code);
+  add_rotate(app, exit_code);
   add_lab(app);
   add_version(app, exit_code);
   std::reverse(words.begin(), words.end());  // as CLI11 wants it

@@ -110,11 +110,13 @@ void add_best(CLI::App& app, int& exit_code) {
 }
 
 void add_node(CLI::App& app, int& exit_code) {
-  CLI::App* node = app.add_subcommand("node", "Take a node out of use, and back; who may join");
+  CLI::App* node =
+      app.add_subcommand("node", "Take a node out of use, and back; who belongs to the cluster");
   node->require_subcommand(1);
   add_drain(*node, "drain", true, "It takes no guests, and those it has move away", exit_code);
   add_drain(*node, "undrain", false, "It takes guests again", exit_code);
   add_node_admission(*node, exit_code);
+  add_node_expel(*node, exit_code);
 }
 
 void add_set(CLI::App& app, int& exit_code) {

@@ -21,7 +21,7 @@ namespace tess::cli {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr std::chrono::seconds kPatience{15};
+constexpr std::chrono::seconds kPatience{60};
 
 std::vector<std::string> merged_environment(const std::vector<std::string>& more) {
   std::vector<std::string> result;

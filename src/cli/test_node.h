@@ -18,7 +18,7 @@ namespace tess::cli {
 // is not possible.
 bool enter_test_network();
 
-// Waits until `condition` holds, looking often; false after 15 s.
+// Waits until `condition` holds, looking often; false after a minute.
 bool eventually(const std::function<bool()>& condition);
 
 struct Output {

@@ -23,7 +23,7 @@ int report(const Result<>& result) {
   return result.error().kind() == ErrorKind::kBadInput ? kUsageStatus : 1;
 }
 
-// One CA for the lab. Its key serves only here and does not outlive the birth of the lab.
+// One CA for the lab. Its key goes to the first node, the server, and is nowhere else.
 Result<> make_identities(const std::string& base, const std::vector<std::string>& node_names) {
   const std::string ca = base + "/ca";
   TESS_TRY(sys::make_directories(base, 0700));
@@ -31,6 +31,9 @@ Result<> make_identities(const std::string& base, const std::vector<std::string>
   for (const std::string& name : node_names) {
     TESS_TRY(sys::make_directories(base + "/" + name, 0700));
     TESS_TRY(node::issue_node_certificate(ca, name, base + "/" + name));
+  }
+  if (!node_names.empty()) {
+    TESS_TRY(sys::copy_file(ca + "/ca.key", base + "/" + node_names.front() + "/ca.key"));
   }
   return sys::remove_tree(ca);
 }

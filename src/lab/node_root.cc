@@ -30,6 +30,9 @@ Result<> put_identity(const NodeFiles& files, const std::string& root) {
   for (const char* name : {"ca.crt", "node.crt", "node.key", "cluster.key"}) {
     TESS_TRY(sys::copy_file(files.identity + "/" + name, root + "/var/lib/tessera/" + name));
   }
+  if (std::filesystem::exists(files.identity + "/ca.key")) {
+    TESS_TRY(sys::copy_file(files.identity + "/ca.key", root + "/var/lib/tessera/ca.key"));
+  }
   return sys::write_file(root + "/etc/tessera/tessera.toml", files.config);
 }
 

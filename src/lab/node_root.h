@@ -11,7 +11,7 @@ namespace tess::lab {
 // Paths in the supervisor's private tmpfs, which the init has inherited.
 struct NodeFiles {
   std::string image;     // the /usr of nodes
-  std::string identity;  // ca.crt, node.crt, node.key, cluster.key
+  std::string identity;  // ca.crt, node.crt, node.key, cluster.key; perhaps ca.key
   std::string mount_on;  // an empty directory
   std::string host_name;
   std::string hosts;   // content of /etc/hosts

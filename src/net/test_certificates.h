@@ -24,6 +24,8 @@ class TestCluster {
   TestCluster(const TestCluster&) = delete;
   TestCluster& operator=(const TestCluster&) = delete;
 
+  std::string dir(const std::string& name) const { return dir_ + "/" + name; }
+  const std::string& ca_key() const { return ca_.key_pem; }
   KeyPrint ca_print() const { return *key_fingerprint(ca_.certificate_pem); }
 
   TlsContext context(const std::string& name, bool admits = false) const {

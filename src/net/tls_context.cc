@@ -4,9 +4,11 @@
 #include <openssl/x509.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "net/openssl_error.h"
 #include "net/openssl_ptr.h"
+#include "sys/files.h"
 
 namespace tess::net {
 
@@ -86,6 +88,39 @@ int verify_by_fingerprint(X509_STORE_CTX* context, void* argument) {
   return good == 1 ? 1 : 0;
 }
 
+// On top of what OpenSSL finds: the key of the certificate must not be one of those expelled.
+int refuse_expelled(int good, X509_STORE_CTX* store) {
+  if (good != 1 || X509_STORE_CTX_get_error_depth(store) != 0) {
+    return good;
+  }
+  const auto* ssl =
+      static_cast<SSL*>(X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()));
+  const auto* impl =
+      static_cast<const TlsContext::Impl*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)));
+  const auto print = fingerprint_of(X509_get_X509_PUBKEY(X509_STORE_CTX_get_current_cert(store)));
+  const bool expelled =
+      !print || std::any_of(impl->expelled.begin(), impl->expelled.end(),
+                            [&](const auto& one) { return one.id == node_id_of(*print); });
+  if (expelled) {
+    X509_STORE_CTX_set_error(store, X509_V_ERR_CERT_REVOKED);
+  }
+  return expelled ? 0 : 1;
+}
+
+Result<std::vector<Charter::Expelled>> load_expelled(const std::string& state_dir) {
+  const std::string path = state_dir + "/charter";
+  if (!std::filesystem::exists(path)) {
+    return std::vector<Charter::Expelled>();
+  }
+  TESS_TRY_ASSIGN(const std::string ca, sys::read_file(state_dir + "/ca.crt"));
+  TESS_TRY_ASSIGN(const std::string text, sys::read_file(path));
+  auto charter = Charter::parse(text, ca);
+  if (!charter) {
+    return fail_with(std::move(charter.error()), "read {}", path);
+  }
+  return std::move(charter->expelled);
+}
+
 Result<> set_up(SSL_CTX* context) {
   if (context == nullptr || SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) != 1 ||
       SSL_CTX_set_ciphersuites(context, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384") != 1) {
@@ -130,7 +165,10 @@ Result<TlsContext> TlsContext::load(const std::string& state_dir, bool admits) {
       SSL_CTX_check_private_key(context) != 1) {
     return fail(ErrorKind::kFailed, "load this node's key from {}: {}", key, openssl_error());
   }
-  SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
+  TESS_TRY_ASSIGN(impl->expelled, load_expelled(state_dir));
+  // Who uses the context holds the Impl, too (TlsEngine).
+  SSL_CTX_set_app_data(context, impl.get());
+  SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, &refuse_expelled);
   if (admits) {
     SSL_CTX_set_alpn_select_cb(context, &select_protocol, nullptr);
   }
@@ -146,7 +184,7 @@ Result<TlsContext> TlsContext::for_joining(const std::optional<KeyPrint>& ca) {
   impl->expected_ca = ca;
   SSL_CTX* context = impl->context.get();
   TESS_TRY(set_up(context));
-  // The callback's argument lives as long as the context: both are in impl.
+  // Who uses the context holds the Impl, too (TlsEngine).
   SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nullptr);
   SSL_CTX_set_cert_verify_callback(context, &verify_by_fingerprint, impl.get());
   if (SSL_CTX_set_alpn_protos(context, kJoinProtocol, kJoinProtocolSize) != 0) {

@@ -6,8 +6,10 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "net/certificate.h"
+#include "net/charter.h"
 #include "net/tls_stream.h"
 
 namespace tess::net {
@@ -19,6 +21,7 @@ struct FreeSslContext {
 struct TlsContext::Impl {
   std::unique_ptr<SSL_CTX, FreeSslContext> context;
   std::string node_name;
+  std::vector<Charter::Expelled> expelled;
   bool joins = false;                   // a context of TlsContext::for_joining
   std::optional<KeyPrint> expected_ca;  // and the only CA that it believes, if that is known
 };

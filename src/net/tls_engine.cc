@@ -79,12 +79,13 @@ struct EngineBio {
   }
 };
 
-TlsEngine::TlsEngine() : ssl_(std::make_unique<Ssl>()), input_(kInputSize) {}
+TlsEngine::TlsEngine(TlsContext context)
+    : context_(std::move(context)), ssl_(std::make_unique<Ssl>()), input_(kInputSize) {}
 TlsEngine::~TlsEngine() = default;
 
 Result<std::unique_ptr<TlsEngine>> TlsEngine::make(const TlsContext& context, Side side) {
   ERR_clear_error();
-  std::unique_ptr<TlsEngine> engine(new TlsEngine());
+  std::unique_ptr<TlsEngine> engine(new TlsEngine(context));
   SSL* ssl = SSL_new(context.impl().context.get());
   BIO* bio = BIO_new(EngineBio::method());
   if (ssl == nullptr || bio == nullptr) {
@@ -93,7 +94,6 @@ Result<std::unique_ptr<TlsEngine>> TlsEngine::make(const TlsContext& context, Si
     return fail(ErrorKind::kFailed, "new TLS connection: {}", openssl_error());
   }
   engine->ssl_->ssl = ssl;
-  engine->joins_ = context.impl().joins;
   BIO_set_data(bio, engine.get());
   SSL_set_bio(ssl, bio, bio);  // takes the one reference, for both directions
   if (side == Side::kClient) {
@@ -119,6 +119,11 @@ Error TlsEngine::last_error(int ssl_result, const char* what) {
     // The verified chain is not kept after a failure, but the leaf is.
     const X509* certificate = SSL_get0_peer_certificate(ssl);
     const std::string name = certificate != nullptr ? common_name(certificate) : "";
+    if (verify == X509_V_ERR_CERT_REVOKED) {
+      return Error(ErrorKind::kNotPossible,
+                   fmt::format("the other side{} was expelled from this cluster",
+                               name.empty() ? "" : " (" + name + ")"));
+    }
     if (verify == X509_V_ERR_CERT_HAS_EXPIRED || verify == X509_V_ERR_CERT_NOT_YET_VALID) {
       return Error(ErrorKind::kNotPossible,
                    fmt::format("the other side's certificate{} cannot be accepted now ({}); is the "
@@ -126,7 +131,7 @@ Error TlsEngine::last_error(int ssl_result, const char* what) {
                                name.empty() ? "" : " (" + name + ")",
                                X509_verify_cert_error_string(verify)));
     }
-    if (joins_) {
+    if (context_.impl().joins) {
       return Error(
           ErrorKind::kNotPossible,
           "the machine that answers there is not of the cluster that is to be joined "
@@ -140,6 +145,8 @@ Error TlsEngine::last_error(int ssl_result, const char* what) {
   }
   if (kind == SSL_ERROR_SSL) {
     switch (reason) {
+      case SSL_R_SSLV3_ALERT_CERTIFICATE_REVOKED:
+        return Error(ErrorKind::kNotPossible, "this node was expelled from the cluster");
       case SSL_R_TLSV1_ALERT_UNKNOWN_CA:
       case SSL_R_SSLV3_ALERT_BAD_CERTIFICATE:
       case SSL_R_SSLV3_ALERT_CERTIFICATE_UNKNOWN:

@@ -54,9 +54,10 @@ class TlsEngine {
  private:
   struct Ssl;
   friend struct EngineBio;
-  TlsEngine();
+  explicit TlsEngine(TlsContext context);
   Error last_error(int ssl_result, const char* what);
 
+  TlsContext context_;  // what the callbacks of the handshake look at
   std::unique_ptr<Ssl> ssl_;
   std::vector<std::byte> input_;
   size_t input_start_ = 0;
@@ -65,7 +66,6 @@ class TlsEngine {
   std::vector<std::byte> output_;
   uint64_t written_since_key_update_ = 0;
   std::string peer_name_;
-  bool joins_ = false;
   bool joining_ = false;
 };
 

@@ -23,8 +23,8 @@
 
 namespace tess::net {
 
-// Certificates of this node: ca.crt, node.crt, node.key from a state directory. Cheap to copy;
-// immutable.
+// Certificates of this node: ca.crt, node.crt, node.key from a state directory, and whom the
+// cluster has expelled (charter, if it is there). Cheap to copy; immutable.
 class TlsContext {
  public:
   // `admits`: as a server, machines without a certificate may connect too, if they say that they

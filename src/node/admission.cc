@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "base/log.h"
+#include "net/charter.h"
 #include "node/identity.h"
 #include "sys/files.h"
 #include "wire/agent_process.h"
@@ -77,6 +78,15 @@ Result<size_t> Admission::revoke_token(const std::string& id_hex) {
   return count;
 }
 
+Result<> Admission::release(const std::string& name) {
+  if (!holds_ca()) {
+    return {};
+  }
+  TESS_TRY_ASSIGN(AdmissionBook book, this->book());
+  book.release(name);
+  return book.save(environment_.state_dir);
+}
+
 Result<net::KeyPrint> Admission::check(const wire::JoinRequest& request) const {
   if (request.format() != kJoinFormat) {
     return fail(ErrorKind::kNotPossible,
@@ -93,7 +103,21 @@ Result<net::KeyPrint> Admission::check(const wire::JoinRequest& request) const {
   if (request.request().size() > kRequestMost) {
     return fail(ErrorKind::kBadInput, "the certificate request is too long");
   }
-  return net::request_fingerprint(request.request());
+  TESS_TRY_ASSIGN(const net::KeyPrint key, net::request_fingerprint(request.request()));
+  TESS_TRY_ASSIGN(const std::string charter, charter_text());
+  if (!charter.empty()) {
+    TESS_TRY_ASSIGN(const std::string ca, sys::read_file(environment_.state_dir + "/ca.crt"));
+    TESS_TRY_ASSIGN(const net::Charter parsed, net::Charter::parse(charter, ca));
+    if (parsed.expels(net::node_id_of(key))) {
+      return fail(ErrorKind::kNotPossible, "the key of this machine was expelled from the cluster");
+    }
+  }
+  return key;
+}
+
+Result<std::string> Admission::charter_text() const {
+  const std::string path = environment_.state_dir + "/charter";
+  return std::filesystem::exists(path) ? sys::read_file(path) : Result<std::string>("");
 }
 
 Result<wire::JoinGranted> Admission::decide(const wire::JoinRequest& request,
@@ -129,6 +153,8 @@ Result<wire::JoinGranted> Admission::grant(const std::string& name, const std::s
   granted.set_certificate(certificate);
   granted.set_ca(ca.certificate_pem);
   granted.set_cluster_key(cluster_key);
+  TESS_TRY_ASSIGN(const std::string charter, charter_text());
+  granted.set_charter(charter);
   for (const NodeEntry& seed : environment_.seeds(local_address)) {
     wire::JoinSeed& entry = *granted.add_seed();
     entry.set_name(seed.name);

@@ -63,6 +63,8 @@ class Admission {
   Result<AdmissionBook> book() const { return AdmissionBook::load(environment_.state_dir); }
   Result<size_t> revoke_token(const std::string& id_hex);
   Result<net::KeyPrint> ca_print() const;
+  // The node of this name has gone for good; nothing to do where the CA is not.
+  Result<> release(const std::string& name);
 
   // Calls `reply` once with the verdict, perhaps much later; once with Pending before that.
   void on_request(const wire::JoinRequest& request, const JoinPeer& peer, const Reply& reply);
@@ -76,6 +78,7 @@ class Admission {
   Result<wire::JoinGranted> decide(const wire::JoinRequest& request, const JoinPeer& peer);
   Result<wire::JoinGranted> grant(const std::string& name, const std::string& request,
                                   const std::string& local_address) const;
+  Result<std::string> charter_text() const;  // empty: there is none
   Result<net::KeyPrint> check(const wire::JoinRequest& request) const;
   void wait_for_approval(const wire::JoinRequest& request, const net::KeyPrint& key,
                          const JoinPeer& peer, const Reply& reply);

@@ -73,6 +73,7 @@ bool read_issued(const json& from, IssuedRecord& issued) {
   issued.at = from.at("at").get<int64_t>();
   issued.token = wire::from_hex(from.at("token").get<std::string>());
   issued.media = from.at("media").get<bool>();
+  issued.released = from.value("released", false);
   return from_hex(from.at("key"), issued.key);
 }
 
@@ -122,7 +123,8 @@ Result<> AdmissionBook::save(const std::string& dir) const {
                       {"key", hex(one.key)},
                       {"at", one.at},
                       {"token", hex(one.token)},
-                      {"media", one.media}});
+                      {"media", one.media},
+                      {"released", one.released}});
   }
   const json all = {{"tokens", std::move(tokens)}, {"issued", std::move(issued)}};
   return sys::replace_file(file_of(dir), all.dump(1) + "\n", 0600);
@@ -152,21 +154,21 @@ const IssuedRecord* AdmissionBook::issued_to(const std::string& name) const {
   return found == issued_.end() ? nullptr : &*found;
 }
 
-void AdmissionBook::forget_name(const std::string& name) {
-  std::erase_if(issued_, [&](const auto& one) { return one.name == name; });
-}
-
-void AdmissionBook::rename(const std::string& from, const std::string& to) {
+void AdmissionBook::release(const std::string& name) {
   for (IssuedRecord& one : issued_) {
-    if (one.name == from) {
-      one.name = to;
+    if (one.name == name) {
+      one.released = true;
+      return;
     }
   }
+  IssuedRecord& made = issued_.emplace_back();
+  made.name = name;
+  made.released = true;
 }
 
 Result<> AdmissionBook::check_name(const Asking& asking, bool replaces) const {
   const IssuedRecord* holder = issued_to(asking.name);
-  if (holder != nullptr && holder->key == asking.key) {
+  if (holder != nullptr && holder->key == asking.key && !holder->released) {
     return {};
   }
   if (asking.name_use == NameUse::kPresent) {
@@ -174,7 +176,8 @@ Result<> AdmissionBook::check_name(const Asking& asking, bool replaces) const {
                 "there is a node '{}' in the cluster now; choose another name with --name",
                 asking.name);
   }
-  if ((holder != nullptr || asking.name_use == NameUse::kGone) && !replaces) {
+  const bool released = holder != nullptr && holder->released;
+  if ((holder != nullptr || asking.name_use == NameUse::kGone) && !replaces && !released) {
     return fail(ErrorKind::kNotPossible,
                 "the name '{0}' belongs to a node that is not there now; choose another with "
                 "--name, or, if this is that machine, make the token with `tess token --replace`",
@@ -184,8 +187,8 @@ Result<> AdmissionBook::check_name(const Asking& asking, bool replaces) const {
 }
 
 void AdmissionBook::note(const Asking& asking, bool media) {
-  forget_name(asking.name);
-  issued_.push_back({asking.name, asking.key, asking.now, asking.token, media});
+  std::erase_if(issued_, [&](const auto& one) { return one.name == asking.name; });
+  issued_.push_back({asking.name, asking.key, asking.now, asking.token, media, false});
 }
 
 Result<> AdmissionBook::redeem(const Asking& asking) {
@@ -199,7 +202,8 @@ Result<> AdmissionBook::redeem(const Asking& asking) {
                 "another cluster; `tess token` makes a new one");
   }
   const IssuedRecord* holder = issued_to(asking.name);
-  if (holder != nullptr && holder->key == asking.key && holder->token == token->id) {
+  if (holder != nullptr && holder->key == asking.key && holder->token == token->id &&
+      !holder->released) {
     return {};
   }
   if (asking.now >= token->expires) {

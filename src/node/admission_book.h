@@ -35,6 +35,7 @@ struct IssuedRecord {
   int64_t at = 0;
   std::string token;  // id; empty: by hand
   bool media = false;
+  bool released = false;  // that node has left or was expelled: its name may be given again
 };
 
 // What is known of a name besides the book.
@@ -68,8 +69,8 @@ class AdmissionBook {
   Result<> approve(const Asking& asking);
   const IssuedRecord* issued_to(const std::string& name) const;
   const std::vector<IssuedRecord>& issued() const { return issued_; }
-  void forget_name(const std::string& name);
-  void rename(const std::string& from, const std::string& to);
+  // The node has gone for good.
+  void release(const std::string& name);
 
  private:
   Result<> check_name(const Asking& asking, bool replaces) const;

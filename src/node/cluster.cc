@@ -151,6 +151,7 @@ wire::ClusterMessage Cluster::make_hello() const {
   hello.set_protocol_version(options_.protocol_version);
   hello.set_version(options_.version);
   hello.set_node(options_.node_name);
+  hello.set_charter_serial(service_.charter_serial ? service_.charter_serial() : 0);
   return message;
 }
 
@@ -194,6 +195,9 @@ void Cluster::on_peer_message(Peer& peer, wire::ClusterMessage message) {
     peer.delay = milliseconds(0);
     log::info("node", "event=node_up node={} version={}", peer.state.name, hello.version());
     ping(peer);
+    if (service_.on_charter_serial) {
+      service_.on_charter_serial(peer.state.name, hello.charter_serial());
+    }
     return;
   }
   const uint64_t request = message.request();  // before the move: arguments have no order
@@ -237,6 +241,19 @@ void Cluster::peer_down(Peer& peer, const std::string& reason) {
   }
   peer.delay = std::clamp(peer.delay * 2, options_.retry_least, options_.retry_most);
   peer.retry.start(peer.delay, [this, &peer] { connect(peer); });
+}
+
+void Cluster::disconnect(const std::string& node, const std::string& reason) {
+  if (const auto found = peers_.find(node); found != peers_.end()) {
+    peer_down(*found->second, reason);
+  }
+  std::erase_if(clients_, [&](const auto& item) {
+    if (item.second->connection->peer_name() != node) {
+      return false;
+    }
+    item.second->connection->close();
+    return true;
+  });
 }
 
 std::vector<Cluster::NodeState> Cluster::nodes() const {

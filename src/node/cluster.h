@@ -45,6 +45,9 @@ struct ClusterService {
   std::function<bool(const wire::ClusterMessage&, const std::string& asker,
                      const std::function<void(const wire::ClusterMessage&)>& reply)>
       other = nullptr;
+  // Which charter this node has, and which one a node has that we are connected with.
+  std::function<uint64_t()> charter_serial = nullptr;
+  std::function<void(const std::string& node, uint64_t serial)> on_charter_serial = nullptr;
   // From a machine without a certificate; the reply may come later.
   std::function<void(const wire::JoinRequest&, const JoinPeer&, const Admission::Reply& reply)>
       join = nullptr;
@@ -72,6 +75,8 @@ class Cluster {
   void set_nodes(const std::vector<NodeEntry>& nodes);
   // For new connections.
   void set_context(net::TlsContext context) { context_ = std::move(context); }
+  // Ends the connections to and from this node; what is tried again is up to the new context.
+  void disconnect(const std::string& node, const std::string& reason);
 
   std::vector<NodeState> nodes() const;
   // kNotPossible if the node is unknown, kRetry if it is down; the messages say which and why.

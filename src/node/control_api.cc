@@ -50,13 +50,16 @@ const char* code_of(const Error& error) {
 }
 
 ControlApi::ControlApi(net::Loop& loop, Options options, AgentHub& hub, Cluster& cluster,
-                       const ClusterService& service, Admission& admission)
+                       const ClusterService& service, Admission& admission, CharterKeeper& charter,
+                       std::function<void()> stop)
     : loop_(loop),
       options_(std::move(options)),
       hub_(hub),
       cluster_(cluster),
       service_(service),
-      admission_(admission) {}
+      admission_(admission),
+      charter_(charter),
+      stop_(std::move(stop)) {}
 
 ControlApi::~ControlApi() = default;
 
@@ -88,6 +91,9 @@ void ControlApi::handle(const Caller& caller, const std::string& line,
       {"token_revoke", &ControlApi::op_token_revoke},
       {"pending", &ControlApi::op_pending},
       {"approve", &ControlApi::op_approve},
+      {"expel", &ControlApi::op_expel},
+      {"rotate_key", &ControlApi::op_rotate_key},
+      {"leave", &ControlApi::op_leave},
       {"batch_submit", &ControlApi::op_batch_submit},
       {"batch_list", &ControlApi::op_batch_list},
       {"batch_show", &ControlApi::op_batch_show},

@@ -3,6 +3,7 @@
 // thread only.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -10,6 +11,7 @@
 #include "node/admission.h"
 #include "node/agent_hub.h"
 #include "node/batch_service.h"
+#include "node/charter_keeper.h"
 #include "node/cluster.h"
 #include "node/control_server.h"
 #include "node/gossip.h"
@@ -29,7 +31,8 @@ class ControlApi {
   };
 
   ControlApi(net::Loop& loop, Options options, AgentHub& hub, Cluster& cluster,
-             const ClusterService& service, Admission& admission);
+             const ClusterService& service, Admission& admission, CharterKeeper& charter,
+             std::function<void()> stop);
   ~ControlApi();
 
   // Once they are there; they outlive this.
@@ -90,6 +93,10 @@ class ControlApi {
   void op_token_revoke(const RequestPtr& request);
   void op_pending(const RequestPtr& request);
   void op_approve(const RequestPtr& request);
+  void op_expel(const RequestPtr& request);
+  void op_rotate_key(const RequestPtr& request);
+  void op_leave(const RequestPtr& request);
+  std::vector<net::Charter::Expelled> bearers_of(const std::string& name) const;
   bool check_ca(const RequestPtr& request);
 
   void add_placement(const RequestPtr& request, pid_t pid, nlohmann::json told);
@@ -126,6 +133,8 @@ class ControlApi {
   Cluster& cluster_;
   const ClusterService& service_;
   Admission& admission_;
+  CharterKeeper& charter_;
+  std::function<void()> stop_;  // tessd, in order
   const Gossip* gossip_ = nullptr;
   Placer* placer_ = nullptr;
   Settings* settings_ = nullptr;

@@ -1,4 +1,6 @@
 // ControlApi: tokens, and who may join.
+#include <set>
+
 #include "node/control_request.h"
 #include "node/own_addresses.h"
 #include "wire/agent_process.h"
@@ -9,6 +11,7 @@ namespace {
 using nlohmann::json;
 
 constexpr int64_t kExpiresMost = 10LL * 366 * 24 * 3600;
+constexpr std::chrono::milliseconds kLeaveTimeout{3000};
 constexpr int64_t kUsesMost = 1'000'000;
 
 int64_t number_of(const json& body, const char* key, int64_t otherwise) {
@@ -181,6 +184,97 @@ void ControlApi::op_approve(const RequestPtr& request) {
   const std::string which = request->text("node");
   const auto name = request->flag("refuse") ? admission_.refuse(which) : admission_.approve(which);
   name ? request->ok({{"node", *name}}) : request->error(name.error());
+}
+
+// Everything that is known under this name: the key that it was admitted with, and what gossip has
+// heard of.
+std::vector<net::Charter::Expelled> ControlApi::bearers_of(const std::string& name) const {
+  std::set<net::Charter::NodeId> ids;
+  if (const auto book = admission_.book()) {
+    const IssuedRecord* record = book->issued_to(name);
+    if (record != nullptr && record->key != net::KeyPrint{}) {
+      ids.insert(net::node_id_of(record->key));
+    }
+  }
+  for (const auto& member : gossip_->view().members) {
+    if (member.name == name && member.id != gossip_->id()) {
+      ids.insert(member.id.bytes);
+    }
+  }
+  std::vector<net::Charter::Expelled> list;
+  for (const auto& id : ids) {
+    if (!charter_.charter().expels(id)) {
+      list.push_back({id, name, admission_.now()});
+    }
+  }
+  return list;
+}
+
+void ControlApi::op_expel(const RequestPtr& request) {
+  const std::string name = request->text("node");
+  if (!check_ca(request)) {
+    return;
+  }
+  if (name == options_.node_name) {
+    request->error("refused", "a node does not expel itself: `tess leave`");
+    return;
+  }
+  const auto bearers = bearers_of(name);
+  if (bearers.empty()) {
+    request->error("unknown_node",
+                   fmt::format("no node '{}' is known that is not expelled yet", name));
+    return;
+  }
+  charter_.expel(bearers, [this, request, name](const Result<>& expelled) {
+    if (!expelled) {
+      request->error(expelled.error());
+      return;
+    }
+    const auto released = admission_.release(name);
+    released ? request->ok({{"node", name}, {"serial", charter_.charter().serial}})
+             : request->error(released.error());
+  });
+}
+
+void ControlApi::op_rotate_key(const RequestPtr& request) {
+  if (!check_ca(request)) {
+    return;
+  }
+  charter_.rotate_key([this, request](const Result<>& rotated) {
+    rotated ? request->ok({{"serial", charter_.charter().serial}})
+            : request->error(rotated.error());
+  });
+}
+
+// The answer comes before the end: what waits for that sees the connection close.
+void ControlApi::op_leave(const RequestPtr& request) {
+  if (request->caller.uid != 0) {
+    request->error("not_permitted", "only root may take a node out of its cluster");
+    return;
+  }
+  if (admission_.holds_ca() && !request->flag("force")) {
+    request->error("refused",
+                   "this node holds the cluster's CA: without it nobody can join or be expelled. "
+                   "Move ca.key and admission.json to another node first, or say --force");
+    return;
+  }
+  const auto missing = std::make_shared<size_t>(1);
+  const auto one_done = [this, request, missing] {
+    if (--*missing == 0) {
+      request->ok({{"node", options_.node_name}});
+      stop_();
+    }
+  };
+  for (const auto& node : cluster_.nodes()) {
+    if (!node.up || !request->flag("remove")) {
+      continue;
+    }
+    ++*missing;
+    wire::ClusterMessage ask;
+    ask.mutable_leaving();
+    cluster_.ask(node.name, std::move(ask), kLeaveTimeout, [one_done](const auto&) { one_done(); });
+  }
+  one_done();
 }
 
 }  // namespace tess::node

@@ -253,7 +253,7 @@ bool ControlApi::answer(const wire::ClusterMessage& message, const std::string& 
   }
   log::info("node", "event=forwarded from={} op={}", asker, asked["op"].get<std::string>());
   // Its tessd has made sure that root asks.
-  handle(Caller{0, 0}, line, taken);
+  handle(Caller{0, 0, 0, {}}, line, taken);
   return true;
 }
 

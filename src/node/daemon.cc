@@ -63,7 +63,11 @@ Daemon::Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContex
   };
   service_.other = [this](const wire::ClusterMessage& message, const std::string& asker,
                           const Placer::Reply& reply) {
-    return api_->answer(message, asker, reply) || placer_->answer(message, asker, reply);
+    return answer_other(message, asker, reply);
+  };
+  service_.charter_serial = [this] { return charter_->charter().serial; };
+  service_.on_charter_serial = [this](const std::string& node, uint64_t serial) {
+    charter_->on_peer(node, serial);
   };
   service_.join = [this](const wire::JoinRequest& request, const JoinPeer& peer,
                          const Admission::Reply& reply) {
@@ -84,6 +88,9 @@ Daemon::Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContex
   options.node_name = config_.name;
   options.version = kVersion;
   cluster_ = std::make_unique<Cluster>(loop_, std::move(context), options, service_);
+  charter_ =
+      std::make_unique<CharterKeeper>(loop_, CharterKeeper::Options{paths_.state_dir}, *cluster_,
+                                      [this](const net::Charter& charter) { on_charter(charter); });
   placer_ = std::make_unique<Placer>(
       loop_, Placer::Options{config_.name, paths_.state_dir, config_.balance}, *hub_, *cluster_);
   if (const auto loaded = settings_.load(); !loaded) {
@@ -92,7 +99,7 @@ Daemon::Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContex
   apply_settings();
   api_ = std::make_unique<ControlApi>(
       loop_, ControlApi::Options{config_.name, kVersion, config_.listen.to_string()}, *hub_,
-      *cluster_, service_, admission_);
+      *cluster_, service_, admission_, *charter_, [this] { stop(); });
   control_ = std::make_unique<ControlServer>(
       loop_,
       [this](const Caller& caller, const std::string& line, std::shared_ptr<ControlReply> reply) {
@@ -114,6 +121,10 @@ Result<std::unique_ptr<Daemon>> Daemon::start(net::Loop& loop, const DaemonPaths
   std::unique_ptr<Daemon> daemon(new Daemon(loop, paths, std::move(config), std::move(context)));
   TESS_TRY(sys::make_directories(paths.run_dir, 0755));
   TESS_TRY(daemon->lock_run_dir());
+  TESS_TRY(daemon->charter_->start());
+  for (const auto& one : daemon->charter_->charter().expelled) {
+    daemon->expulsions_applied_.insert(one.id);  // nothing of theirs is here
+  }
   TESS_TRY(daemon->hub_->listen());
   TESS_TRY(daemon->cluster_->listen(daemon->config_.listen));
   TESS_TRY(daemon->control_->listen(paths.run_dir + "/control.sock"));
@@ -140,6 +151,7 @@ Result<> Daemon::start_gossip() {
   TESS_TRY_ASSIGN(gossip_,
                   Gossip::start(loop_, options, placer_->first_load(),
                                 [this](const cluster::Event& event) { on_member(event); }));
+  gossip_->set_keys(charter_->charter().keys);
   api_->attach(*gossip_, *placer_, settings_, [this] { apply_settings(); });
   placer_->start(*gossip_);
   cluster_->set_nodes(known_nodes());
@@ -156,7 +168,8 @@ std::vector<NodeEntry> Daemon::known_nodes() const {
       const bool present = member.state == cluster::MemberState::kAlive ||
                            member.state == cluster::MemberState::kSuspect;
       const auto at = net::Endpoint::parse(member.address, kDefaultPort);
-      if (member.id != gossip_->id() && member.name != config_.name && present && at) {
+      const bool expelled = charter_->charter().expels(member.id.bytes);
+      if (member.id != gossip_->id() && member.name != config_.name && present && at && !expelled) {
         nodes[member.name] = *at;
       }
     }

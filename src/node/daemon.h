@@ -4,12 +4,14 @@
 #pragma once
 
 #include <memory>
+#include <set>
 #include <string>
 
 #include "net/loop.h"
 #include "node/admission.h"
 #include "node/agent_hub.h"
 #include "node/batch_service.h"
+#include "node/charter_keeper.h"
 #include "node/cluster.h"
 #include "node/config.h"
 #include "node/control_api.h"
@@ -56,6 +58,11 @@ class Daemon {
   Admission::Environment admission_environment();
   NameUse name_use(const std::string& name) const;
   std::vector<NodeEntry> seeds(const std::string& local_address) const;
+  // The cluster has a new charter: keys, and who belongs to it no more (daemon_join.cc).
+  void on_charter(const net::Charter& charter);
+  void apply_expulsion(const net::Charter::Expelled& one);
+  bool answer_other(const wire::ClusterMessage& message, const std::string& asker,
+                    const Placer::Reply& reply);
   void on_member(const cluster::Event& event);
   wire::NodeInfo node_info() const;
   wire::JobTable job_table() const;
@@ -76,12 +83,14 @@ class Daemon {
   Admission admission_;
   std::unique_ptr<AgentHub> hub_;
   std::unique_ptr<Cluster> cluster_;
+  std::unique_ptr<CharterKeeper> charter_;
   std::unique_ptr<Gossip> gossip_;
   std::unique_ptr<Placer> placer_;
   std::unique_ptr<BatchService> batch_;
   std::unique_ptr<ControlApi> api_;
   std::unique_ptr<ControlServer> control_;
   std::unique_ptr<MetricsServer> metrics_;
+  std::set<net::Charter::NodeId> expulsions_applied_;
   std::string cpu_features_;
   bool stopping_ = false;
 };

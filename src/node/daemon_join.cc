@@ -1,13 +1,16 @@
 // Daemon: what those that want to join have to be told, and who has which name.
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 
+#include "base/log.h"
 #include "node/daemon.h"
 
 namespace tess::node {
 namespace {
 
 constexpr size_t kSeedsMost = 8;
+constexpr std::chrono::milliseconds kComeHome{60'000};
 
 bool is_wildcard(const std::string& address) {
   return address == "0.0.0.0" || address == "::";
@@ -46,7 +49,9 @@ NameUse Daemon::name_use(const std::string& name) const {
     return use;
   }
   for (const auto& member : gossip_->view().members) {
-    if (member.name == name) {
+    if (member.name == name && charter_->charter().expels(member.id.bytes)) {
+      use = NameUse::kGone;  // its machine still answers knocks
+    } else if (member.name == name) {
       if (member.state == cluster::MemberState::kAlive ||
           member.state == cluster::MemberState::kSuspect) {
         return NameUse::kPresent;
@@ -69,6 +74,61 @@ std::vector<NodeEntry> Daemon::seeds(const std::string& local_address) const {
     }
   }
   return list;
+}
+
+bool Daemon::answer_other(const wire::ClusterMessage& message, const std::string& asker,
+                          const Placer::Reply& reply) {
+  if (message.has_leaving()) {
+    const auto released = admission_.release(asker);
+    wire::ClusterMessage answer;
+    answer.mutable_done()->set_ok(released.has_value());
+    answer.mutable_done()->set_message(released ? "" : released.error().message());
+    reply(answer);
+    return true;
+  }
+  return charter_->answer(message, asker, reply) || api_->answer(message, asker, reply) ||
+         placer_->answer(message, asker, reply);
+}
+
+void Daemon::on_charter(const net::Charter& charter) {
+  auto context = net::TlsContext::load(paths_.state_dir, true);
+  if (!context) {
+    // Without it somebody expelled might be talked to: better nobody.
+    log::error("node", "event=charter_unreadable reason=\"{}\"", context.error().message());
+    stop();
+    return;
+  }
+  cluster_->set_context(std::move(*context));
+  if (gossip_ != nullptr) {
+    gossip_->set_keys(charter.keys);
+  }
+  // At once: the next that is done may be to tell all that are connected, and they must not be.
+  for (const auto& one : charter.expelled) {
+    apply_expulsion(one);
+  }
+  loop_.post([this] { cluster_->set_nodes(known_nodes()); });
+}
+
+// Ends what that node still has to do with this one. Its name may be another's by now.
+void Daemon::apply_expulsion(const net::Charter::Expelled& one) {
+  if (!expulsions_applied_.insert(one.id).second) {
+    return;
+  }
+  log::warn("node", "event=expelled node={}", one.name);
+  cluster_->disconnect(one.name, "it was expelled from the cluster");
+  for (const auto& agent : hub_->all()) {
+    if (agent->role == wire::Register::HOST && agent->home_node == one.name) {
+      (void)agent->process.signal(SIGTERM);  // its guests go home
+      continue;
+    }
+    const auto& processes = agent->status.process();
+    if (std::any_of(processes.begin(), processes.end(),
+                    [&](const auto& process) { return process.node() == one.name; })) {
+      wire::AgentDown ask;
+      ask.mutable_bring_home();
+      hub_->ask(agent, std::move(ask), kComeHome, [](const auto&) {});
+    }
+  }
 }
 
 }  // namespace tess::node

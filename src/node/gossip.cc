@@ -176,6 +176,15 @@ void Gossip::set_load(const cluster::LoadRecord& load) {
   carry_out();
 }
 
+void Gossip::set_keys(const std::vector<cluster::CipherKey>& keys) {
+  cluster::KeyRing ring(keys.front());
+  for (const cluster::CipherKey& key : keys) {
+    const auto installed = ring.install(key);
+    TESS_CHECK(installed, "more keys than a ring has room for");
+  }
+  membership_->set_keys(std::move(ring));
+}
+
 void Gossip::set_seeds(const std::vector<net::Endpoint>& seeds) {
   membership_->set_seeds(numeric(seeds));
 }

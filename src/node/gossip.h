@@ -42,6 +42,8 @@ class Gossip {
   const cluster::Membership& membership() const { return *membership_; }
   unsigned live_count() const { return membership_->live_count(); }
   void set_load(const cluster::LoadRecord& load);
+  // The first seals, all open.
+  void set_keys(const std::vector<cluster::CipherKey>& keys);
   void set_seeds(const std::vector<net::Endpoint>& seeds);
   // Says good-bye; `done` comes within half a second.
   void leave(std::function<void()> done);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "net/charter.h"
 #include "net/tls_stream.h"
 #include "node/identity.h"
 #include "node/version.h"
@@ -149,6 +150,9 @@ Result<> check_granted(const wire::JoinGranted& granted, const Attempt& attempt)
     return fail(ErrorKind::kBadInput,
                 "the server's answer is not for this machine, or not of its cluster");
   }
+  if (!granted.charter().empty()) {
+    TESS_TRY(net::Charter::parse(granted.charter(), granted.ca()));
+  }
   return check_cluster_key(granted.cluster_key());
 }
 
@@ -174,6 +178,9 @@ Result<Joined> join_cluster(const JoinWish& wish) {
   const std::string& dir = wish.state_dir;
   TESS_TRY(sys::replace_file(dir + "/cluster.key", granted.cluster_key(), 0600));
   TESS_TRY(sys::replace_file(dir + "/ca.crt", granted.ca(), 0644));
+  TESS_TRY(granted.charter().empty()
+               ? sys::remove_tree(dir + "/charter")
+               : sys::replace_file(dir + "/charter", granted.charter(), 0600));
   TESS_TRY(sys::replace_file(dir + "/node.key", key, 0600));
   TESS_TRY(sys::replace_file(dir + "/node.crt", granted.certificate(), 0644));
   TESS_TRY(sys::remove_tree(dir + "/joining.key"));
