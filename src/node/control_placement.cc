@@ -89,7 +89,13 @@ json ControlApi::nodes_json() const {
       add(member.name, member.address, false,
           fmt::format("it is {}", cluster::to_text(member.state)), wire::NodeInfo());
     }
-    add_member(nodes[member.name], member);
+    // One that has left, or died, does not stand before another that bears its name now.
+    const std::string state = nodes[member.name].value("state", "unknown");
+    const bool gone = member.state == cluster::MemberState::kLeft ||
+                      member.state == cluster::MemberState::kDead;
+    if (!gone || (state != "alive" && state != "suspect")) {
+      add_member(nodes[member.name], member);
+    }
   }
   // This node first.
   json list = json::array({nodes.extract(options_.node_name).mapped()});
