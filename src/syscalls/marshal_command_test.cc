@@ -1,6 +1,7 @@
 // Calls whose arguments depend on a command, and the many small structs.
 #include <linux/capability.h>
 #include <linux/fs.h>
+#include <poll.h>
 #include <pty.h>
 #include <sched.h>
 #include <sys/ioctl.h>
@@ -45,6 +46,8 @@ TEST(MarshalCommand, terminal) {
     trace.result("TIOCGWINSZ", call(SYS_ioctl, controller, TIOCGWINSZ, &size));
     trace.memory("size", &size, sizeof(size));
     ASSERT_EQ(::write(controller, "line\n", 5), 5);
+    pollfd line{terminal, POLLIN, 0};  // a work queue of the kernel carries it across
+    ASSERT_EQ(::poll(&line, 1, 10'000), 1);
     int pending = -1;
     trace.result("FIONREAD", call(SYS_ioctl, terminal, FIONREAD, &pending));
     trace.result("pending", pending);
