@@ -29,13 +29,7 @@ uint64_t with_stub(uint64_t soft, uint64_t more) {
 
 uint64_t stub_data(const Slot* slot) {
   constexpr uint64_t kSpareSlots = 4;  // threads to come
-  uint64_t slots = kSpareSlots;
-  for (const uint64_t word : control_of(slot).slot_bitmap) {
-    for (uint64_t bits = word; bits != 0; bits &= bits - 1) {
-      ++slots;
-    }
-  }
-  return slots * kSlotSize + kControlSize;
+  return stub_data_size(control_of(slot)) + kSpareSlots * kSlotSize;
 }
 
 void apply(Slot* slot, int resource, const uint64_t limit[2]) {

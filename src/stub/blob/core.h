@@ -121,11 +121,11 @@ struct SlotPrivate {
   uint32_t has_kept_channel;        // body: kept_channel was meant for a clone that parking aborted
   uint32_t kept_has_mailbox;
   NewChannel kept_channel;
-  int32_t fresh_text;    // deputy: descriptor + 1 of a text of /proc made for the read to come, or 0
-  uint32_t at_rest;      // deputy: the last request said that the body thread parks
-  uint32_t stepping;     // body: on its way out of the vDSO, one instruction at a time
-  uint32_t timer_bits;   // body: bits 0 SIGXCPU, 2 SIGVTALRM, 3 SIGPROF: gone off while in the stub
-  uint64_t clone_flags;  // of the clone that made this thread
+  int32_t fresh_text;   // deputy: descriptor + 1 of a text of /proc made for the read to come, or 0
+  uint32_t at_rest;     // deputy: the last request said that the body thread parks
+  uint32_t stepping;    // body: on its way out of the vDSO, one instruction at a time
+  uint32_t timer_bits;  // body: bits 0 SIGXCPU, 2 SIGVTALRM, 3 SIGPROF: gone off while in the stub
+  uint64_t clone_flags;        // of the clone that made this thread
   uint64_t parent_context;     // body child: unused after its start
   int64_t thread_cpu_base_ns;  // body: what to add to the host's CPU clock of the thread
   int64_t deadline_ns;         // deputy: end of the current call's relative timeout, 0 none
@@ -167,6 +167,12 @@ inline void for_each_slot(const ControlBlock& control, Visit visit) {
       visit(word * 64 + (uint32_t)__builtin_ctzll(bits));
     }
   }
+}
+// What the stub has of the process's memory for data: its block and the slots in use.
+inline uint64_t stub_data_size(const ControlBlock& control) {
+  uint64_t slots = 0;
+  for_each_slot(control, [&](uint32_t) { ++slots; });
+  return slots * kSlotSize + kControlSize;
 }
 // In a child with descriptors of its own: those of the parent's other threads mean nothing.
 void close_other_channels(Slot* slot);

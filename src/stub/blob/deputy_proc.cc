@@ -144,13 +144,7 @@ ProcFacts facts_of(const Slot* slot, const Request& r) {
   const ControlBlock& control = control_of(slot);
   ProcFacts facts;
   facts.region_base = control.region_base;
-  uint64_t slots = 0;
-  for (const uint64_t word : control.slot_bitmap) {
-    for (uint64_t bits = word; bits != 0; bits &= bits - 1) {
-      ++slots;
-    }
-  }
-  facts.region_data_kb = (slots * kSlotSize + kControlSize) / 1024;
+  facts.region_data_kb = stub_data_size(control) / 1024;
   facts.cpu_ticks = (int64_t)r.args[4] / (int64_t)kTickNs;
   facts.children_ticks_user = control.children_user_ns / kTickNs;
   facts.children_ticks_system = control.children_system_ns / kTickNs;
