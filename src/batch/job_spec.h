@@ -59,9 +59,6 @@ struct JobSpec {
   std::vector<std::pair<uint64_t, uint64_t>> limits;  // soft and hard, by RLIMIT_ number
 };
 
-// "512M", "2G", "1048576"; 0 if it is not a size.
-uint64_t parse_size(const std::string& text);
-
 // Takes options of `tess batch submit` from the front of `words`; what is left begins with the job
 // file or, after `--` (then `command_follows`), with the command.
 struct Parsed {

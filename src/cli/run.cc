@@ -3,11 +3,11 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
-#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "base/size.h"
 #include "cli/client.h"
 #include "cli/commands.h"
 
@@ -107,21 +107,6 @@ struct Wish {
   nlohmann::json wishes = nlohmann::json::object();
 };
 
-// "512M", "2G", "1048576"; 0 if it is not a size.
-uint64_t size_of(const std::string& text) {
-  char* end = nullptr;
-  const double value = std::strtod(text.c_str(), &end);
-  const std::string units = "KMGT";
-  const size_t unit = *end == '\0' ? std::string::npos : units.find(*end);
-  const bool whole = *end == '\0' || (unit != std::string::npos && end[1] == '\0');
-  if (!whole || !(value > 0)) {
-    return 0;
-  }
-  const double bytes =
-      std::ldexp(value, unit == std::string::npos ? 0 : 10 * (static_cast<int>(unit) + 1));
-  return bytes < 9e18 ? static_cast<uint64_t>(bytes) : 0;
-}
-
 // Takes the option at `at`, if it is one of ours.
 bool take_option(const std::vector<std::string>& arguments, size_t& at, Wish& wish) {
   const std::string& word = arguments[at];
@@ -142,8 +127,9 @@ bool take_option(const std::vector<std::string>& arguments, size_t& at, Wish& wi
     return true;
   }
   if (take_value(arguments, at, "--memory", "--memory", value)) {
-    wish.wishes["memory_bytes"] = size_of(value);
-    return size_of(value) != 0;
+    const uint64_t bytes = parse_size(value);
+    wish.wishes["memory_bytes"] = bytes;
+    return bytes != 0;
   }
   return false;
 }
