@@ -1,0 +1,210 @@
+// From the wish to move a process to the end of its move, and what follows from it.
+#include <fmt/format.h>
+
+#include <iterator>
+
+#include "base/log.h"
+#include "home/group_migration.h"
+#include "home/home_agent.h"
+
+namespace tess::home {
+
+void HomeAgent::migrate(pid_t pid, const std::string& node, Done done) {
+  if (find(pid) == nullptr && pid != config_.pid) {
+    done(fail(ErrorKind::kBadInput, "process {} does not belong to job {}", pid, config_.job));
+    return;
+  }
+  std::shared_ptr<Managed> process = make_process(pid);
+  const bool home = node.empty() || node == tessd_->node();
+  if (process->busy && process->moving_to == (home ? "" : node)) {
+    process->waiting.push_back(std::move(done));
+    return;
+  }
+  if (process->busy) {
+    done(fail(ErrorKind::kRetry, "process {} is moving already; try again when it has arrived",
+              pid));
+    return;
+  }
+  if (home && process->state == Managed::State::kNative) {
+    process->placed_on.clear();
+    done({});
+    maybe_finish();
+    return;
+  }
+  if (!home && process->where() == node) {
+    done({});
+    return;
+  }
+  start_migration(std::move(process), home ? "" : node, std::move(done));
+}
+
+void HomeAgent::start_migration(std::shared_ptr<Managed> process, const std::string& node,
+                                Done done) {
+  process->busy = true;
+  process->moving_to = node;
+  std::vector<std::shared_ptr<Managed>> group{process};
+  auto companions = find_companions(group, node);
+  if (!companions && try_again(group, node, done)) {
+    return;
+  }
+  if (!companions) {
+    migration_ended(group, node, tl::unexpected(std::move(companions.error())), "", done);
+    return;
+  }
+  group.insert(group.end(), companions->begin(), companions->end());
+  ++running_workers_;
+  tessd_->send_status();
+  workers_.emplace_back([this, group = std::move(group), node, done = std::move(done)] {
+    GroupMigration migration(*this, group, node);
+    Result<> result = migration.run();
+    loop_.post([this, all = migration.processes(), node, result = std::move(result),
+                warning = migration.warning(), unsettled = migration.unsettled(), done] {
+      --running_workers_;
+      if (!result && unsettled && try_again(all, node, done)) {
+        return;
+      }
+      migration_ended(all, node, result, warning, done);
+    });
+  });
+}
+
+// Somebody with whom it shares was on the way. False: that has lasted too long.
+bool HomeAgent::try_again(const std::vector<std::shared_ptr<Managed>>& group,
+                          const std::string& node, const Done& done) {
+  constexpr uint32_t kAttempts = 100;
+  constexpr std::chrono::milliseconds kPause(20);
+  const std::shared_ptr<Managed> first = group.front();
+  if (finishing_ || find(first->pid) != first.get() || first->executed_meanwhile ||
+      ++first->attempts > kAttempts) {
+    first->attempts = 0;
+    return false;
+  }
+  for (size_t i = 1; i < group.size(); ++i) {
+    std::move(group[i]->waiting.begin(), group[i]->waiting.end(),
+              std::back_inserter(first->waiting));
+    group[i]->waiting.clear();
+    group[i]->busy = false;
+    tracer_.resume_stops(group[i]->pid);
+    if (std::exchange(group[i]->executed_meanwhile, false)) {
+      go_on_after_exec(group[i], group[i]->placed_on);
+    }
+  }
+  tracer_.resume_stops(first->pid);
+  // It stays busy: nobody else is to move it until then.
+  auto timer = std::make_shared<net::Timer>(loop_);
+  timer->start(kPause, [this, timer, first, node, done] { start_migration(first, node, done); });
+  return true;
+}
+
+void HomeAgent::migration_ended(const std::vector<std::shared_ptr<Managed>>& group,
+                                const std::string& node, const Result<>& result,
+                                const std::string& warning, const Done& done) {
+  const std::shared_ptr<Managed>& first = group.front();
+  if (!result && first->executed_meanwhile && !finishing_) {
+    // It is another program by now, one that can be moved more easily.
+    for (size_t i = 1; i < group.size(); ++i) {
+      settle(group[i], node, result);
+    }
+    first->executed_meanwhile = false;
+    if (find(first->pid) == first.get()) {
+      start_migration(first, node, done);
+      return;
+    }
+  }
+  std::vector<Done> told{done};
+  for (const auto& process : group) {
+    settle(process, node, result);
+    std::move(process->waiting.begin(), process->waiting.end(), std::back_inserter(told));
+    process->waiting.clear();
+  }
+  if (!warning.empty()) {
+    log::warn("home", "event=moved_with_trouble pid={} reason=\"{}\"", group.front()->pid, warning);
+  }
+  after_events();
+  tessd_->send_status();  // before the answer: who asks next is told the new place
+  for (const Done& one : told) {
+    one(result);
+  }
+  maybe_finish();
+}
+
+void HomeAgent::settle(const std::shared_ptr<Managed>& process, const std::string& node,
+                       const Result<>& result) {
+  process->busy = false;
+  tracer_.resume_stops(process->pid);
+  const std::string place = node.empty() ? "home" : node;
+  if (std::exchange(process->executed_meanwhile, false)) {
+    go_on_after_exec(process, result ? node : process->placed_on);
+    return;
+  }
+  if (find(process->pid) != process.get()) {
+    hear_last_words(*process);  // ended on the way
+    return;
+  }
+  process->attempts = 0;
+  if (result) {
+    ++process->moves;
+    process->placed_on = node;
+    tessd_->log(process->pid, fmt::format("process {} moved to {}", process->pid, place));
+    log::info("home", "event=moved pid={} to={}", process->pid, place);
+    return;
+  }
+  tessd_->log(process->pid, fmt::format("process {} did not move to {}: {}", process->pid, place,
+                                        result.error().message()));
+  log::warn("home", "event=stayed pid={} to={} reason=\"{}\"", process->pid, place,
+            result.error().message());
+  // Held at its exec, and refused before anything was done to it.
+  if (process->state == Managed::State::kNative && tracer_.held(process->pid)) {
+    (void)(process->stays_seized ? tracer_.release(process->pid) : tracer_.detach(process->pid));
+  }
+}
+
+// It left its group by executing another program, which waits for where to run. It follows the
+// others.
+void HomeAgent::go_on_after_exec(const std::shared_ptr<Managed>& process, const std::string& node) {
+  if (find(process->pid) != process.get()) {
+    return;
+  }
+  if (!process->placed_on.empty() && !node.empty() && !finishing_) {
+    process->placed_on = node;
+    start_migration(process, node, [](const Result<>&) {});
+    return;
+  }
+  process->placed_on.clear();
+  if (!process->stays_seized && tracer_.traced(process->pid)) {
+    (void)tracer_.detach(process->pid);
+  } else if (tracer_.held(process->pid)) {
+    (void)tracer_.release(process->pid);
+  }
+}
+
+void HomeAgent::bring_home(Done done) {
+  struct Progress {
+    int left = 1;
+    std::string failures;
+  };
+  const auto progress = std::make_shared<Progress>();
+  const auto one_done = [progress, done](const Result<>& result) {
+    if (!result) {
+      progress->failures += (progress->failures.empty() ? "" : "; ") + result.error().message();
+    }
+    if (--progress->left == 0) {
+      done(progress->failures.empty() ? Result<>()
+                                      : fail(ErrorKind::kFailed, "{}", progress->failures));
+    }
+  };
+  std::vector<std::shared_ptr<Managed>> away;
+  for (const auto& [pid, process] : processes_) {
+    process->placed_on.clear();
+    if (process->state == Managed::State::kDeputy) {
+      away.push_back(process);
+    }
+  }
+  for (const auto& process : away) {
+    ++progress->left;
+    migrate(process->pid, "", one_done);
+  }
+  one_done({});
+}
+
+}  // namespace tess::home
