@@ -16,10 +16,6 @@ namespace {
 using namespace std::chrono_literals;
 using nlohmann::json;
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 // What the programs of this test inherit.
 rlim_t own_descriptor_limit() {
   rlimit limit{};
@@ -29,12 +25,7 @@ rlim_t own_descriptor_limit() {
 
 // Like eventually(), with time for a machine that has other things to do.
 bool in_time(const std::function<bool()>& condition) {
-  for (int i = 0; i < 4; ++i) {
-    if (eventually(condition)) {
-      return true;
-    }
-  }
-  return false;
+  return eventually(condition, 4 * kPatience);
 }
 
 class Batch : public ::testing::Test {

@@ -21,7 +21,6 @@ namespace tess::cli {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr std::chrono::seconds kPatience{60};
 
 std::vector<std::string> merged_environment(const std::vector<std::string>& more) {
   std::vector<std::string> result;
@@ -56,8 +55,12 @@ bool enter_test_network() {
   return ::ioctl(fd.get(), SIOCSIFFLAGS, &request) == 0;
 }
 
-bool eventually(const std::function<bool()>& condition) {
-  const auto deadline = sys::after(kPatience);
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+bool eventually(const std::function<bool()>& condition, std::chrono::seconds patience) {
+  const auto deadline = sys::after(patience);
   while (!condition()) {
     if (std::chrono::steady_clock::now() > deadline) {
       return false;

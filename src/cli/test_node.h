@@ -18,8 +18,10 @@ namespace tess::cli {
 // is not possible.
 bool enter_test_network();
 
-// Waits until `condition` holds, looking often; false after a minute.
-bool eventually(const std::function<bool()>& condition);
+constexpr std::chrono::seconds kPatience{60};
+// Waits until `condition` holds, looking often; false after `patience`.
+bool eventually(const std::function<bool()>& condition, std::chrono::seconds patience = kPatience);
+bool contains(const std::string& text, const std::string& part);
 
 struct Output {
   sys::ExitStatus status;

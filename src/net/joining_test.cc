@@ -1,39 +1,19 @@
 // How a machine without a certificate meets a server, and what certificates are made from.
 #include <gtest/gtest.h>
 
-#include <future>
-
 #include "net/secret_proof.h"
 #include "net/test_certificates.h"
+#include "net/test_pair.h"
 
 namespace tess::net {
 namespace {
 
 using namespace std::chrono_literals;
-using StreamResult = Result<std::unique_ptr<TlsStream>>;
-
-struct Pair {
-  StreamResult client = fail(ErrorKind::kFailed, "not run");
-  StreamResult server = fail(ErrorKind::kFailed, "not run");
-};
-
-Pair connect_pair(const TlsContext& client, const TlsContext& server) {
-  const auto listener = listen_tcp("127.0.0.1", 0);
-  const uint16_t port = local_endpoint(*listener)->port;
-  auto accepted = std::async(std::launch::async, [&]() -> StreamResult {
-    TESS_TRY_ASSIGN(sys::Fd fd, accept_tcp(*listener, 30s));
-    return TlsStream::accept(server, std::move(fd), 30s);
-  });
-  Pair pair;
-  pair.client = TlsStream::connect(client, "127.0.0.1", port, 30s);
-  pair.server = accepted.get();
-  return pair;
-}
 
 TEST(Joining, AServerIsKnownByItsCa) {
   const TestCluster cluster;
   const Pair pair =
-      connect_pair(*TlsContext::for_joining(cluster.ca_print()), cluster.context("n1", true));
+      connect_pair(*TlsContext::for_joining(cluster.ca_print()), cluster.context("n1", true), 30s);
   ASSERT_TRUE(pair.client) << pair.client.error().message();
   ASSERT_TRUE(pair.server) << pair.server.error().message();
   EXPECT_EQ((*pair.client)->peer_name(), "n1");
@@ -45,8 +25,8 @@ TEST(Joining, BothEndsOfASessionShareASecretAndSessionsDoNot) {
   const TestCluster cluster;
   const TlsContext client = *TlsContext::for_joining(cluster.ca_print());
   const TlsContext server = cluster.context("n1", true);
-  const Pair one = connect_pair(client, server);
-  const Pair other = connect_pair(client, server);
+  const Pair one = connect_pair(client, server, 30s);
+  const Pair other = connect_pair(client, server, 30s);
   ASSERT_TRUE(one.client && one.server && other.client);
   EXPECT_EQ(*(*one.client)->session_secret(), *(*one.server)->session_secret());
   EXPECT_NE(*(*one.client)->session_secret(), *(*other.client)->session_secret());
@@ -56,7 +36,7 @@ TEST(Joining, AServerOfAnotherClusterIsRefused) {
   const TestCluster cluster;
   const TestCluster foreign;
   const Pair pair =
-      connect_pair(*TlsContext::for_joining(cluster.ca_print()), foreign.context("n1", true));
+      connect_pair(*TlsContext::for_joining(cluster.ca_print()), foreign.context("n1", true), 30s);
   ASSERT_FALSE(pair.client);
   EXPECT_EQ(pair.client.error().kind(), ErrorKind::kNotPossible);
   EXPECT_NE(pair.client.error().message().find("not of the cluster"), std::string::npos)
@@ -66,7 +46,7 @@ TEST(Joining, AServerOfAnotherClusterIsRefused) {
 TEST(Joining, WithoutAFingerprintTheCaIsToldForAPersonToCompare) {
   const TestCluster cluster;
   const Pair pair =
-      connect_pair(*TlsContext::for_joining(std::nullopt), cluster.context("n1", true));
+      connect_pair(*TlsContext::for_joining(std::nullopt), cluster.context("n1", true), 30s);
   ASSERT_TRUE(pair.client) << pair.client.error().message();
   EXPECT_EQ(*(*pair.client)->peer_ca(), cluster.ca_print());
 }
@@ -75,7 +55,7 @@ TEST(Joining, WithoutAFingerprintTheCaIsToldForAPersonToCompare) {
 TEST(Joining, AServerThatAdmitsNobodyAsksForACertificate) {
   const TestCluster cluster;
   const Pair pair =
-      connect_pair(*TlsContext::for_joining(cluster.ca_print()), cluster.context("n1"));
+      connect_pair(*TlsContext::for_joining(cluster.ca_print()), cluster.context("n1"), 30s);
   ASSERT_FALSE(pair.server);
   EXPECT_EQ(pair.server.error().kind(), ErrorKind::kNotPossible);
 }
@@ -83,10 +63,10 @@ TEST(Joining, AServerThatAdmitsNobodyAsksForACertificate) {
 TEST(Joining, NodesStillNeedCertificatesWhereOthersMayJoin) {
   const TestCluster cluster;
   const TestCluster foreign;
-  const Pair good = connect_pair(cluster.context("n2"), cluster.context("n1", true));
+  const Pair good = connect_pair(cluster.context("n2"), cluster.context("n1", true), 30s);
   ASSERT_TRUE(good.server) << good.server.error().message();
   EXPECT_EQ((*good.server)->peer_name(), "n2");
-  const Pair bad = connect_pair(foreign.context("n2"), cluster.context("n1", true));
+  const Pair bad = connect_pair(foreign.context("n2"), cluster.context("n1", true), 30s);
   EXPECT_FALSE(bad.server);
 }
 

@@ -9,31 +9,13 @@
 #include <thread>
 
 #include "net/test_certificates.h"
+#include "net/test_pair.h"
 #include "net/tls_context.h"
 
 namespace tess::net {
 namespace {
 
 using namespace std::chrono_literals;
-using StreamResult = Result<std::unique_ptr<TlsStream>>;
-
-struct Pair {
-  StreamResult client = fail(ErrorKind::kFailed, "not run");
-  StreamResult server = fail(ErrorKind::kFailed, "not run");
-};
-
-Pair connect_pair(const TlsContext& client, const TlsContext& server) {
-  const auto listener = listen_tcp("127.0.0.1", 0);
-  const uint16_t port = local_endpoint(*listener)->port;
-  auto accepted = std::async(std::launch::async, [&]() -> StreamResult {
-    TESS_TRY_ASSIGN(sys::Fd fd, accept_tcp(*listener, 5s));
-    return TlsStream::accept(server, std::move(fd), 5s);
-  });
-  Pair pair;
-  pair.client = TlsStream::connect(client, "127.0.0.1", port, 5s);
-  pair.server = accepted.get();
-  return pair;
-}
 
 std::vector<std::byte> random_bytes(size_t size) {
   std::mt19937_64 random(size);

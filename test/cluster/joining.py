@@ -3,7 +3,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -54,13 +53,11 @@ def expel(lab):
 
 def main():
     with labs.Lab(f"joining-{os.getpid()}", 3) as lab:
-        try:
+
+        def steps():
             leave_and_join(lab)
             expel(lab)
-        except (Failure, labs.LabError, subprocess.TimeoutExpired) as failure:
-            print(f"FAILED: {failure}\n{lab.evidence()[-20000:]}")
-            return 1
-    return 0
+        return labs.judge(lab, steps, Failure)
 
 
 if __name__ == "__main__":

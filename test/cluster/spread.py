@@ -154,7 +154,8 @@ def main():
 
     # Less than two CPUs in all: the machine's other work must not make nodes look unequal.
     with labs.Lab(f"spread-{os.getpid()}", 4, ["--cpus", "0.3"], balance=True) as lab:
-        try:
+
+        def steps():
             test_membership(lab)
             say("all know all")
             jobs, counts = test_spread(lab)
@@ -168,10 +169,7 @@ def main():
             jobs.end()
             test_death(lab)
             say("n4 is dead, and known to be")
-        except (Failure, labs.LabError, subprocess.TimeoutExpired) as failure:
-            print(f"FAILED: {failure}\n{lab.evidence()[-20000:]}")
-            return 1
-    return 0
+        return labs.judge(lab, steps, Failure)
 
 
 if __name__ == "__main__":

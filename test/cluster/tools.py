@@ -10,7 +10,6 @@ import re
 import select
 import signal
 import struct
-import subprocess
 import sys
 import tempfile
 import termios
@@ -237,7 +236,8 @@ def main():
         links = Path(folder)
         for name in ("mosrun", "mosctl", "migrate", "moskillall", "mosbestnode"):
             (links / name).symlink_to(lab.tess)
-        try:
+
+        def steps():
             spread.labs.wait_until(lambda: all_alive(lab), DEADLINE, "all to know all", interval=0.1)
             test_metrics(lab)
             say("metrics are served")
@@ -253,10 +253,7 @@ def main():
             say("signals")
             test_ancestors(lab, links)
             say("the ancestors' names")
-        except (Failure, labs.LabError, subprocess.TimeoutExpired) as failure:
-            print(f"FAILED: {failure}\n{lab.evidence()[-20000:]}")
-            return 1
-    return 0
+        return labs.judge(lab, steps, Failure)
 
 
 if __name__ == "__main__":

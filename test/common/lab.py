@@ -186,6 +186,16 @@ def describe_process(pid):
     return text
 
 
+def judge(lab, steps, *failures):
+    """Runs the steps of a test; exit status 1, with the lab's evidence printed, if one of these failures ends them."""
+    try:
+        steps()
+    except (*failures, LabError, subprocess.TimeoutExpired) as failure:
+        print(f"FAILED: {failure}\n{lab.evidence()[-20000:]}")
+        return 1
+    return 0
+
+
 def wait_until(predicate, deadline, what, interval=0.01):
     """Waits for a condition (never for a time); raises LabError naming it when the deadline passes."""
     end = time.monotonic() + deadline
