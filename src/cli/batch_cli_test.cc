@@ -48,6 +48,8 @@ class Batch : public ::testing::Test {
     std::filesystem::create_directory(work_);
     ::chmod(work_.c_str(), 0777);
     n1_.start();
+    // Answered when it has wholly started: its socket has its mode, the registry is there.
+    ASSERT_EQ(batch({"list"}).code(), 0);
   }
   Output batch(std::vector<std::string> arguments, bool as_nobody = false) {
     arguments.insert(arguments.begin(), "batch");
@@ -249,6 +251,8 @@ TEST_F(Batch, RunsAsItsOwner) {
 
 TEST_F(Batch, ARegistryThatCannotBeReadStopsNothingElse) {
   n1_.kill_daemon();
+  // Its log would mend it.
+  std::filesystem::remove(n1_.dir() + "/state/batch/registry.db-wal");
   ASSERT_TRUE(sys::write_file(n1_.dir() + "/state/batch/registry.db",
                               "this is not a database, though it is long enough to look like one"));
   n1_.start();
