@@ -207,6 +207,19 @@ void AgentHub::on_closed(const std::shared_ptr<Session>& session, const std::str
        });
 }
 
+// Answers a question of the agent, if it is still there.
+std::function<void(wire::AgentDown)> AgentHub::answer_to(const Agent& agent, uint64_t request) {
+  return [connection = std::weak_ptr<net::Connection>(agent.connection),
+          request](wire::AgentDown down) {
+    down.set_request(request);
+    const auto alive = connection.lock();
+    const auto frame = wire::encode_frame(down);
+    if (alive != nullptr && frame) {
+      alive->send(*frame);
+    }
+  };
+}
+
 void AgentHub::on_message(const std::shared_ptr<Session>& session, wire::AgentUp message) {
   if (message.has_register_()) {
     if (auto done = on_register(session, message.register_()); !done) {
@@ -225,18 +238,19 @@ void AgentHub::on_message(const std::shared_ptr<Session>& session, wire::AgentUp
     agent.last_words = message.job_log().text();
     events_.job_log(agent, message.job_log());
   } else if (message.has_need_host()) {
-    const std::weak_ptr<net::Connection> connection = agent.connection;
     events_.need_host(agent, message.need_host(),
-                      [connection, request = message.request()](const wire::HostPrepared& host) {
+                      [send = answer_to(agent, message.request())](const wire::HostPrepared& host) {
                         wire::AgentDown down;
-                        down.set_request(request);
                         *down.mutable_host_prepared() = host;
-                        const auto alive = connection.lock();
-                        const auto frame = wire::encode_frame(down);
-                        if (alive != nullptr && frame) {
-                          alive->send(*frame);
-                        }
+                        send(std::move(down));
                       });
+  } else if (message.has_place_program()) {
+    events_.place_program(agent, message.place_program(),
+                          [send = answer_to(agent, message.request())](const std::string& node) {
+                            wire::AgentDown down;
+                            down.mutable_program_placed()->set_node(node);
+                            send(std::move(down));
+                          });
   } else {
     const uint64_t request = message.request();  // before the move: arguments have no order
     answer(request, std::move(message));
@@ -377,7 +391,7 @@ Result<std::shared_ptr<Agent>> AgentHub::spawn(Agent agent, std::vector<std::str
 }
 
 void AgentHub::start_home(uint64_t job, pid_t pid, bool run, const std::string& node,
-                          const std::string& note, Started started) {
+                          const std::string& note, Started started, bool place) {
   Agent agent;
   agent.job = job;
   agent.role = wire::Register::HOME;
@@ -388,6 +402,9 @@ void AgentHub::start_home(uint64_t job, pid_t pid, bool run, const std::string& 
                                         std::to_string(pid)};
   if (run) {
     arguments.emplace_back("--run");
+  }
+  if (place) {
+    arguments.emplace_back("--place");
   }
   if (!node.empty()) {
     arguments.insert(arguments.end(), {"--node", node});

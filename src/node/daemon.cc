@@ -73,6 +73,9 @@ Daemon::Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContex
   events.need_host = [this](const Agent& agent, const wire::NeedHost& need, auto reply) {
     need_host(agent, need, reply);
   };
+  events.place_program = [this](const Agent& agent, const wire::PlaceProgram& ask, auto reply) {
+    placer_->place_program(agent, ask, std::move(reply));
+  };
   events.job_log = [this](const Agent& agent, const wire::JobLog& entry) {
     api_->on_job_log(agent, entry);
   };

@@ -47,6 +47,10 @@ class Placer {
   // Where a program that `pid` is about to execute belongs; empty: here. Comes within seconds.
   void place_new(uint64_t job, pid_t pid, const wire::Wishes& wishes,
                  std::function<void(const std::string& node)> then);
+  // The same for one that an agent holds at an exec. Answered at once as long as there is a free CPU
+  // here.
+  void place_program(const Agent& agent, const wire::PlaceProgram& ask,
+                     std::function<void(const std::string& node)> then);
   // A person moved this process: it stays there.
   void moved_by_hand(pid_t pid, const std::string& node);
 
@@ -108,6 +112,8 @@ class Placer {
   void tell_facts(const OwnProcess& process);
   // Of a new program (placer_exec.cc).
   void choose(const std::shared_ptr<Gathering>& gathering);
+  void gather(const std::shared_ptr<Gathering>& gathering);
+  void look_closely(View& view);
 
   wire::ClusterMessage answer_ask(const wire::PlaceAsk& ask, const std::string& asker);
   void answer_move(const wire::MoveGuest& message, const std::string& asker, const Reply& reply);
