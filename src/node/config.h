@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "net/tcp.h"
+#include "node/owner_watch.h"
 
 namespace tess::node {
 
@@ -23,9 +24,12 @@ struct NodeEntry {
 struct Config {
   std::string name;
   net::Endpoint listen{"0.0.0.0", kDefaultPort};
-  bool trusted_network = false;  // syscall channels need no encryption
-  bool beacons = true;           // looks for others on its own network by multicast
-  bool balance = true;           // moves processes by itself
+  bool trusted_network = false;       // syscall channels need no encryption
+  bool beacons = true;                // looks for others on its own network by multicast
+  bool balance = true;                // moves processes by itself
+  OwnerKind owner = OwnerKind::kOff;  // whose use of the machine sends guests away
+  OwnerRule::Options owner_rule;
+  double reserve = 0;            // share of the CPUs that guests never get
   std::vector<NodeEntry> nodes;  // never this node itself
 };
 

@@ -86,8 +86,11 @@ Daemon::Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContex
   options.node_name = config_.name;
   options.version = kVersion;
   cluster_ = std::make_unique<Cluster>(loop_, std::move(context), options, service_);
-  placer_ = std::make_unique<Placer>(
-      loop_, Placer::Options{config_.name, paths_.state_dir, config_.balance}, *hub_, *cluster_);
+  placer_ =
+      std::make_unique<Placer>(loop_,
+                               Placer::Options{config_.name, paths_.state_dir, config_.balance,
+                                               config_.owner, config_.owner_rule, config_.reserve},
+                               *hub_, *cluster_);
   api_ = std::make_unique<ControlApi>(
       loop_, ControlApi::Options{config_.name, kVersion, config_.listen.to_string()}, *hub_,
       *cluster_, service_, admission_);
@@ -322,6 +325,7 @@ void Daemon::reload() {
   config_ = std::move(*config);
   cluster_->set_context(std::move(*context));
   placer_->set_balance(config_.balance);
+  placer_->set_owner(config_.owner, config_.owner_rule, config_.reserve);
   gossip_->set_seeds(addresses_of(config_.nodes));
   cluster_->set_nodes(known_nodes());
   log::info("node", "event=reloaded nodes={}", config_.nodes.size());
