@@ -33,6 +33,7 @@ int main(int argc, char** argv) {
   home_command->add_option("--job", home.job, "number of the job")->required();
   home_command->add_option("--pid", home.pid, "its first process")->required();
   home_command->add_flag("--run", home.run, "seize it now; place what it executes");
+  home_command->add_flag("--place", home.place, "ask tessd where the programs of the job run");
   home_command->add_option("--node", home.node, "where to");
   std::string note;
   home_command->add_option("--note", note, "for tessd to have back, hexadecimal");

@@ -226,6 +226,7 @@ void TestAgents::handle(const wire::AgentUp& message) {
       changed_.notify_all();
       break;
     }
+    case wire::AgentUp::kPlaceProgram:  // no agent of theirs asks
     case wire::AgentUp::BODY_NOT_SET:
       break;
   }

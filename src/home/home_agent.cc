@@ -278,6 +278,9 @@ void HomeAgent::handle_request(const wire::AgentDown& message) {
   idle_ticks_ = 0;
   switch (message.body_case()) {
     case wire::AgentDown::kMigrate:
+      if (Managed* const process = find(message.migrate().pid()); process != nullptr) {
+        process->put_by_hand = message.migrate().by_hand() && !message.migrate().home();
+      }
       migrate(message.migrate().pid(), message.migrate().home() ? "" : message.migrate().node(),
               answer);
       break;

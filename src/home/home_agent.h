@@ -15,6 +15,7 @@
 #include "home/home_config.h"
 #include "home/managed.h"
 #include "home/migration.h"
+#include "home/program_book.h"
 #include "home/shared_segments.h"
 #include "home/tessd_client.h"
 #include "migrate/journal.h"
@@ -110,6 +111,11 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   void hear_last_words(Managed& process);
   void tell_lost(const Managed& process, const std::string& reason);
   void body_gone(Managed& process);
+  // where programs run (program_placing.cc)
+  enum class ProgramPlace { kAsBefore, kHome, kAsked };
+  ProgramPlace place_program(Managed& process);
+  void program_placed(pid_t pid, const std::string& node);
+  void program_ended(Managed& process);
   void drop_unused_links();
   pid_t outer_tid(pid_t pid, int32_t inner_tid) const;
 
@@ -128,6 +134,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   std::unique_ptr<TessdClient> tessd_;
   Processes processes_;
   SharedSegments shared_;
+  ProgramBook programs_;
   std::map<pid_t, sys::Fd> newborn_mailboxes_;  // by the thread that is forking
   std::list<std::thread> workers_;
   int running_workers_ = 0;

@@ -12,6 +12,7 @@ struct HomeConfig {
   uint64_t job = 0;
   pid_t pid = 0;
   bool run = false;  // a `tess run` job: seized at once, placed at exec
+  bool place = false;  // tessd says where each program runs that it executes
   std::string node;  // where to; empty: nowhere yet
   std::string note;  // kept for tessd
   std::string state_dir;

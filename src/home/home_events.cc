@@ -222,6 +222,7 @@ void HomeAgent::forked(pid_t parent, pid_t thread, pid_t child) {
   const std::shared_ptr<Managed> born = make_process(child);
   born->stays_seized = process->stays_seized;
   born->placed_on = process->placed_on;
+  born->put_by_hand = process->put_by_hand;
   if (!process->stays_seized) {
     // Of a process that was only being looked at: none of ours.
     loop_.post([this, child] {
@@ -238,6 +239,7 @@ void HomeAgent::adopt_fork(Managed& parent, pid_t thread, pid_t child) {
   born->state = Managed::State::kDeputy;
   born->stays_seized = parent.stays_seized;
   born->placed_on = parent.placed_on;
+  born->put_by_hand = parent.put_by_hand;
   born->placement = parent.placement;
   born->host = parent.host;
   if (mailbox.empty() || !memory) {
@@ -263,6 +265,15 @@ bool HomeAgent::executed(pid_t pid) {
   }
   if (finishing_) {
     return false;
+  }
+  switch (place_program(*process)) {
+    case ProgramPlace::kAsked:
+      return true;
+    case ProgramPlace::kHome:
+      process->placed_on.clear();
+      break;
+    case ProgramPlace::kAsBefore:
+      break;
   }
   if (!process->placed_on.empty()) {
     loop_.post([this, pid] {
@@ -324,6 +335,7 @@ void HomeAgent::exited(pid_t pid, int wait_status) {
     return;
   }
   log::info("home", "event=exited pid={} status={:#x}", pid, wait_status);
+  program_ended(*it->second);
   it->second->watch.reset();
   if (!it->second->busy) {  // settle() hears them otherwise
     hear_last_words(*it->second);

@@ -8,6 +8,7 @@ namespace tess::home {
 namespace {
 
 constexpr std::chrono::seconds kHostTimeout{20};
+constexpr std::chrono::milliseconds kPlaceTimeout(3000);
 
 }  // namespace
 
@@ -40,6 +41,9 @@ void TessdClient::introduce(bool again) {
 }
 
 void TessdClient::lost() {
+  while (!placings_.empty()) {
+    finish_placing(placings_.begin()->first, "");
+  }
   while (!questions_.empty()) {
     finish_question(questions_.begin()->first,
                     fail(ErrorKind::kRetry, "this node's tessd went away; try again"));
@@ -64,9 +68,36 @@ void TessdClient::handle(const wire::AgentDown& message) {
                                                      .encrypt_channels = host.encrypt_channels()});
       break;
     }
+    case wire::AgentDown::kProgramPlaced:
+      finish_placing(message.request(), message.program_placed().node());
+      break;
     default:
       handlers_.request(message);
   }
+}
+
+void TessdClient::finish_placing(uint64_t request, const std::string& node) {
+  auto placing = placings_.extract(request);
+  if (!placing.empty()) {
+    placing.mapped().done(node);
+  }
+}
+
+void TessdClient::place_program(pid_t pid, uint64_t work_ns,
+                                std::function<void(const std::string&)> done) {
+  if (!tessd_.connected()) {
+    done("");
+    return;
+  }
+  const uint64_t request = next_question_++;
+  auto timer = std::make_unique<net::Timer>(loop_);
+  timer->start(kPlaceTimeout, [this, request] { finish_placing(request, ""); });
+  placings_[request] = {std::move(done), std::move(timer)};
+  wire::AgentUp message;
+  message.set_request(request);
+  message.mutable_place_program()->set_pid(pid);
+  message.mutable_place_program()->set_work_ns(work_ns);
+  send(message);
 }
 
 void TessdClient::finish_question(uint64_t request, Result<HostAddress> result) {

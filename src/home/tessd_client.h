@@ -39,6 +39,8 @@ class TessdClient {
   // A host agent for this job on a node. `done` is called once.
   void need_host(const std::string& node, uint64_t memory_bytes, const std::string& cpu_features,
                  std::function<void(Result<HostAddress>)> done);
+  // Where a program runs that `pid` has just executed; empty: at home, also if tessd does not say.
+  void place_program(pid_t pid, uint64_t work_ns, std::function<void(const std::string&)> done);
 
  private:
   struct Question {
@@ -58,6 +60,12 @@ class TessdClient {
   std::string node_;
   uint64_t next_question_ = uint64_t{1} << 63;
   std::map<uint64_t, Question> questions_;
+  struct Placing {
+    std::function<void(const std::string&)> done;
+    std::unique_ptr<net::Timer> timer;
+  };
+  void finish_placing(uint64_t request, const std::string& node);
+  std::map<uint64_t, Placing> placings_;
 };
 
 }  // namespace tess::home

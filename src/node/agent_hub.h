@@ -65,6 +65,10 @@ class AgentHub {
                        std::function<void(const wire::HostPrepared&)> reply)>
         need_host;
     std::function<void(const Agent&, const wire::JobLog&)> job_log;
+    // The same, about a program that was just executed: `reply` with a node, empty for home.
+    std::function<void(const Agent&, const wire::PlaceProgram&,
+                       std::function<void(const std::string& node)> reply)>
+        place_program;
     std::function<void(const Agent&)> status;  // a new one, or it has ended
   };
 
@@ -75,7 +79,7 @@ class AgentHub {
   // Starts a home agent. `started` comes when it has registered, with `run` only when it holds
   // `pid` (its status lists it).
   void start_home(uint64_t job, pid_t pid, bool run, const std::string& node,
-                  const std::string& note, Started started);
+                  const std::string& note, Started started, bool place = false);
 
   // A host agent for the job: the one that runs, or a new one that listens on `listen_address`.
   Result<HostAddress> host_for(uint64_t job, const std::string& home_node,
@@ -109,6 +113,7 @@ class AgentHub {
   void on_data(const std::shared_ptr<Session>& session, std::span<const std::byte> bytes);
   void on_closed(const std::shared_ptr<Session>& session, const std::string& reason);
   void on_message(const std::shared_ptr<Session>& session, wire::AgentUp message);
+  static std::function<void(wire::AgentDown)> answer_to(const Agent& agent, uint64_t request);
   Result<> on_register(const std::shared_ptr<Session>& session, const wire::Register& message);
   void on_status(Agent& agent, const wire::JobStatus& status);
   void answer(uint64_t request, Result<wire::AgentUp> result);

@@ -93,6 +93,34 @@ Result<NodeEntry> read_node(const toml::table& table, const std::string& path) {
   return entry;
 }
 
+// Who the machine belongs to, and what is kept for him.
+Result<> read_owner(TableReader& reader, const toml::table& table, Config& config) {
+  TESS_TRY_ASSIGN(const auto owner, reader.get<std::string>("owner", "a text"));
+  if (owner) {
+    const auto kind = owner_kind_of(*owner);
+    if (!kind) {
+      return reader.bad(*table.get("owner"), "owner is \"off\", \"console\" or \"logins\"");
+    }
+    config.owner = *kind;
+  }
+  TESS_TRY_ASSIGN(const auto idle, reader.get<int64_t>("owner_idle", "a number of seconds"));
+  if (idle && (*idle < 1 || *idle > 86400)) {
+    return reader.bad(*table.get("owner_idle"), "owner_idle is from 1 to 86400 seconds");
+  }
+  config.owner_rule.idle = std::chrono::seconds(idle.value_or(300));
+  TESS_TRY_ASSIGN(const auto load, reader.get<double>("owner_load", "a number with a point"));
+  if (load && !(*load >= 0 && *load <= 65535)) {
+    return reader.bad(*table.get("owner_load"), "owner_load is a number of threads");
+  }
+  config.owner_rule.load = load.value_or(0);
+  TESS_TRY_ASSIGN(const auto reserve, reader.get<double>("reserve", "a number with a point"));
+  if (reserve && !(*reserve >= 0 && *reserve < 1)) {
+    return reader.bad(*table.get("reserve"), "reserve is a share from 0.0 to below 1.0");
+  }
+  config.reserve = reserve.value_or(0);
+  return {};
+}
+
 }  // namespace
 
 Result<Config> parse_config(std::string_view text, const std::string& path) {
@@ -116,6 +144,7 @@ Result<Config> parse_config(std::string_view text, const std::string& path) {
   TESS_TRY_ASSIGN(const auto balance, reader.get<bool>("balance", "true or false"));
   config.balance = balance.value_or(true);
   TESS_TRY_ASSIGN(config.metrics, reader.endpoint("metrics", kMetricsPort));
+  TESS_TRY(read_owner(reader, table, config));
   if (const toml::array* nodes = reader.array("node")) {
     for (const toml::node& node : *nodes) {
       if (!node.is_table()) {

@@ -10,6 +10,7 @@
 
 #include "base/result.h"
 #include "net/tcp.h"
+#include "node/owner_watch.h"
 
 namespace tess::node {
 
@@ -29,7 +30,10 @@ struct Config {
   bool beacons = true;                   // looks for others on its own network by multicast
   bool balance = true;                   // moves processes by itself
   std::optional<net::Endpoint> metrics;  // where Prometheus may ask; without: nowhere
-  std::vector<NodeEntry> nodes;          // never this node itself
+  OwnerKind owner = OwnerKind::kOff;     // whose use of the machine sends guests away
+  OwnerRule::Options owner_rule;
+  double reserve = 0;            // share of the CPUs that guests never get
+  std::vector<NodeEntry> nodes;  // never this node itself
 };
 
 // `path` is for messages only.

@@ -328,6 +328,7 @@ void ControlApi::ask_migrate(const RequestPtr& request, pid_t pid, const std::st
   ask.mutable_migrate()->set_pid(pid);
   ask.mutable_migrate()->set_node(node);
   ask.mutable_migrate()->set_home(home);
+  ask.mutable_migrate()->set_by_hand(true);
   ask_home_agent(request, pid, ask, kMigrateTimeout,
                  [this, request, pid, node](const std::shared_ptr<Agent>& agent, bool,
                                             const wire::AgentUp& answer) {

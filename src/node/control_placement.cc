@@ -179,15 +179,19 @@ void ControlApi::op_run(const RequestPtr& request) {
     request->error(wishes.error());
     return;
   }
-  const auto start = [this, request, job, pid,
-                      note = Placer::note_of(*wishes)](const std::string& where) {
-    hub_.start_home(job, pid, true, where, note, [request, job, pid](auto started) {
-      if (!started) {
-        request->error(started.error());
-      } else {
-        request->ok({{"job", job_text(job)}, {"pid", pid}});
-      }
-    });
+  const auto start = [this, request, job, pid, note = Placer::note_of(*wishes),
+                      place = !asked_for_place && !wishes->stay() &&
+                              !wishes->home()](const std::string& where) {
+    hub_.start_home(
+        job, pid, true, where, note,
+        [request, job, pid](auto started) {
+          if (!started) {
+            request->error(started.error());
+          } else {
+            request->ok({{"job", job_text(job)}, {"pid", pid}});
+          }
+        },
+        place);
   };
   if (asked_for_place) {
     start(node);

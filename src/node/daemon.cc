@@ -78,6 +78,9 @@ Daemon::Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContex
   events.need_host = [this](const Agent& agent, const wire::NeedHost& need, auto reply) {
     need_host(agent, need, reply);
   };
+  events.place_program = [this](const Agent& agent, const wire::PlaceProgram& ask, auto reply) {
+    placer_->place_program(agent, ask, std::move(reply));
+  };
   events.job_log = [this](const Agent& agent, const wire::JobLog& entry) {
     api_->on_job_log(agent, entry);
   };
@@ -91,8 +94,11 @@ Daemon::Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContex
   charter_ =
       std::make_unique<CharterKeeper>(loop_, CharterKeeper::Options{paths_.state_dir}, *cluster_,
                                       [this](const net::Charter& charter) { on_charter(charter); });
-  placer_ = std::make_unique<Placer>(
-      loop_, Placer::Options{config_.name, paths_.state_dir, config_.balance}, *hub_, *cluster_);
+  placer_ =
+      std::make_unique<Placer>(loop_,
+                               Placer::Options{config_.name, paths_.state_dir, config_.balance,
+                                               config_.owner, config_.owner_rule, config_.reserve},
+                               *hub_, *cluster_);
   if (const auto loaded = settings_.load(); !loaded) {
     log::error("node", "event=settings_ignored reason=\"{}\"", loaded.error().message());
   }
@@ -348,6 +354,7 @@ void Daemon::reload() {
   }
   cluster_->set_context(std::move(*context));
   apply_settings();
+  placer_->set_owner(config_.owner, config_.owner_rule, config_.reserve);
   gossip_->set_seeds(addresses_of(config_.nodes));
   cluster_->set_nodes(known_nodes());
   log::info("node", "event=reloaded nodes={}", config_.nodes.size());

@@ -219,6 +219,7 @@ int main(int argc, char** argv) {
   home->add_option("--job", options.job)->required();
   home->add_option("--pid", options.pid)->required();
   home->add_flag("--run", options.run);
+  home->add_flag("--place");
   home->add_option("--node", options.node);
   std::string note;
   home->add_option("--note", note);

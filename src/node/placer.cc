@@ -37,7 +37,8 @@ Placer::Placer(net::Loop& loop, Options options, AgentHub& hub, Cluster& cluster
       meter_(options_.state_dir),
       admission_(policy_),
       random_(seed()),
-      timer_(loop) {
+      timer_(loop),
+      owner_rule_(options_.owner_rule) {
   std::error_code error;
   draining_ = std::filesystem::exists(options_.state_dir + "/draining", error);
 }
@@ -54,6 +55,7 @@ void Placer::start(Gossip& gossip) {
   gossip_ = &gossip;
   book_ = std::make_unique<ProcessBook>(options_.node_name, gossip.id());
   balancer_ = std::make_unique<placement::Balancer>(policy_, seed());
+  watch_owner();
   tick();
 }
 
@@ -148,6 +150,8 @@ void Placer::look() {
   memory_growth_ = meter_.memory_growth(now, load_.memory_free_bytes);
   load_.guests = static_cast<uint16_t>(std::min<size_t>(book_->guests(), UINT16_MAX));
   load_.draining = draining_;
+  load_.reserved_permille = static_cast<uint16_t>(options_.reserve * 1000);
+  look_for_owner();
 }
 
 void Placer::tick() {
@@ -193,7 +197,7 @@ placement::Round Placer::round_of(const View& view) const {
 }
 
 void Placer::decide() {
-  if (!options_.balance && !draining_) {
+  if (!options_.balance && !draining_ && !load_.owner_active) {
     return;
   }
   (void)random_.next();  // another sample
@@ -201,7 +205,8 @@ void Placer::decide() {
   take_view(view);
   const placement::Round round = round_of(view);
   for (const placement::PlannedMove& move : balancer_->decide(round)) {
-    if (options_.balance || move.decision.cause == placement::Cause::kDrain) {
+    if (options_.balance || move.decision.cause == placement::Cause::kDrain ||
+        move.decision.cause == placement::Cause::kOwner) {
       send(move);
     } else {
       balancer_->ended(round.now, move.decision.process, placement::MoveEnd::kVoid);

@@ -19,6 +19,7 @@
 #include "node/cluster.h"
 #include "node/gossip.h"
 #include "node/load_meter.h"
+#include "node/owner_watch.h"
 #include "node/process_book.h"
 
 namespace tess::node {
@@ -29,6 +30,9 @@ class Placer {
     std::string node_name;
     std::string state_dir;
     bool balance = true;
+    OwnerKind owner = OwnerKind::kOff;
+    OwnerRule::Options owner_rule = {};
+    double reserve = 0;
   };
   using Reply = std::function<void(const wire::ClusterMessage&)>;
 
@@ -47,6 +51,10 @@ class Placer {
   // Where a program that `pid` is about to execute belongs; empty: here. Comes within seconds.
   void place_new(uint64_t job, pid_t pid, const wire::Wishes& wishes,
                  std::function<void(const std::string& node)> then);
+  // The same for one that an agent holds at an exec. Answered at once as long as there is a free
+  // CPU here.
+  void place_program(const Agent& agent, const wire::PlaceProgram& ask,
+                     std::function<void(const std::string& node)> then);
   // A person moved this process: it stays there.
   void moved_by_hand(pid_t pid, const std::string& node);
 
@@ -54,6 +62,8 @@ class Placer {
   bool balance() const { return options_.balance; }
   // Takes no guests and sends away those it has, also after a restart.
   Result<> set_draining(bool on);
+  // Takes the values of a new configuration.
+  void set_owner(OwnerKind owner, const OwnerRule::Options& rule, double reserve);
   bool draining() const { return draining_; }
   const placement::Policy& policy() const { return policy_; }
   void set_policy(const placement::Policy& policy);
@@ -96,6 +106,8 @@ class Placer {
   ProcessBook::IdOf ids() const;
 
   void tick();
+  void watch_owner();
+  void look_for_owner();
   void update_book();
   void tell_all_facts();
   void look();
@@ -119,6 +131,8 @@ class Placer {
   void tell_facts(const OwnProcess& process);
   // Of a new program (placer_exec.cc).
   void choose(const std::shared_ptr<Gathering>& gathering);
+  void gather(const std::shared_ptr<Gathering>& gathering);
+  void look_closely(View& view);
 
   wire::ClusterMessage answer_ask(const wire::PlaceAsk& ask, const std::string& asker);
   void answer_move(const wire::MoveGuest& message, const std::string& asker, const Reply& reply);
@@ -140,6 +154,9 @@ class Placer {
   double others_ = 0;
   double memory_growth_ = 0;
   bool draining_ = false;
+  OwnerRule owner_rule_;
+  bool owner_present_ = false;
+  std::unique_ptr<OwnerWatch> owner_watch_;
   int rounds_again_ = 0;
   unsigned rounds_ = 0;
   bool update_posted_ = false;

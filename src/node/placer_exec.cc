@@ -2,6 +2,7 @@
 #include <sstream>
 
 #include "node/placer.h"
+#include "node/proc_info.h"
 #include "sys/files.h"
 
 namespace tess::node {
@@ -11,6 +12,7 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kLoadTimeout{500};
 constexpr milliseconds kAskTimeout{1000};
+constexpr double kWaits = 0.05;  // threads that a process wants that waits at this moment
 
 // Its pid as it sees it itself: the last of NSpid.
 int32_t inner_pid(pid_t pid) {
@@ -30,6 +32,7 @@ int32_t inner_pid(pid_t pid) {
 }  // namespace
 
 struct Placer::Gathering {
+  double work = 0;  // reference seconds that it is expected to take; 0: not known
   ProcessName name;
   wire::Wishes wishes;
   placement::ProcessPicture process;
@@ -49,6 +52,60 @@ void Placer::place_new(uint64_t job, pid_t pid, const wire::Wishes& wishes,
   gathering->name = {gossip_->id(), job, inner_pid(pid)};
   gathering->wishes = wishes;
   gathering->then = std::move(then);
+  update_book();
+  gather(gathering);
+}
+
+// What runs at this moment, not on average over the last seconds: most processes of a build are
+// younger than that, and most of them wait for another.
+void Placer::look_closely(View& view) {
+  for (placement::ProcessPicture& picture : view.residents) {
+    const Resident* resident = book_->resident(picture.key);
+    if (resident == nullptr) {
+      continue;
+    }
+    if (resident->measured_at == placement::Time()) {
+      const auto facts = process_facts(resident->pid);
+      const bool busy = facts && *facts && ((*facts)->state == 'R' || (*facts)->state == 'D');
+      picture.demand = busy ? 1 : kWaits;
+    }
+  }
+  view.local.residents = view.residents;
+}
+
+void Placer::place_program(const Agent& agent, const wire::PlaceProgram& ask,
+                           std::function<void(const std::string& node)> then) {
+  if (gossip_ == nullptr || !options_.balance) {
+    then("");
+    return;
+  }
+  update_book();
+  View view;
+  take_view(view);
+  look_closely(view);
+  wire::Wishes wishes;
+  if (agent.note.starts_with("m")) {
+    (void)wishes.ParseFromString(agent.note.substr(1));
+  }
+  const auto gathering = std::make_shared<Gathering>();
+  gathering->name = {gossip_->id(), agent.job, inner_pid(ask.pid())};
+  gathering->wishes = wishes;
+  gathering->work =
+      static_cast<double>(ask.work_ns()) / 1e9 * load_.speed / cluster::kReferenceSpeed;
+  gathering->then = std::move(then);
+  // Itself is among those that run here.
+  const placement::ProcessKey key = gathering->name.key();
+  std::erase_if(view.residents, [&](const auto& picture) { return picture.key == key; });
+  view.local.residents = view.residents;
+  if (!draining_ && view.local.runnable() + 0.5 < load_.cores) {
+    gathering->then("");
+    return;
+  }
+  gather(gathering);
+}
+
+void Placer::gather(const std::shared_ptr<Gathering>& gathering) {
+  const wire::Wishes& wishes = gathering->wishes;
   placement::ProcessPicture& process = gathering->process;
   process.key = gathering->name.key();
   process.name = "a new program";
@@ -62,7 +119,6 @@ void Placer::place_new(uint64_t job, pid_t pid, const wire::Wishes& wishes,
   process.wishes.cpu_bound = wishes.cpu_bound();
   process.wishes.memory_bytes = wishes.memory_bytes();
 
-  update_book();
   View view;
   take_view(view);
   std::vector<placement::NodePicture> known;
@@ -105,10 +161,16 @@ void Placer::choose(const std::shared_ptr<Gathering>& gathering) {
   update_book();
   View view;
   take_view(view);
+  look_closely(view);
+  const placement::ProcessKey key = gathering->name.key();
+  std::erase_if(view.residents, [&](const auto& picture) { return picture.key == key; });
   // It is about to run here, like those that are measured already.
   view.residents.push_back(gathering->process);
   view.local.residents = view.residents;
   placement::ProgramHint hint;
+  if (gathering->work > 0) {
+    hint.work = gathering->work;
+  }
   hint.memory_bytes = gathering->wishes.memory_bytes();
   if (gathering->wishes.cpus() > 0) {
     hint.demand = gathering->wishes.cpus();
