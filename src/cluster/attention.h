@@ -2,8 +2,8 @@
 // answers that others gave in time, so its own silence must not be taken for theirs: every deadline
 // that leads to a verdict about another node is kept in attention time, which stands still while
 // the node is late for its own timers or reads packets that waited in its queue. Also keeps the
-// local health score of Lifeguard: 0 is well, kMost is badly off; probes and suspicions take (1 +
-// score) times as long. Plain value.
+// local health score of Lifeguard: 0 is well, kMost is badly off; probes and suspicions take up
+// to five times as long. Plain value.
 #pragma once
 
 #include <algorithm>
@@ -57,7 +57,7 @@ class Attention {
   void charge(unsigned points) { score_ = std::min(score_ + points, kMost); }
   void credit() { score_ -= score_ > 0 ? 1 : 0; }
   // For what it does of itself: the worse it is, the less it asks for.
-  Duration stretched(Duration d) const { return d * (1 + score_); }
+  Duration stretched(Duration d) const { return d + d * score_ / 2; }
   // For how long others get; their time is attention time already.
   Duration patience(Duration d) const { return d + d * score_ / 4; }
 

@@ -11,7 +11,7 @@ namespace tess::cluster {
 struct Config {
   using ms = std::chrono::milliseconds;
 
-  // Failure detection. All are stretched by (1 + local health score).
+  // Failure detection. All are stretched by the local health score.
   Duration probe_interval = ms(400);  // one probe, in turns of the node's successor and of anyone
   Duration direct_timeout = ms(120);  // at least; four times the round trip if that is more
   Duration relay_timeout = ms(150);   // of each of two rounds through relays

@@ -4,6 +4,7 @@ namespace tess::cluster {
 
 namespace {
 constexpr size_t kIpAndUdp = 28;
+constexpr Duration kRecent = std::chrono::seconds(60);
 constexpr Duration kUnwellFor = std::chrono::minutes(1);
 constexpr size_t kPacketOverhead = kHeaderSize + kTagSize + kIpAndUdp;
 }  // namespace
@@ -98,6 +99,17 @@ bool Context::add_whole(PacketWriter& packet, Slot slot) {
 void Context::add_doubt(PacketWriter& packet, Slot slot) {
   if (table.state(slot) != MemberState::kAlive) {
     add_record(packet, slot);
+  }
+}
+
+void Context::add_recent(PacketWriter& packet, Slot peer) {
+  if (recently_gone.empty() || (attention.distress(now) == 0 && distress(peer) == 0)) {
+    return;
+  }
+  for (const auto& [slot, since] : recently_gone) {
+    if (now - since <= kRecent && table.known(slot) && !table.live(slot)) {
+      add_record(packet, slot);
+    }
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cmath>
+#include <deque>
 #include <unordered_map>
 
 #include "cluster/attention.h"
@@ -51,6 +52,7 @@ struct Suspicion {
   Time fallback;  // in attention time: look again yourself
 };
 inline constexpr size_t kSuspectorsKept = 4;
+inline constexpr size_t kRecentKept = 6;
 
 struct Context {
   Context(const Config& settings, Directory& directory, Cipher& cipher, KeyRing ring,
@@ -82,6 +84,7 @@ struct Context {
   std::unordered_map<Slot, std::pair<unsigned, Time>>
       unwell;                           // what their packets said of their own health, and when
   std::unordered_map<Slot, Time> gone;  // dead or left, since when
+  std::deque<std::pair<Slot, Time>> recently_gone;
   std::array<uint64_t, kCountCount> counts{};
   std::array<uint64_t, kDropCount> drops{};
   std::array<uint64_t, kKindEnd> sent{};  // packets by kind
@@ -101,11 +104,18 @@ struct Context {
   // After the table took it for dead or left.
   void note_gone(Slot slot) {
     gone[slot] = now;
+    recently_gone.emplace_back(slot, now);
+    if (recently_gone.size() > kRecentKept) {
+      recently_gone.pop_front();
+    }
     suspicions.erase(slot);
     round_trips.erase(slot);
     unwell.erase(slot);
     board.forget(slot);
   }
+  // Who has gone lately. One that starves drops most of what it is sent, so news that is told a few
+  // times may never reach it: between it and others every packet repeats these.
+  void add_recent(PacketWriter& packet, Slot peer);
   double log_members() const { return std::log(1.0 + table.live_count()); }
   uint32_t fresh_nonce() { return static_cast<uint32_t>(random.next() >> 32); }
 
@@ -114,7 +124,11 @@ struct Context {
   // receiver is a member.
   template <typename Fill>
   void send(Kind kind, uint32_t nonce, Slot slot, Fill fill) {
-    send(kind, nonce, table.profile(slot).address, table.profile(slot).session, fill);
+    send(kind, nonce, table.profile(slot).address, table.profile(slot).session,
+         [&](PacketWriter& packet) {
+           fill(packet);
+           add_recent(packet, slot);
+         });
   }
   template <typename Fill>
   void send(Kind kind, uint32_t nonce, const Address& to, uint64_t session, Fill fill) {

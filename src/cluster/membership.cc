@@ -158,7 +158,10 @@ void Membership::Parts::gossip() {
   constexpr double kWorthwhile = 200;
   next_gossip = context.now + config.gossip_interval;
   std::vector<Slot> chosen;
-  for (unsigned i = 0; i < config.gossip_fanout && !context.news.empty(); ++i) {
+  // One that comes to its turn rarely tells as many as it would have told by now: writing is
+  // cheaper than reading.
+  const unsigned fanout = config.gossip_fanout + context.attention.score();
+  for (unsigned i = 0; i < fanout && !context.news.empty(); ++i) {
     if (context.gossip_budget.available(context.now) < kWorthwhile) {
       next_gossip = std::max(next_gossip, context.gossip_budget.when(context.now, kWorthwhile));
       return;

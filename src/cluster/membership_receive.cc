@@ -94,6 +94,9 @@ void Membership::Parts::on_bound(const Envelope::Opened& opened, Duration queued
     }
   }
   on_kind(sender, queued, from, doubted);
+  if (context.attention.score() > 0 && !context.news.empty() && context.now >= next_gossip) {
+    gossip();  // its next tick may be far
+  }
 }
 
 void Membership::Parts::on_kind(Slot sender, Duration queued, const Address& from, bool doubted) {
@@ -106,6 +109,7 @@ void Membership::Parts::on_kind(Slot sender, Duration queued, const Address& fro
                        context.add_self(answer);
                      }
                      context.add_doubt(answer, sender);
+                     context.add_recent(answer, sender);
                      if (context.table.profile(sender).address != from) {
                        answer.add_observed(from);
                      }

@@ -8,6 +8,10 @@ namespace {
 constexpr Duration kFallbackCheck = std::chrono::milliseconds(500);
 constexpr Duration kKnockWait = std::chrono::milliseconds(500);
 constexpr Duration kKnockAfter = std::chrono::milliseconds(600);
+constexpr Duration kKnockGap = std::chrono::milliseconds(150);
+constexpr unsigned kSilencesSuspect = 2;
+// At 10% loss one knock in five goes unanswered: so many in a row, one in 4,000.
+constexpr unsigned kSilencesEnough = 5;
 constexpr unsigned kConfirmationTold = 2;
 constexpr size_t kRelaysMost = 64;  // jobs of others at once
 constexpr size_t kRoundTripsKept = 1024;
@@ -23,7 +27,10 @@ Prober::Prober(Context& context) : context_(context) {
 Time Prober::deadline() const {
   Time next = next_probe_;
   for (const Inquiry& inquiry : inquiries_) {
-    next = std::min(next, context_.attention.real(inquiry.due));
+    next = std::min({next, context_.attention.real(inquiry.due), unpowered_at(inquiry)});
+    if (context_.config.knock && !inquiry.knocking) {
+      next = std::min(next, inquiry.knock_at);
+    }
   }
   for (const Relay& relay : relays_) {
     next = std::min(next, context_.attention.real(relay.due));
@@ -41,11 +48,15 @@ void Prober::tick() {
       // who starve.
       knock(inquiries_[i]);
     }
-    if (spent() < inquiries_[i].due || advance(inquiries_[i])) {
+    const bool unpowered = context_.now >= unpowered_at(inquiries_[i]);
+    if (!unpowered && (spent() < inquiries_[i].due || advance(inquiries_[i]))) {
       ++i;
-    } else {
-      inquiries_.erase(inquiries_.begin() + static_cast<ptrdiff_t>(i));
+      continue;
     }
+    if (unpowered) {
+      say_dead(inquiries_[i].slot);
+    }
+    inquiries_.erase(inquiries_.begin() + static_cast<ptrdiff_t>(i));
   }
   relays_tick();
   if (context_.now >= next_probe_) {
@@ -102,6 +113,22 @@ Duration Prober::direct_timeout(Slot slot) const {
   // Who runs late gets more time, but not so much that its death would go unseen.
   const Duration allowed = context_.config.direct_timeout * (2 + std::min(distress(slot), 6u)) / 2;
   return std::max(allowed, measured);
+}
+
+Duration Prober::suspicion_least() const {
+  const Config& config = context_.config;
+  return std::max(
+      config.suspicion_least,
+      std::chrono::duration_cast<Duration>(config.suspicion_decade *
+                                           std::log10(std::max(1u, context_.table.live_count()))));
+}
+
+Time Prober::unpowered_at(const Inquiry& inquiry) const {
+  if (!context_.config.knock || inquiry.silences < kSilencesEnough ||
+      inquiry.stage != Stage::kSuspect) {
+    return Time::max();
+  }
+  return inquiry.doubted + suspicion_least();
 }
 
 bool Prober::well_suspected(Slot slot) const {
@@ -210,6 +237,7 @@ void Prober::suspect(Inquiry& inquiry) {
   inquiry.stage = Stage::kSuspect;
   inquiry.pause = context_.config.suspicion_ping;
   inquiry.suspected = spent();
+  inquiry.doubted = context_.now;
   inquiry.extended = spent();
   inquiry.due = spent() + context_.attention.patience(context_.config.suspicion_ping);
   const Slot slot = inquiry.slot;
@@ -243,12 +271,8 @@ Time Prober::verdict_time(const Inquiry& inquiry) const {
                            ? 1.0
                            : std::min(1.0, std::log(1.0 + static_cast<double>(against.size())) /
                                                std::log(1.0 + enough));
-  const Duration least = std::max(
-      config.suspicion_least,
-      std::chrono::duration_cast<Duration>(config.suspicion_decade *
-                                           std::log10(std::max(1u, context_.table.live_count()))));
   const double factor = config.suspicion_most - (config.suspicion_most - 1) * share;
-  const Duration wait = std::chrono::duration_cast<Duration>(least * factor) *
+  const Duration wait = std::chrono::duration_cast<Duration>(suspicion_least() * factor) *
                         (2 + std::max(context_.attention.score(), 2 * distress(inquiry.slot))) / 2;
   return std::max(inquiry.suspected + wait, inquiry.extended);
 }
@@ -312,6 +336,10 @@ void Prober::on_knocked(Slot slot, KnockAnswer answer) {
       continue;
     }
     inquiry.answer = answer;
+    inquiry.silences = answer == KnockAnswer::kSilent ? inquiry.silences + 1 : 0;
+    if (answer == KnockAnswer::kSilent) {
+      on_silence(inquiry);
+    }
     if (answer == KnockAnswer::kHolds && inquiry.stage != Stage::kSuspect &&
         inquiry.stage != Stage::kWaiting) {
       context_.count(Count::kVerdictsHeld);
@@ -328,6 +356,16 @@ void Prober::on_knocked(Slot slot, KnockAnswer answer) {
       say_dead(slot);
     }
     return;
+  }
+}
+
+void Prober::on_silence(Inquiry& inquiry) {
+  if (inquiry.silences < kSilencesEnough) {
+    inquiry.knocking = false;
+    inquiry.knock_at = context_.now + kKnockGap;
+  }
+  if (inquiry.silences >= kSilencesSuspect && inquiry.stage != Stage::kSuspect) {
+    suspect(inquiry);
   }
 }
 
@@ -397,7 +435,9 @@ void Prober::on_ack(const Packet& packet, Slot from, Duration queued) {
     // It answers and has not objected yet (it may not know): ask again with the doubt in the
     // packet.
     at->stage = Stage::kSuspect;
+    at->silences = 0;
     at->suspected = spent();
+    at->doubted = context_.now;
     at->extended = spent();
     at->pause = context_.config.suspicion_ping;
     at->due = spent() + context_.attention.patience(context_.config.suspicion_ping);

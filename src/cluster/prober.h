@@ -59,6 +59,8 @@ class Prober {
     bool insist = false;
     bool held = false;  // its kernel has spared it
     bool knocking = false;
+    unsigned silences = 0;  // knocks in a row that its kernel has not answered
+    Time doubted;           // real: suspect since
     KnockAnswer answer = KnockAnswer::kSilent;
     std::vector<Slot> relays;
     std::vector<Slot> nacks;
@@ -86,8 +88,13 @@ class Prober {
   bool advance(Inquiry& inquiry);
   void suspect(Inquiry& inquiry);
   bool judge(Inquiry& inquiry);
+  // When (real) it is dead beyond doubt because its machine is: a kernel answers whatever its
+  // processes, or ours, lack. Time::max() if that is not known.
+  Time unpowered_at(const Inquiry& inquiry) const;
+  Duration suspicion_least() const;
   void say_dead(Slot slot);
   void knock(Inquiry& inquiry);
+  void on_silence(Inquiry& inquiry);
   void relays_tick();
   void fallbacks_tick();
 

@@ -5,8 +5,8 @@
 namespace tess::home {
 namespace {
 
-// A move at exec costs some 15 ms of nobody working, and more of two agents' CPU time.
-constexpr double kWorthAsking = 60e6;
+// A program that runs elsewhere costs some 200 ms of CPU in all: its pages, files and agents.
+constexpr double kWorthAsking = 600e6;
 // Of a program that nothing is known about, so many are watched at home; if more come at once it
 // is the kind of job that is to be spread.
 constexpr uint64_t kWatched = 2;

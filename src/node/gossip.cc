@@ -17,7 +17,7 @@ using std::chrono::milliseconds;
 
 constexpr size_t kInboxMost = 2048;
 constexpr milliseconds kBehind{100};
-constexpr milliseconds kKnockSilence{500};
+constexpr milliseconds kKnockSilence{300};
 
 uint64_t random_number() {
   uint64_t number = 0;

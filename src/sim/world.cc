@@ -20,7 +20,7 @@ constexpr double kPacketCost = 40;
 constexpr double kDrainCost = 1;  // from the socket into the inbox, or dropped
 constexpr double kTickCost = 20;
 constexpr size_t kSocketQueue = 256;  // datagrams
-constexpr SimTime kKnockSilence = 500 * kMillisecond;
+constexpr SimTime kKnockSilence = 300 * kMillisecond;
 constexpr SimTime kAfterPartition =
     30 * kSecond;  // suspicions from before may still end in a verdict
 constexpr SimTime kLoadInterval = kSecond;

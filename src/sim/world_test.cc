@@ -181,6 +181,27 @@ TEST(World, NobodyIsCalledDeadForStarving) {
   }
 }
 
+// A machine that loses power among nodes that get half of the CPU they want.
+TEST(World, ALostMachineIsKnownWhereAllStarve) {
+  for (const char* name : {"starve-death", "starve-kill"}) {
+    for (const unsigned nodes : {8u, 32u}) {
+      ScenarioOptions options;
+      options.name = name;
+      options.nodes = nodes;
+      options.share = 0.45;
+      const auto result = run_scenario(options);
+      ASSERT_TRUE(result);
+      EXPECT_TRUE(result->broken.empty()) << result->broken.front() << "\n"
+                                          << rerun_command(options);
+      for (const auto& [figure, value] : result->figures) {
+        if (figure == "all_known_s_p50") {
+          EXPECT_LT(value, 8.0) << rerun_command(options);
+        }
+      }
+    }
+  }
+}
+
 TEST(World, WithoutKnocksOnlyTheStarvedThemselvesAreCareful) {
   ScenarioOptions options;
   options.name = "starve";
