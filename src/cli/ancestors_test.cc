@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
+#include "sys/files.h"
+
 namespace tess::cli {
 namespace {
 
@@ -128,6 +132,19 @@ TEST(Ancestors, EveryNameStandsAnEmptyLine) {
     EXPECT_TRUE(!translated || !translated->words.empty()) << name;
   }
   EXPECT_FALSE(is_ancestor("tess"));
+}
+
+TEST(Ancestors, EveryNameIsInTheManPageAndInstalled) {
+  const auto page = sys::read_file(TESS_SOURCE_DIR "/docs/man/tess-ancestors.7");
+  const auto install = sys::read_file(TESS_SOURCE_DIR "/scripts/install");
+  ASSERT_TRUE(page && install);
+  const size_t begin = install->find("ancestors=(");
+  std::string list = install->substr(begin, install->find(')', begin) - begin) + ' ';
+  std::replace(list.begin(), list.end(), '\n', ' ');
+  for (const std::string& name : ancestor_names()) {
+    EXPECT_TRUE(says(*page, name)) << name;
+    EXPECT_TRUE(says(list, "(" + name) || says(list, " " + name + " ")) << name;
+  }
 }
 
 }  // namespace

@@ -28,6 +28,7 @@ void add_node(CLI::App& app, int& exit_code);
 void add_node_expel(CLI::App& node, int& exit_code);
 void add_node_admission(CLI::App& node, int& exit_code);
 void add_set(CLI::App& app, int& exit_code);
+void add_manage(CLI::App& app, int& exit_code);
 void add_kill(CLI::App& app, int& exit_code);
 void add_top(CLI::App& app, int& exit_code);
 void add_batch(CLI::App& app, int& exit_code);

@@ -60,6 +60,7 @@ int run_tess(std::vector<std::string> words) {
   add_best(app, exit_code);
   add_node(app, exit_code);
   add_set(app, exit_code);
+  add_manage(app, exit_code);
   add_batch(app, exit_code);
   add_init(app, exit_code);
   add_token(app, exit_code);

@@ -256,6 +256,26 @@ TEST_F(Tessd, OnlyTheOwnerMayMove) {
   expect(n1_.tess({"bring-home"}), 0, "1 job brought home");
 }
 
+TEST_F(Tessd, RulesAreRootsOrForOnesOwnProcessesAndLast) {
+  n1_.start();
+  ASSERT_EQ(::chmod((n1_.dir() + "/run/control.sock").c_str(), 0666), 0);
+  expect(n1_.tess({"manage", "user", "root"}, true), 4, "only root");
+  expect(n1_.tess({"manage", "user", "no such user"}), 2, "there is no user");
+  expect(n1_.tess({"manage", "user", "nobody"}, true), 0, "");
+  expect(n1_.tess({"manage", "command", "sim*"}), 0, "");
+  expect(n1_.tess({"manage", "command", "sim*"}), 6, "already");
+  expect(n1_.tess({"manage", "command", "sim*", "--remove"}, true), 6, "no such rule of yours");
+  n1_.kill_daemon();
+  n1_.start();
+  const auto rules = n1_.tess_json({"manage", "list", "--json"})["rules"];
+  ASSERT_EQ(rules.size(), 2U) << rules;
+  EXPECT_EQ(rules[0]["pattern"], "nobody");
+  EXPECT_EQ(rules[0]["owner"], 65534);
+  EXPECT_EQ(rules[1]["owner"], 0);
+  expect(n1_.tess({"manage", "user", "nobody", "--remove"}), 0, "");
+  expect(n1_.tess({"manage", "list"}), 0, "sim*");
+}
+
 TEST_F(Tessd, TheSocketIsClosedToOthers) {
   n1_.start();
   struct stat info {};

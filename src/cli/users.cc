@@ -10,7 +10,6 @@
 #include <nlohmann/json.hpp>
 
 namespace tess::cli {
-namespace {
 
 std::string user_name(uid_t uid) {
   static std::map<uid_t, std::string> known;
@@ -22,7 +21,14 @@ std::string user_name(uid_t uid) {
   return name;
 }
 
-}  // namespace
+std::optional<uid_t> user_number(const std::string& text) {
+  if (const passwd* entry = ::getpwnam(text.c_str()); entry != nullptr) {
+    return entry->pw_uid;
+  }
+  const bool digits = !text.empty() && text.size() < 10 &&
+                      text.find_first_not_of("0123456789") == std::string::npos;
+  return digits ? std::optional<uid_t>(std::stoul(text)) : std::nullopt;
+}
 
 void add_users(nlohmann::json& processes) {
   for (auto& process : processes) {

@@ -86,6 +86,7 @@ void ControlApi::handle(const Caller& caller, const std::string& line,
       {"best", &ControlApi::op_best},
       {"drain", &ControlApi::op_drain},
       {"set", &ControlApi::op_set},
+      {"manage", &ControlApi::op_manage},
       {"token", &ControlApi::op_token},
       {"token_list", &ControlApi::op_token_list},
       {"token_revoke", &ControlApi::op_token_revoke},
@@ -198,7 +199,8 @@ void ControlApi::with_home_agent(pid_t pid, WithAgent then) {
     return now && *now && (*now)->tracer != 0 && is_agent((*now)->tracer);
   };
   if (hub_.home_of(pid) == nullptr && !held()) {
-    hub_.start_home(job_ids_.next(), pid, false, "", "",
+    const auto hold = manager_->hold_of(pid).value_or(Manager::Hold{job_ids_.next(), ""});
+    hub_.start_home(hold.job, pid, false, "", hold.note,
                     [then](Result<std::shared_ptr<Agent>> started) { then(started, true); });
     return;
   }

@@ -16,6 +16,7 @@
 #include "node/control_server.h"
 #include "node/gossip.h"
 #include "node/job_id.h"
+#include "node/manager.h"
 #include "node/placer.h"
 #include "node/proc_info.h"
 #include "node/settings.h"
@@ -45,6 +46,7 @@ class ControlApi {
     apply_settings_ = std::move(apply);
   }
   void attach(BatchService& batch) { batch_ = &batch; }
+  void attach(Manager& manager) { manager_ = &manager; }
   // There are no batch jobs on this node, for that reason.
   void set_no_batch(std::string why) { no_batch_ = std::move(why); }
 
@@ -86,6 +88,10 @@ class ControlApi {
   void op_best(const RequestPtr& request);
   void op_drain(const RequestPtr& request);
   void op_set(const RequestPtr& request);
+
+  // control_manage.cc
+  void op_manage(const RequestPtr& request);
+  nlohmann::json managed_json(uid_t caller) const;
 
   // control_join.cc
   void op_token(const RequestPtr& request);
@@ -138,6 +144,7 @@ class ControlApi {
   const Gossip* gossip_ = nullptr;
   Placer* placer_ = nullptr;
   Settings* settings_ = nullptr;
+  Manager* manager_ = nullptr;
   std::function<void()> apply_settings_;
   BatchService* batch_ = nullptr;
   std::string no_batch_ = "tessd is just starting";

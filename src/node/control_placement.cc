@@ -91,8 +91,8 @@ json ControlApi::nodes_json() const {
     }
     // One that has left, or died, does not stand before another that bears its name now.
     const std::string state = nodes[member.name].value("state", "unknown");
-    const bool gone = member.state == cluster::MemberState::kLeft ||
-                      member.state == cluster::MemberState::kDead;
+    const bool gone =
+        member.state == cluster::MemberState::kLeft || member.state == cluster::MemberState::kDead;
     if (!gone || (state != "alive" && state != "suspect")) {
       add_member(nodes[member.name], member);
     }
@@ -108,8 +108,11 @@ json ControlApi::nodes_json() const {
 // ---- moves and why ----
 
 void ControlApi::add_placement(const RequestPtr& request, pid_t pid, json told) {
-  placer_->explain(pid, [request, told = std::move(told)](const Placer::Told& why) mutable {
-    told["why_here"] = lines_json(why.why_here);
+  auto managed = manager_->explain(pid);
+  placer_->explain(pid, [request, told = std::move(told),
+                         managed = std::move(managed)](const Placer::Told& why) mutable {
+    managed.insert(managed.end(), why.why_here.begin(), why.why_here.end());
+    told["why_here"] = lines_json(managed);
     told["would_move"] = lines_json(why.would_move);
     told["last_moves"] = lines_json(why.last_moves);
     request->ok(std::move(told));

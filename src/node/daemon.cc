@@ -99,6 +99,11 @@ Daemon::Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContex
                                Placer::Options{config_.name, paths_.state_dir, config_.balance,
                                                config_.owner, config_.owner_rule, config_.reserve},
                                *hub_, *cluster_);
+  manager_ = std::make_unique<Manager>(paths_.state_dir, *hub_);
+  if (const auto loaded = manager_->load(); !loaded) {
+    log::error("node", "event=rules_ignored reason=\"{}\"", loaded.error().message());
+  }
+  placer_->attach(*manager_);
   if (const auto loaded = settings_.load(); !loaded) {
     log::error("node", "event=settings_ignored reason=\"{}\"", loaded.error().message());
   }
@@ -106,6 +111,7 @@ Daemon::Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContex
   api_ = std::make_unique<ControlApi>(
       loop_, ControlApi::Options{config_.name, kVersion, config_.listen.to_string()}, *hub_,
       *cluster_, service_, admission_, *charter_, [this] { stop(); });
+  api_->attach(*manager_);
   control_ = std::make_unique<ControlServer>(
       loop_,
       [this](const Caller& caller, const std::string& line, std::shared_ptr<ControlReply> reply) {

@@ -17,6 +17,7 @@
 #include "node/control_api.h"
 #include "node/control_server.h"
 #include "node/gossip.h"
+#include "node/manager.h"
 #include "node/metrics_server.h"
 #include "node/placer.h"
 #include "node/settings.h"
@@ -82,6 +83,7 @@ class Daemon {
   ClusterService service_;
   Admission admission_;
   std::unique_ptr<AgentHub> hub_;
+  std::unique_ptr<Manager> manager_;
   std::unique_ptr<Cluster> cluster_;
   std::unique_ptr<CharterKeeper> charter_;
   std::unique_ptr<Gossip> gossip_;

@@ -45,6 +45,8 @@ class LoadMeter {
   // Threads of all processes that this node sees that run or want to, but for those in `without`;
   // averaged over a second or two. To be called about once a second.
   double demand_of_others(cluster::Time now, const std::unordered_map<pid_t, bool>& without);
+  // What each process has wanted so far, in nanoseconds, as seen by the last of these calls.
+  const std::unordered_map<pid_t, uint64_t>& wanted_ns() const { return spent_; }
   // Bytes a second by which free memory shrinks, smoothed; at least 0.
   double memory_growth(cluster::Time now, uint64_t free_bytes);
 

@@ -112,7 +112,11 @@ void Placer::on_status() {
 }
 
 void Placer::update_book() {
-  const ProcessBook::Changes changes = book_->update(hub_.all(), Gossip::now(), ids());
+  auto agents = hub_.all();
+  if (manager_ != nullptr) {
+    manager_->add_candidates(agents);
+  }
+  const ProcessBook::Changes changes = book_->update(agents, Gossip::now(), ids());
   for (const auto& key : changes.came) {
     admission_.arrived(key);
   }
@@ -147,6 +151,9 @@ void Placer::look() {
   load_ = meter_.measure();
   book_->measure(now, load_.speed);
   others_ = meter_.demand_of_others(now, book_->resident_pids());
+  if (manager_ != nullptr) {
+    manager_->look(now, meter_.wanted_ns());
+  }
   memory_growth_ = meter_.memory_growth(now, load_.memory_free_bytes);
   load_.guests = static_cast<uint16_t>(std::min<size_t>(book_->guests(), UINT16_MAX));
   load_.draining = draining_;

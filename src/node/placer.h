@@ -19,6 +19,7 @@
 #include "node/cluster.h"
 #include "node/gossip.h"
 #include "node/load_meter.h"
+#include "node/manager.h"
 #include "node/owner_watch.h"
 #include "node/process_book.h"
 
@@ -38,6 +39,9 @@ class Placer {
 
   Placer(net::Loop& loop, Options options, AgentHub& hub, Cluster& cluster);
   ~Placer();
+
+  // Who else is to be moved than jobs; outlives this.
+  void attach(Manager& manager) { manager_ = &manager; }
 
   // The load to be known by from the first moment on.
   cluster::LoadRecord first_load();
@@ -143,6 +147,7 @@ class Placer {
   AgentHub& hub_;
   Cluster& cluster_;
   Gossip* gossip_ = nullptr;
+  Manager* manager_ = nullptr;
   LoadMeter meter_;
   placement::Policy policy_;
   std::unique_ptr<ProcessBook> book_;

@@ -130,6 +130,12 @@ void Placer::move_own(const ProcessName& name, const placement::Decision& decisi
                       std::function<void(const Result<>&)> done) {
   OwnProcess* own = book_->own(name.key());
   const auto agent = hub_.home_agent(name.job);
+  const auto taken = [this, name, decision, done](const Result<>& result) {
+    result ? move_own(name, decision, done) : done(result);
+  };
+  if (agent == nullptr && manager_ != nullptr && manager_->take(name.job, taken)) {
+    return;
+  }
   if (own == nullptr || agent == nullptr) {
     done(fail(ErrorKind::kNotPossible, "it has ended"));
     return;

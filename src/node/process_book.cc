@@ -79,9 +79,9 @@ void ProcessBook::update_home(const Agent& agent, const wire::JobProcess& proces
     own.name = name;
     own.place = node_name_;
     own.place_since = now;
-    own.managed = !agent.note.empty();
     (void)own.wishes.ParseFromString(agent.note.substr(std::min<size_t>(agent.note.size(), 1)));
   }
+  own.managed = !agent.note.empty();
   own.pid = process.pid();
   own.command = process.command();
   own.moving = process.state() == "moving";
@@ -312,7 +312,8 @@ std::string ProcessBook::why_immovable(const OwnProcess& process) {
     return "somebody put it there by hand, and there it stays";
   }
   if (!process.managed) {
-    return "it was not started by `tess run`: only people move it";
+    return "it was not started by `tess run` and no rule of `tess manage` covers it: only people "
+           "move it";
   }
   return {};
 }

@@ -35,6 +35,8 @@ expect() {
 
 expect "tess mi" migrate
 expect "tess k" kill
+expect "tess manage " user cgroup command all list
+expect "tess manage all --r" --remove
 expect "tess migrate " 4711 4712
 expect "tess migrate 4711 " home n1 n2
 expect "tess migrate --all-from " n1 n2
