@@ -22,7 +22,7 @@ GOALS = {10: 3, 256: 3, 1000: 10, 10000: 10}  # seconds until a failure is known
 def plan(sizes):
     """(table, scenario, options) of all runs."""
     for nodes in sizes:
-        trials = 20 if nodes <= 1000 else 3
+        trials = min(20, nodes // 2) if nodes <= 1000 else 3
         for scenario in ("death", "kill", "join") + (("leave",) if nodes <= 1000 else ()):
             yield "events", scenario, {"nodes": nodes, "trials": trials}
         if nodes <= 1000:

@@ -1,4 +1,6 @@
 // tessd: the daemon of a node. See docs/man/tessd.8.
+#include <sched.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -9,6 +11,7 @@
 #include "base/log.h"
 #include "node/daemon.h"
 #include "node/version.h"
+#include "sys/files.h"
 #include "wire/agent_process.h"
 
 namespace {
@@ -22,6 +25,21 @@ std::string find_agent() {
   const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
   const auto beside = self.parent_path() / "tess-agent";
   return !error && ::access(beside.c_str(), X_OK) == 0 ? beside.string() : "tess-agent";
+}
+
+// The guests of a node take all the CPU there is; whoever hears too late what others say calls them
+// dead, or is called so. What this process starts does not inherit it (sched(7),
+// SCHED_RESET_ON_FORK). A node works without it, so failing is only noted.
+void take_priority() {
+  constexpr int kNice = -10;
+  const sched_param other{};
+  const bool reset = ::sched_setscheduler(0, SCHED_OTHER | SCHED_RESET_ON_FORK, &other) == 0;
+  if (!reset || ::setpriority(PRIO_PROCESS, 0, kNice) != 0) {
+    tess::log::warn("node", "event=no_priority errno={}", errno);
+    return;
+  }
+  // Where the kernel shares CPUs among sessions first; agents are in sessions of their own.
+  (void)tess::sys::write_file("/proc/self/autogroup", std::to_string(kNice));
 }
 
 }  // namespace
@@ -39,6 +57,7 @@ int main(int argc, char** argv) {
     return 1;
   }
   ::signal(SIGPIPE, SIG_IGN);  // agents are started with default dispositions
+  take_priority();
   tess::net::Loop loop;
   auto daemon = tess::node::Daemon::start(loop, paths);
   if (!daemon) {

@@ -462,6 +462,12 @@ Result<ScenarioResult> run_scenario(const ScenarioOptions& options) {
     return fail(ErrorKind::kBadInput,
                 "a scenario wants 2 to 50000 nodes, a loss from 0 to 1, and a share above 0");
   }
+  const bool ends_nodes = options.name == "death" || options.name == "kill" ||
+                          options.name == "leave" || options.name.starts_with("starve-");
+  if (ends_nodes && options.trials + 2 > options.nodes) {
+    return fail(ErrorKind::kBadInput, "{} trials end as many of {} nodes: two at least must stay",
+                options.trials, options.nodes);
+  }
   Run run(options, options.name != "cold-start");
   if (options.name == "steady") {
     steady(run, options);

@@ -92,6 +92,21 @@ def test_spread(lab):
     return jobs, best
 
 
+def test_priority(lab):
+    """The daemon comes before the guests; nothing that it has started does."""
+    found = set()
+    for pid in lab.processes("n1") + lab.processes("n2"):
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except FileNotFoundError:
+            continue
+        name, fields = stat.split("(", 1)[1].rsplit(")", 1)
+        nice = int(fields.split()[16])
+        check(nice == -10 if name == "tessd" else nice >= 0, f"{name} ({pid}) runs at nice {nice}")
+        found.add(name)
+    check({"tessd", "tess-agent", "python3"} <= found, f"only {found} run")
+
+
 def even(counts):
     return counts if len(counts) == 4 and max(counts.values()) <= JOBS // 4 + 2 else None
 
@@ -160,6 +175,7 @@ def main():
             say("all know all")
             jobs, counts = test_spread(lab)
             say(f"spread: {dict(counts)}, {moves_of(lab, jobs.pids)} moves")
+            test_priority(lab)
             test_drain(lab, jobs)
             say(f"n3 drained: {dict(places(lab, jobs.pids))}")
             test_balance_off(lab, jobs)
