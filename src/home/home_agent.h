@@ -87,8 +87,9 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
     std::vector<pid_t> pids;
     std::optional<pid_t> elsewhere;  // one that shares with a group at home but is away
   };
-  Companions look_for_companions(const std::vector<pid_t>& group, const Managed* first);
-  void explain(pid_t pid, uint64_t request);
+  Companions look_for_companions(const std::vector<pid_t>& group, const Managed* first,
+                                 bool by_root);
+  void explain(pid_t pid, bool by_root, uint64_t request);
   void bring_home(Done done);
   void after_events();
   void maybe_finish();
