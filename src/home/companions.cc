@@ -58,11 +58,12 @@ bool is_zombie(pid_t pid) {
   return true;
 }
 
-// Parent, child or sibling, of the same user: whoever may move the one may move the other.
-bool related(pid_t one, pid_t other) {
+// Parent, child or sibling, and whoever may move the one may move the other: root, or the user of
+// both.
+bool related(pid_t one, pid_t other, bool by_root) {
   const auto a = read_kin(one);
   const auto b = read_kin(other);
-  return a && b && a->users == b->users &&
+  return a && b && (by_root || a->users == b->users) &&
          (a->parent == other || b->parent == one || (a->parent == b->parent && a->parent > 1));
 }
 
@@ -115,7 +116,7 @@ bool shares_a_file(pid_t pid) {
 // All that share something writable with these, and with those in turn; without the group itself.
 // A process at home takes its kin along, one that is away those of the job that are there with it.
 HomeAgent::Companions HomeAgent::look_for_companions(const std::vector<pid_t>& group,
-                                                     const Managed* first) {
+                                                     const Managed* first, bool by_root) {
   Companions found;
   const bool away = first != nullptr && first->state == Managed::State::kDeputy;
   std::vector<pid_t> all = group;
@@ -133,8 +134,9 @@ HomeAgent::Companions HomeAgent::look_for_companions(const std::vector<pid_t>& g
       }
       const Managed* const known = find(sharer.pid);
       const bool known_away = known != nullptr && known->state == Managed::State::kDeputy;
-      const bool joins = away ? known_away && known->host == first->host
-                              : !known_away && (known != nullptr || related(all[i], sharer.pid));
+      const bool joins =
+          away ? known_away && known->host == first->host
+               : !known_away && (known != nullptr || related(all[i], sharer.pid, by_root));
       if (joins) {
         all.push_back(sharer.pid);
       } else if (!away && known_away) {
@@ -147,7 +149,7 @@ HomeAgent::Companions HomeAgent::look_for_companions(const std::vector<pid_t>& g
       const Managed* const known = find(child);
       if (std::find(all.begin(), all.end(), child) == all.end() && about_to_share(child) &&
           (known == nullptr || known->busy || known->state == Managed::State::kNative) &&
-          related(all[i], child) &&
+          related(all[i], child, by_root) &&
           ((known != nullptr && known->busy) ||
            migrate::check_eligibility(child, {.own_tracer = ::getpid()}).empty())) {
         all.push_back(child);
@@ -164,7 +166,8 @@ Result<HomeAgent::Group> HomeAgent::find_companions(const Group& group, const st
   for (const auto& process : group) {
     pids.push_back(process->pid);
   }
-  const Companions looked = look_for_companions(pids, group.front().get());
+  const Managed& first = *group.front();
+  const Companions looked = look_for_companions(pids, &first, first.by_root);
   const std::vector<pid_t>& found = looked.pids;
   if (const Managed* const other = looked.elsewhere ? find(*looked.elsewhere) : nullptr;
       other != nullptr && other->where() != node) {
@@ -183,6 +186,7 @@ Result<HomeAgent::Group> HomeAgent::find_companions(const Group& group, const st
   for (const pid_t pid : found) {
     const std::shared_ptr<Managed> process = make_process(pid);
     process->busy = true;
+    process->by_root = first.by_root;
     process->moving_to = node;
     companions.push_back(process);
     log::info("home", "event=moves_along pid={} with={}", pid, group.front()->pid);
@@ -193,7 +197,7 @@ Result<HomeAgent::Group> HomeAgent::find_companions(const Group& group, const st
 // Somebody who shares with it but is not in its group yet: joins when the group is at rest, if it
 // may.
 bool HomeAgent::may_join(const Managed& process, pid_t sharer) {
-  if (related(process.pid, sharer) || is_zombie(sharer)) {
+  if (related(process.pid, sharer, process.by_root) || is_zombie(sharer)) {
     return true;
   }
   bool known = false;

@@ -280,12 +280,13 @@ void HomeAgent::handle_request(const wire::AgentDown& message) {
     case wire::AgentDown::kMigrate:
       if (Managed* const process = find(message.migrate().pid()); process != nullptr) {
         process->put_by_hand = message.migrate().by_hand() && !message.migrate().home();
+        process->by_root = message.migrate().by_root();
       }
       migrate(message.migrate().pid(), message.migrate().home() ? "" : message.migrate().node(),
               answer);
       break;
     case wire::AgentDown::kWhyRequest:
-      explain(message.why_request().pid(), request);
+      explain(message.why_request().pid(), message.why_request().by_root(), request);
       break;
     case wire::AgentDown::kBringHome:
       bring_home(answer);
@@ -295,13 +296,13 @@ void HomeAgent::handle_request(const wire::AgentDown& message) {
   }
 }
 
-void HomeAgent::explain(pid_t pid, uint64_t request) {
+void HomeAgent::explain(pid_t pid, bool by_root, uint64_t request) {
   wire::AgentUp message;
   message.set_request(request);
   wire::WhyAnswer& why = *message.mutable_why();
   const Managed* const process = find(pid);
   if (process == nullptr || process->state == Managed::State::kNative) {
-    std::vector<pid_t> group = look_for_companions({pid}, process).pids;
+    std::vector<pid_t> group = look_for_companions({pid}, process, by_root).pids;
     group.insert(group.begin(), pid);
     const migrate::EligibilityOptions options{
         .own_tracer = ::getpid(), .moves_along = [&group](pid_t other) {

@@ -87,8 +87,9 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
     std::vector<pid_t> pids;
     std::optional<pid_t> elsewhere;  // one that shares with a group at home but is away
   };
-  Companions look_for_companions(const std::vector<pid_t>& group, const Managed* first);
-  void explain(pid_t pid, uint64_t request);
+  Companions look_for_companions(const std::vector<pid_t>& group, const Managed* first,
+                                 bool by_root);
+  void explain(pid_t pid, bool by_root, uint64_t request);
   void bring_home(Done done);
   void after_events();
   void maybe_finish();
@@ -103,7 +104,8 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   std::shared_ptr<HostLink> link_of(const std::string& node);
   void answer_channel(Managed& process, const stub::MailboxNote& note);
   void bring_home_for(Managed& process, uint32_t number, int64_t target);
-  void let_go(Managed& target, std::function<void()> then);
+  void fetch(Managed& target, bool let_go, std::function<void()> then);
+  void tell_whether_away(const Managed& process, int64_t target);
   void settle_children_time(const Managed& process, const stub::MailboxNote& note);
   void adopt_fork(Managed& parent, pid_t thread, pid_t child);
   void host_said(const std::string& node, const wire::LinkMessage& message);

@@ -105,6 +105,9 @@ void HomeAgent::handle_note(Managed& process, const stub::MailboxNote& note,
     case stub::Note::kGoHome:
       bring_home_for(process, note.value, note.result);
       break;
+    case stub::Note::kIsAway:
+      tell_whether_away(process, note.result);
+      break;
     case stub::Note::kUnsupported:
       if (process.unsupported_call != note.value) {
         process.unsupported_call = note.value;

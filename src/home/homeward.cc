@@ -6,6 +6,38 @@
 
 namespace tess::home {
 
+namespace {
+
+constexpr uint32_t kProcessMadvise = 440;
+
+// Who traces or is traced cannot be traced by us: let go before its first instruction at home. Nor
+// who filters calls or looks into others, by a call or a file of /proc: tracing is what such
+// programs do next, and those whom they look at are to be in no other state than they would be by
+// themselves.
+bool is_a_tracers(uint32_t number) {
+  switch (number) {
+    case SYS_ptrace:
+    case SYS_seccomp:
+    case SYS_prctl:
+    case SYS_process_vm_readv:
+    case SYS_process_vm_writev:
+    case kProcessMadvise:
+    case SYS_read:
+    case SYS_readv:
+    case SYS_pread64:
+    case SYS_preadv:
+    case SYS_write:
+    case SYS_writev:
+    case SYS_pwrite64:
+    case SYS_pwritev:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
 // The body waits at a call that it can only make at home. A move in progress comes first: wherever
 // the process is afterwards, it asks again. Programs that it executes later go where they would
 // have gone.
@@ -14,8 +46,7 @@ void HomeAgent::bring_home_for(Managed& process, uint32_t number, int64_t target
     return;
   }
   const bool seized = process.stays_seized;
-  // Who traces or is traced cannot be traced by us: let go before its first instruction at home.
-  process.stays_seized = seized && number != SYS_ptrace;
+  process.stays_seized = seized && !is_a_tracers(number);
   for (const auto& [pid, other] : processes_) {
     if (target != 0 && other->inner_pid == target && pid != process.pid && tracer_.traced(pid)) {
       if (other->busy) {
@@ -23,7 +54,7 @@ void HomeAgent::bring_home_for(Managed& process, uint32_t number, int64_t target
         return;  // it is on its way: the body asks again
       }
       // The two may share memory: then both are at home afterwards.
-      let_go(*other, [this, caller = process.pid, number, seized] {
+      fetch(*other, is_a_tracers(number), [this, caller = process.pid, number, seized] {
         Managed* const waiting = find(caller);
         if (waiting != nullptr && waiting->state == Managed::State::kDeputy) {
           waiting->stays_seized = seized;
@@ -48,21 +79,34 @@ void HomeAgent::bring_home_for(Managed& process, uint32_t number, int64_t target
   });
 }
 
-// A process that another of the job is about to trace: home, and not traced by us.
-void HomeAgent::let_go(Managed& target, std::function<void()> then) {
+// A process that another of the job acts on: home, and not traced by us if it is about to be
+// traced.
+void HomeAgent::fetch(Managed& target, bool let_go, std::function<void()> then) {
+  const bool seized = target.stays_seized;
+  target.stays_seized = seized && !let_go;
   if (target.state != Managed::State::kDeputy) {
-    (void)tracer_.detach(target.pid);
-    target.stays_seized = false;
+    if (let_go) {
+      (void)tracer_.detach(target.pid);
+    }
     then();
     return;
   }
-  const bool seized = std::exchange(target.stays_seized, false);
   migrate(target.pid, "", [this, pid = target.pid, seized, then](const Result<>& result) {
     if (Managed* const stayed = find(pid); stayed != nullptr && !result) {
       stayed->stays_seized = seized;
     }
     then();
   });
+}
+
+void HomeAgent::tell_whether_away(const Managed& process, int64_t target) {
+  stub::ChannelAnswer answer{};
+  for (const auto& [pid, other] : processes_) {
+    if (other->inner_pid == target && (other->state == Managed::State::kDeputy || other->busy)) {
+      answer.result = 1;
+    }
+  }
+  (void)process.session->answer_channel(answer, {});
 }
 
 }  // namespace tess::home

@@ -34,6 +34,7 @@ struct Managed {
   bool began = false;           // has executed a program since it is ours
   std::string program;          // what it has executed, if programs are placed
   uint64_t program_cpu_ns = 0;  // what the process had used by then
+  bool by_root = false;       // its last move was asked for by one who may move every process
   uint32_t moves = 0;
   uint32_t attempts = 0;    // of the move it is waiting for
   uint32_t gatherings = 0;  // tries in a row to bring it to what it wants to share

@@ -6,6 +6,7 @@
 #include "host/capture.h"
 #include "host/guest.h"
 #include "stub/abi.h"
+#include "stub/proc_text.h"
 
 namespace tess::host {
 namespace {
@@ -41,11 +42,6 @@ const char* name_of(uint32_t file) {
   }
 }
 
-bool is_public(uint32_t file) {
-  return file == stub::kProcStat || file == stub::kProcStatm || file == stub::kProcStatus ||
-         file == stub::kProcSchedstat || file == stub::kProcCmdline;
-}
-
 int mode_of(uint32_t file) {
   if (file == stub::kProcMem) {
     return O_RDWR;
@@ -79,7 +75,8 @@ void Guest::give_proc_file(const stub::MailboxNote& note) {
   const auto of = static_cast<int32_t>(note.id >> 32);
   const auto tid = static_cast<int32_t>(note.id);
   Result<sys::Fd> file = fail(ErrorKind::kBadInput, "no such file");
-  if (name_of(note.value) == nullptr || (of != pid() && (of <= 1 || !is_public(note.value)))) {
+  if (name_of(note.value) == nullptr ||
+      (of != pid() && (of <= 1 || !stub::is_public(note.value)))) {
     reply.result = -EPERM;
   } else if (of == pid()) {
     file = open_proc(process_.outer_pid, tid, note.value);

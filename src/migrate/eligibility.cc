@@ -174,8 +174,9 @@ void check_memory(pid_t pid, const EligibilityOptions& options, Reasons& reasons
   for (const Sharer& sharer : find_mapping_sharers(pid, *mappings)) {
     if (!options.moves_along || !options.moves_along(sharer.pid)) {
       reasons.push_back(fmt::format(
-          "process {} shares writable memory ({}) with process {} ({}), which is neither its "
-          "parent nor its child and stays; memory cannot be shared between machines yet",
+          "process {} shares writable memory ({}) with process {} ({}), which is not its "
+          "parent, child or sibling of the same user and stays; memory cannot be shared between "
+          "machines yet",
           pid, sharer.what.empty() ? "anonymous" : sharer.what, sharer.pid, sharer.command));
     }
   }

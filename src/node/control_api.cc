@@ -268,6 +268,7 @@ void ControlApi::ask_why(const RequestPtr& request, pid_t pid, const std::string
   wire::AgentDown ask;
   ask.mutable_why_request()->set_pid(pid);
   ask.mutable_why_request()->set_node(node);
+  ask.mutable_why_request()->set_by_root(request->caller.uid == 0);
   ask_home_agent(
       request, pid, ask, kWhyTimeout,
       [this, request, pid, node](const std::shared_ptr<Agent>& agent, bool fresh,
@@ -331,6 +332,7 @@ void ControlApi::ask_migrate(const RequestPtr& request, pid_t pid, const std::st
   ask.mutable_migrate()->set_node(node);
   ask.mutable_migrate()->set_home(home);
   ask.mutable_migrate()->set_by_hand(true);
+  ask.mutable_migrate()->set_by_root(request->caller.uid == 0);
   ask_home_agent(request, pid, ask, kMigrateTimeout,
                  [this, request, pid, node](const std::shared_ptr<Agent>& agent, bool,
                                             const wire::AgentUp& answer) {

@@ -263,6 +263,7 @@ enum class Note : uint32_t {
   kNeedShared = 10,   // body: the memory behind the shared mapping that home has made at `id`; value = 1: not for writing. Answer: one descriptor
   kSharedSize = 11,   // body: how long is the attached segment at `id`? Answer: result
   kSharedCall = 12,   // deputy: a SharedCall follows the note; value = SharedMoment
+  kIsAway = 13,       // deputy: is the memory of process `result` away from home? Answered as kNeedChannel, without a channel: result 1 or 0
 };
 
 // What a deputy's call has to do with shared memory, and when.
@@ -359,6 +360,7 @@ enum Op : uint32_t {
   kOpMayLock = 0x10101,      // result: bytes that the process may lock, -1 without a bound
   kOpPidOf = 0x10102,        // args: a pidfd. Result: its process, or -errno
   kOpGoHome = 0x10103,       // args: a system call that only home can make, a process it acts on or 0: the agent is asked to bring both home
+  kOpIsAway = 0x10104,       // args: a process. Result: 1 its memory is away, 0 it is at home, or the errno that forbids looking at it
   kOpMapShared = 0x10008,    // as kOpMapFile with MAP_SHARED, or for shared anonymous memory (fd -1); no content comes. Segment 0 out: FileIdentity
   kOpSyncShared = 0x10009,   // msync: what the job's bodies have written to shared mappings is in home's files when this is answered
 };

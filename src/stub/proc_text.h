@@ -39,6 +39,12 @@ inline ProcFile host_source(ProcFile file) {
   return file == kProcSmapsRollup ? kProcSmaps : file;
 }
 
+// Of others a body may only learn what everyone may.
+inline bool is_public(uint32_t file) {
+  return file == kProcStat || file == kProcStatm || file == kProcStatus || file == kProcSchedstat ||
+         file == kProcCmdline;
+}
+
 // Which file of a process a procfs path names: ".../PID/name" or ".../PID/task/TID/name".
 struct ProcPath {
   ProcFile file = kProcNone;

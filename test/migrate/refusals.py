@@ -100,14 +100,56 @@ def down_node(lab, programs):
         return message
 
 
+def migrate_as_nobody(lab, pid, target):
+    """Asked by a user who may talk to tessd: one of the group of its socket."""
+    ask = f'setpriv --reuid=65534 --regid=65534 --groups=$(stat -c %g /run/tessera/control.sock) tess migrate {pid} {target}'
+    return subprocess.run(lab.command("n1", ["sh", "-c", ask]), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, timeout=60, env=labs.clean_environment(lab.bin_dir))
+
+
 def other_user(lab, programs):
     with Worker(lab, [Path(programs) / "spin"]) as worker:
         worker.wait_output(b"ready\n")
-        argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "tess", "migrate", str(worker.pid), "n2"]
-        done = subprocess.run(lab.command("n1", argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              text=True, timeout=60, env=labs.clean_environment(lab.bin_dir))
-        message = expect_refusal(done, r"(?i)permi|not allowed|denied|belongs|owner|may not", "another user's process")
+        message = expect_refusal(migrate_as_nobody(lab, worker.pid, "n2"), r"(?i)belongs to uid", "another user's process")
         untouched(lab, worker)
+        return message
+
+
+# A server's manner: memory shared with a child that has become another user.
+TWO_USERS = """
+import mmap, os, time
+shared = mmap.mmap(-1, 4096)
+child = os.fork()
+if child == 0:
+    os.setuid(65534)
+    shared[0] = 1
+    while shared[1] == 0:
+        time.sleep(0.01)
+    shared[2] = 7
+    os._exit(0)
+while shared[0] == 0:
+    time.sleep(0.01)
+print(f"child {child} ready", flush=True)
+while not os.path.exists("stop"):
+    time.sleep(0.01)
+shared[1] = 1
+os.waitpid(child, 0)
+print("untouched" if shared[2] == 7 else "torn apart", flush=True)
+"""
+
+
+def two_users(lab, _programs):
+    """The child's owner may not move the parent, so neither moves; root may move both."""
+    with Worker(lab, ["/usr/bin/python3", "-c", TWO_USERS]) as worker:
+        worker.wait_output(b" ready\n", 60)
+        child = int(worker.output().split()[1])
+        message = expect_refusal(migrate_as_nobody(lab, child, "n2"), rf"shares writable memory .* process {worker.pid} .* same user", "a child's owner")
+        done = migrate(lab, child, "n2")
+        places = {pid: entry["node"] for pid, entry in jobs(lab).items() if pid in (child, worker.pid)}
+        if done.returncode != 0 or places != {child: "n2", worker.pid: "n2"}:
+            raise Wrong(f"root moves both: {done.stdout!r} {places}")
+        if worker.stop() != 0 or b"untouched\n" not in worker.output():
+            raise Wrong(f"it ended with {worker.process.returncode}: {worker.output()!r} {worker.errors()!r}")
         return message
 
 
@@ -163,7 +205,7 @@ def main():
     except (subprocess.CalledProcessError, OSError) as error:
         can_run_32 = f"{error}".splitlines()[0][:120]
     cases = [("unknown pid", unknown_pid), ("unknown node", unknown_node), ("node out of reach", down_node),
-             ("another user's", other_user), ("process 1", init_process), ("run: bad node, command", run_unknown_node)]
+             ("another user's", other_user), ("two users' memory", two_users), ("process 1", init_process), ("run: bad node, command", run_unknown_node)]
     for name, program, words, pattern in STATES:
         cases.append((name, lambda lab, programs, p=program, w=words, t=pattern: state_case(lab, programs, p, w, t)))
     failed = 0

@@ -21,12 +21,10 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "common"))
 import lab as labs  # noqa: E402
 
-PROGRAMS = ("proc", "signals", "calls", "errors", "suites")
+PROGRAMS = ("proc", "signals", "calls", "errors", "suites", "kin")
 DEADLINE = 60
 # Differences that are known: docs/known-limits.md says what a user notices of each.
 EXPECTED = {
-    "proc.child_mem": "the memory of another process away is not reachable",
-    "proc.vm_readv_child": "the memory of another process away is not reachable",
     "proc.vmlck_lockall": "locked memory is counted as a whole",
     "calls.rusage_killed": "what a killed child has used on a host is not known",
 }

@@ -63,9 +63,9 @@ long host_file(Slot* slot, ProcFile file, int32_t pid, int32_t tid);
 Slot* slot_of_thread(Slot* any, int32_t tid);
 // A read or write of /proc/self/mem or pagemap that home has sent back to us.
 Answer proc_file_call(Trap& trap);
-// A call that cannot be carried: the process goes home and makes it there. If it cannot go, the
-// call fails with `refusal`.
-Answer homeward_call(Trap& trap, int64_t refusal);
+// A call that cannot be carried: the process goes home and makes it there, and so does `target`, a
+// process that it acts on, if there is one. If it cannot go, the call fails with `refusal`.
+Answer homeward_call(Trap& trap, int64_t refusal, uint64_t target = 0);
 // The same for calls of which only some uses cannot be carried.
 Answer maybe_homeward_call(Trap& trap, const syscalls::SyscallInfo& info);
 // Limits (body_limits.cc).

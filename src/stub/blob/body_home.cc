@@ -15,7 +15,7 @@ uint64_t acts_on(const Trap& trap) {
 
 }  // namespace
 
-Answer homeward_call(Trap& trap, int64_t refusal) {
+Answer homeward_call(Trap& trap, int64_t refusal, uint64_t target) {
   constexpr int64_t kAskAgain = 3'000'000'000;  // a move in progress may have ended without us
   constexpr int kAskings = 7, kMonotonic = 1, kAbsolute = 1;
   Slot* slot = trap.slot;
@@ -24,7 +24,7 @@ Answer homeward_call(Trap& trap, int64_t refusal) {
     return answer(refusal);  // it cannot move without its parent, which waits for it
   }
   for (int asked = 0; asked < kAskings; ++asked) {
-    const uint64_t args[6] = {trap.number, acts_on(trap), 0, 0, 0, 0};
+    const uint64_t args[6] = {trap.number, target != 0 ? target : acts_on(trap), 0, 0, 0, 0};
     const int64_t heard = own_request(slot, kOpGoHome, args, nullptr, 0, 0);
     if (heard < 0 && heard > kRestart) {
       return answer(refusal);  // there is nobody at home who could fetch it

@@ -120,12 +120,23 @@ int64_t read_ranges(uint64_t at, uint64_t count, Range* ranges) {
   return 0;
 }
 
+// Of another process; negative: we may not look at it.
+int64_t memory_away(Slot* slot, int64_t pid) {
+  const uint64_t args[6] = {(uint64_t)pid, 0, 0, 0, 0, 0};
+  return own_request(slot, kOpIsAway, args, nullptr, 0, 0);
+}
+
 }  // namespace
 
-// Of this process: here. Of others: home's kernel decides, and reads what is at home.
+// Of this process: here. Of others: what is at home is home's; for what is away, both return.
 Answer process_vm_call(Trap& trap, const syscalls::SyscallInfo& info) {
   Slot* slot = trap.slot;
-  if ((int32_t)trap.args[0] != control_of(slot).pid || trap.args[5] != 0) {
+  const auto pid = (int32_t)trap.args[0];
+  if (trap.args[5] == 0 && pid != control_of(slot).pid && slot_of_thread(slot, pid) == nullptr) {
+    return memory_away(slot, pid) > 0 ? homeward_call(trap, kEperm, (uint64_t)pid)
+                                      : carried_call(trap, info);
+  }
+  if (trap.args[5] != 0) {
     return carried_call(trap, info);
   }
   auto* local = reinterpret_cast<Range*>((uint8_t*)slot + kSlotArenaOffset);
@@ -181,7 +192,8 @@ Answer process_madvise_call(Trap& trap) {
     return answer(kEinval);
   }
   if (pid != control_of(slot).pid) {
-    return answer(kEperm);
+    const int64_t away = memory_away(slot, pid);
+    return away < 0 ? answer(away) : homeward_call(trap, kEperm, (uint64_t)pid);
   }
   auto* ranges = reinterpret_cast<Range*>((uint8_t*)slot + kSlotArenaOffset);
   const int64_t bad = read_ranges(trap.args[1], trap.args[2], ranges);

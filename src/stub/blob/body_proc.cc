@@ -106,6 +106,9 @@ Answer open_call(Trap& trap, const syscalls::SyscallInfo& info) {
 Answer proc_file_call(Trap& trap) {
   Slot* slot = trap.slot;
   const auto file = (ProcFile)trap.reply.proc_file;
+  if (trap.reply.proc_pid != control_of(slot).pid && !is_public(file)) {
+    return homeward_call(trap, kEio, (uint64_t)trap.reply.proc_pid);
+  }
   if (file != kProcMem && file != kProcPagemap) {
     const long fd = host_file(slot, host_source(file), trap.reply.proc_pid, trap.reply.proc_tid);
     send_text(slot, (int64_t)trap.args[0], trap.reply, (int)fd);

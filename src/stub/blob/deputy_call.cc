@@ -286,6 +286,9 @@ void execute(Slot* slot, Call& call) {
       note(slot, Note::kGoHome, (uint32_t)r.args[0], (int64_t)r.args[1]);
       call.result = 0;
       return;
+    case kOpIsAway:
+      call.result = is_away(slot, (int64_t)r.args[0]);
+      return;
     case kOpPidOf:
       call.result = pid_of_pidfd((int)r.args[0]);
       return;

@@ -42,6 +42,10 @@ int64_t leave_handler(Slot* slot, uint64_t mask);
 void raise_fault(Slot* slot, Call& call);
 // kOpMayLock.
 int64_t may_lock(uint64_t limit);
+// 1: the memory of this process of the job is on a host, 0: it is not; is_away: or the errno that
+// forbids looking at it.
+int64_t ask_away(Slot* slot, int64_t pid);
+int64_t is_away(Slot* slot, int64_t pid);
 // Does tkill or its like name a thread that has ended, but that the agent has not reaped yet?
 bool is_ended_thread(const Slot* slot, const Request& r);
 

@@ -96,6 +96,27 @@ int64_t may_lock(uint64_t limit) {
   return (int64_t)bound[0];
 }
 
+// Whether another process of the job has its memory on a host: its deputy's is not the truth then.
+int64_t ask_away(Slot* slot, int64_t pid) {
+  MailboxNote question{};
+  question.kind = Note::kIsAway;
+  question.result = pid;
+  ChannelAnswer answer;
+  int32_t fd = -1;
+  uint32_t count = 0;
+  const long asked = ask_agent(slot, question, &answer, &fd, 0, &count);
+  return asked < 0 ? asked : answer.result;
+}
+
+// For those who may look at it only, which is what a read of nothing that is mapped finds out.
+int64_t is_away(Slot* slot, int64_t pid) {
+  uint8_t byte;
+  const uint64_t local[2] = {(uint64_t)&byte, 1};
+  const uint64_t unmapped[2] = {1, 1};
+  const long looked = sys(__NR_process_vm_readv, pid, local, 1, unmapped, 1, 0);
+  return looked < 0 && looked != kEfault ? looked : ask_away(slot, pid);
+}
+
 // A thread of ours that has ended stays visible until the agent has reaped it.
 bool is_ended_thread(const Slot* slot, const Request& r) {
   const uint64_t tid = r.op == __NR_tkill ? r.args[0] : r.args[1];

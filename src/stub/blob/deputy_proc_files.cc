@@ -23,12 +23,6 @@ bool begins_with(const char* text, const char* with) {
   return true;
 }
 
-// Of others the body may only learn what everyone may.
-bool is_public(ProcFile file) {
-  return file == kProcStat || file == kProcStatm || file == kProcStatus || file == kProcSchedstat ||
-         file == kProcCmdline;
-}
-
 bool any_proc_file_open() {
   constexpr uint32_t kNameOffset = 19;
   const long dir = sys(__NR_openat, kAtFdcwd, "/proc/self/fd", kOCloexec);
@@ -93,8 +87,7 @@ bool divert_text(Slot* slot, Call& call, const ProcPath& path) {
 
 bool divert_memory(Slot* slot, Call& call, ProcPath path) {
   const Request& r = call.request;
-  if (path.pid != own_number() || r.op == __NR_readv || r.op == __NR_preadv ||
-      r.op == __NR_writev || r.op == __NR_pwritev) {
+  if (r.op == __NR_readv || r.op == __NR_preadv || r.op == __NR_writev || r.op == __NR_pwritev) {
     return false;
   }
   const bool writes = is_write(r.op);
@@ -108,6 +101,18 @@ bool divert_memory(Slot* slot, Call& call, ProcPath path) {
   call.proc = path;
   call.flags |= kReplyProc;
   call.deadline_ns = offset_of(r);
+  call.result = 0;  // no data comes with the reply
+  return true;
+}
+
+// A file about the memory of another process: if that is away, both have to be at home for it.
+bool divert_others(Slot* slot, Call& call, const ProcPath& path) {
+  if (is_public(path.file) || path.file == kProcEnviron || path.pid == 0 ||
+      ask_away(slot, path.pid) <= 0) {
+    return false;
+  }
+  call.proc = path;
+  call.flags |= kReplyProc;
   call.result = 0;  // no data comes with the reply
   return true;
 }
@@ -182,11 +187,15 @@ bool divert_proc_file(Slot* slot, Call& call) {
   const uint64_t magic = file_system_of(fd);
   if (magic == kProcMagic) {
     const ProcPath path = path_of(fd);
+    if (path.pid != own_number()) {
+      return (is_text_file(path.file) || path.file == kProcMem || path.file == kProcPagemap) &&
+             divert_others(slot, call, path);
+    }
     if (path.file == kProcMem || path.file == kProcPagemap) {
       return divert_memory(slot, call, path);
     }
-    // One that was opened before the process left. Of another process home's was the right one.
-    return is_text_file(path.file) && path.pid == own_number() && divert_text(slot, call, path);
+    // One that was opened before the process left.
+    return is_text_file(path.file) && divert_text(slot, call, path);
   }
   char name[kTextPathMax];
   if (magic != kMemoryMagic || !text_path(fd, name)) {
@@ -207,14 +216,13 @@ bool classify_opened_file(Slot* slot, Call& call) {
   if ((sys(__NR_fcntl, call.result, kFGetfl) & (long)kOPath) != 0) {
     return false;
   }
-  if (path.pid == own_number()) {
+  const bool own = path.pid == own_number();
+  if (own) {
     path.pid = control_of(slot).pid;
-  } else if (!is_public(path.file)) {
-    return false;
   }
   control_of(slot).memory_files = kFilesPerhaps;
-  if (!is_text_file(path.file)) {
-    return false;
+  if (!is_text_file(path.file) || (!own && !is_public(path.file))) {
+    return false;  // what it says is seen to when it is read
   }
   call.proc = path;
   return true;

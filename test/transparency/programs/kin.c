@@ -1,0 +1,208 @@
+// What processes do with each other's memory and as each other's tracers, wherever they are.
+#include <linux/kcmp.h>
+#include <stddef.h>
+#include <sys/user.h>
+
+#include "check.h"
+
+static char text[32] = "as it was";
+static int ready[2], go_on[2];
+
+// A child that has changed `text` and waits; -1 is never returned.
+static pid_t changed_child(void) {
+  char c;
+  EQ(pipe(ready), 0);
+  EQ(pipe(go_on), 0);
+  pid_t p = fork();
+  if (!p) {
+    strcpy(text, "CHANGED");
+    EQ(write(ready[1], "x", 1), 1);
+    EQ(read(go_on[0], &c, 1), 1);
+    _exit(!strcmp(text, "CHANGED") ? 0 : !strcmp(text, "rewritten") ? 7 : 1);
+  }
+  EQ(read(ready[0], &c, 1), 1);
+  return p;
+}
+static int ended(pid_t p) {
+  EQ(write(go_on[1], "x", 1), 1);
+  int status = reap(p);
+  CHECK(WIFEXITED(status));
+  return WEXITSTATUS(status);
+}
+
+// Opened before the child changed it, read afterwards, written at last.
+T(mem_followed) {
+  char name[64], got[sizeof text];
+  int hold[2];
+  char c;
+  EQ(pipe(hold), 0);
+  EQ(pipe(go_on), 0);
+  EQ(pipe(ready), 0);
+  pid_t p = fork();
+  if (!p) {
+    EQ(read(hold[0], &c, 1), 1);
+    strcpy(text, "CHANGED");
+    EQ(write(ready[1], "x", 1), 1);
+    EQ(read(go_on[0], &c, 1), 1);
+    _exit(!strcmp(text, "rewritten") ? 7 : 1);
+  }
+  sprintf(name, "/proc/%d/mem", p);
+  int fd = open(name, O_RDWR);
+  CHECK(fd >= 0);
+  EQ(pread(fd, got, sizeof got, (long)text), sizeof got);
+  CHECK(!strcmp(got, "as it was"));
+  EQ(write(hold[1], "x", 1), 1);
+  EQ(read(ready[0], &c, 1), 1);
+  EQ(lseek(fd, (long)text, SEEK_SET), (long)text);
+  EQ(read(fd, got, sizeof got), sizeof got);
+  CHECK(!strcmp(got, "CHANGED"));
+  EQ(pwrite(fd, "rewritten", 10, (long)text), 10);
+  EQ(ended(p), 7);
+}
+// A child's mapping is in its maps.
+T(maps_of_child) {
+  char name[64], c;
+  static char all[1 << 20];
+  void** where = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  EQ(pipe(ready), 0);
+  EQ(pipe(go_on), 0);
+  pid_t p = fork();
+  if (!p) {
+    *where = mmap(0, 77 << 12, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    mprotect(*where + (76 << 12), 4096, PROT_NONE);
+    EQ(write(ready[1], "x", 1), 1);
+    EQ(read(go_on[0], &c, 1), 1);
+    _exit(0);
+  }
+  EQ(read(ready[0], &c, 1), 1);
+  sprintf(name, "/proc/%d/maps", p);
+  FILE* f = fopen(name, "r");
+  CHECK(f);
+  CHECK(fread(all, 1, sizeof all - 1, f) > 0);
+  sprintf(name, "%lx ---p", (long)*where + (77 << 12));
+  CHECK(strstr(all, name));
+  EQ(ended(p), 0);
+}
+T(vm_both_ways) {
+  char got[sizeof text];
+  pid_t p = changed_child();
+  struct iovec mine[2] = {{got, 4}, {got + 4, sizeof got - 4}}, theirs = {text, sizeof text};
+  EQ(process_vm_readv(p, mine, 2, &theirs, 1, 0), sizeof text);
+  CHECK(!strcmp(got, "CHANGED"));
+  strcpy(got, "rewritten");
+  EQ(process_vm_writev(p, mine, 2, &theirs, 1, 0), sizeof text);
+  EQ(ended(p), 7);
+}
+// What the kernel says of bad arguments, and in which order.
+T(vm_errors) {
+  char got[8];
+  pid_t p = changed_child();
+  struct iovec mine = {got, 8}, theirs = {text, 8}, bad = {(void*)8, 8};
+  ERR(process_vm_readv(p, &mine, 1, &theirs, 1, 1), EINVAL);
+  ERR(process_vm_readv(p, (void*)8, 1, &theirs, 1, 0), EFAULT);
+  ERR(process_vm_readv(p, &mine, 1, (void*)8, 1, 0), EFAULT);
+  ERR(process_vm_readv(p, &mine, 1025, &theirs, 1, 0), EINVAL);
+  EQ(process_vm_readv(p, &mine, 0, &theirs, 1, 0), 0);
+  EQ(process_vm_readv(p, &mine, 1, &theirs, 0, 0), 0);
+  ERR(process_vm_readv(p, &mine, 1, &bad, 1, 0), EFAULT);
+  ERR(process_vm_readv(p, &bad, 1, &theirs, 1, 0), EFAULT);
+  EQ(ended(p), 0);
+  ERR(process_vm_readv(p, &mine, 1, &theirs, 1, 0), ESRCH);
+}
+T(vm_forbidden) {
+  pid_t p = changed_child(), q = fork();
+  if (!q) {
+    char got[8];
+    struct iovec mine = {got, 8}, theirs = {text, 8};
+    EQ(setgid(65534), 0);
+    EQ(setuid(65534), 0);
+    ERR(process_vm_readv(p, &mine, 1, &theirs, 1, 0), EPERM);
+    ERR(process_vm_writev(p, &mine, 1, &theirs, 1, 0), EPERM);
+    _exit(0);
+  }
+  EQ(reap(q), 0);
+  EQ(ended(p), 0);
+}
+#ifndef SYS_process_madvise
+#define SYS_process_madvise 440
+#endif
+T(madvise_child) {
+  pid_t p = changed_child();
+  int fd = syscall(SYS_pidfd_open, p, 0);
+  CHECK(fd >= 0);
+  struct iovec range = {(void*)((long)text & -4096), 4096};
+  EQ(syscall(SYS_process_madvise, fd, &range, 1, MADV_COLD, 0), 4096);
+  ERR(syscall(SYS_process_madvise, fd, &range, 1, MADV_DONTNEED + 1000, 0), EINVAL);
+  EQ(ended(p), 0);
+}
+T(kcmp_child) {
+  pid_t p = changed_child(), self = getpid();
+  EQ(syscall(SYS_kcmp, self, p, KCMP_FILE, 1, 1), 0);
+  EQ(syscall(SYS_kcmp, self, self, KCMP_VM, 0, 0), 0);
+  CHECK(syscall(SYS_kcmp, self, p, KCMP_VM, 0, 0) > 0);
+  EQ(ended(p), 0);
+}
+
+// Who has a filter of its own, and its children, can be traced.
+T(traced_after_filter) {
+  struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+  struct sock_fprog program = {1, &allow};
+  EQ(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+  EQ(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+  int status;
+  pid_t p = fork();
+  if (!p) {
+    EQ(ptrace(PTRACE_TRACEME, 0, 0, 0), 0);
+    raise(SIGSTOP);
+    _exit(3);
+  }
+  EQ(waitpid(p, &status, 0), p);
+  EQ(status, SIGSTOP << 8 | 0x7f);
+  EQ(ptrace(PTRACE_DETACH, p, 0, 0), 0);
+  EQ(WEXITSTATUS(reap(p)), 3);
+  p = changed_child();
+  EQ(ptrace(PTRACE_ATTACH, p, 0, 0), 0);
+  EQ(waitpid(p, &status, 0), p);
+  CHECK(WIFSTOPPED(status));
+  EQ(ptrace(PTRACE_DETACH, p, 0, 0), 0);
+  EQ(ended(p), 0);
+}
+// A filter that asks a tracer: a child attaches, changes the number of a call and lets it go on.
+T(traced_calls) {
+  struct sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_sched_yield, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE | 5),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  struct sock_fprog program = {4, filter};
+  pid_t self = getpid();
+  char c;
+  EQ(pipe(ready), 0);
+  pid_t p = fork();
+  if (!p) {
+    int status;
+    unsigned long message = 0;
+    EQ(ptrace(PTRACE_ATTACH, self, 0, 0), 0);
+    EQ(waitpid(self, &status, 0), self);
+    EQ(ptrace(PTRACE_SETOPTIONS, self, 0, PTRACE_O_TRACESECCOMP), 0);
+    EQ(ptrace(PTRACE_CONT, self, 0, 0), 0);
+    EQ(write(ready[1], "x", 1), 1);
+    do {
+      EQ(waitpid(self, &status, 0), self);
+      CHECK(WIFSTOPPED(status));
+      if (status >> 8 != (SIGTRAP | PTRACE_EVENT_SECCOMP << 8))
+        EQ(ptrace(PTRACE_CONT, self, 0, WSTOPSIG(status)), 0);
+    } while (status >> 8 != (SIGTRAP | PTRACE_EVENT_SECCOMP << 8));
+    EQ(ptrace(PTRACE_GETEVENTMSG, self, 0, &message), 0);
+    EQ(message, 5);
+    EQ(ptrace(PTRACE_POKEUSER, self, offsetof(struct user_regs_struct, orig_rax), SYS_getppid), 0);
+    EQ(ptrace(PTRACE_DETACH, self, 0, 0), 0);
+    _exit(0);
+  }
+  EQ(read(ready[0], &c, 1), 1);
+  EQ(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+  EQ(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+  EQ(syscall(SYS_sched_yield), getppid());
+  EQ(reap(p), 0);
+}
