@@ -237,6 +237,52 @@ void let_signals_overtake(Slot* self) {
   });
 }
 
+// Who a signal was sent to may be woken by the sender's next instruction, through memory, and finds
+// the signal first if all is on one machine. The doorbell from home may come later than that, so
+// the sender rings, too: then the receiver asks home before it goes on. Home has the signal
+// already.
+void ring_receivers(const Trap& trap) {
+  constexpr uint32_t kManyThreads = 64;
+  Slot* const self = trap.slot;
+  const ControlBlock& control = control_of(self);
+  const auto own = (uint64_t)control.pid;
+  const auto ring = [](uint64_t pid, uint64_t tid) {
+    if ((int32_t)pid > 1 && (int32_t)tid > 1) {
+      sys(__NR_tgkill, pid, tid, kSigurg);  // if it is here
+    }
+  };
+  const uint64_t* a = trap.args;
+  switch (trap.number) {
+    case __NR_tgkill:
+    case __NR_rt_tgsigqueueinfo:
+      ring(a[0], a[1]);
+      return;
+    case __NR_tkill:
+      ring(slot_of_thread(self, (int32_t)a[0]) != nullptr ? own : a[0], a[0]);
+      return;
+    case __NR_kill:
+    case __NR_rt_sigqueueinfo:
+      break;
+    default:
+      return;
+  }
+  if (a[0] != own || control.in_use > kManyThreads) {
+    ring(a[0], a[0]);  // the first thread gets it, unless it has blocked it
+    return;
+  }
+  for_each_slot(control, [&](uint32_t index) {
+    const Slot* const other = slot_at(self, index);
+    if (other != self) {
+      ring(own, (uint64_t)other->thread.tid);
+    }
+  });
+}
+
+bool reaches_others(const Trap& trap, const Answer& made) {
+  return sends_signal(trap.number) && made.outcome == Outcome::kResult && made.result == 0 &&
+         received_signals(trap.slot) == 0;
+}
+
 Answer make_call(Trap& trap);
 
 Answer call(Trap& trap) {
@@ -246,11 +292,18 @@ Answer call(Trap& trap) {
     let_signals_overtake(trap.slot);
   }
   if (!threads || !sends_signal(trap.number)) {
-    return make_call(trap);
+    const Answer made = make_call(trap);
+    if (reaches_others(trap, made)) {
+      ring_receivers(trap);
+    }
+    return made;
   }
   uint32_t& word = priv(trap.slot).signalling;
   __atomic_add_fetch(&word, 1, __ATOMIC_SEQ_CST);
   const Answer made = make_call(trap);
+  if (reaches_others(trap, made)) {
+    ring_receivers(trap);
+  }
   __atomic_add_fetch(&word, 1, __ATOMIC_SEQ_CST);
   sys(__NR_futex, &word, kWakePrivate, 0x7fffffff, 0, 0, 0);
   return made;

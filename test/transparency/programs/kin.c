@@ -143,6 +143,69 @@ T(kcmp_child) {
   EQ(ended(p), 0);
 }
 
+// A signal is there before what its sender does next, also if that is nothing but a write to
+// memory.
+static sem_t* posted;
+static int rounds = 200;
+static void* sender(void* to_thread) {
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, 0);
+  for (int i = 0; i < rounds; i++) {
+    EQ(to_thread ? pthread_kill(*(pthread_t*)to_thread, SIGUSR1) : kill(getpid(), SIGUSR1), 0);
+    sem_post(posted);
+    sem_wait(posted + 1);
+  }
+  return 0;
+}
+static void receive(void) {
+  for (int i = 1; i <= rounds; i++) {
+    while (sem_wait(posted) && errno == EINTR)
+      ;
+    sched_yield();  // a sender on another processor: a signal comes with the next call at the
+                    // latest
+    EQ(handled[SIGUSR1], i);
+    sem_post(posted + 1);
+  }
+}
+static void make_posted(void) {
+  posted = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  sem_init(posted, 1, 0);
+  sem_init(posted + 1, 1, 0);
+  on(SIGUSR1, SA_RESTART);
+}
+T(signal_then_wake) {
+  pthread_t t, self = pthread_self();
+  make_posted();
+  EQ(pthread_create(&t, 0, sender, 0), 0);
+  receive();
+  EQ(pthread_join(t, 0), 0);
+  handled[SIGUSR1] = 0;
+  EQ(pthread_create(&t, 0, sender, &self), 0);
+  receive();
+  EQ(pthread_join(t, 0), 0);
+}
+static volatile int sent;
+static void too_early(int s) {
+  if (sent < rounds)
+    _exit(1);
+}
+T(signal_then_wake_child) {
+  make_posted();
+  signal(SIGCHLD, too_early);
+  pid_t p = fork();
+  if (!p) {
+    receive();
+    _exit(0);
+  }
+  for (; sent < rounds; sent++) {
+    EQ(kill(p, SIGUSR1), 0);
+    sem_post(posted);
+    sem_wait(posted + 1);
+  }
+  child_ok(p);
+}
+
 // Who has a filter of its own, and its children, can be traced.
 T(traced_after_filter) {
   struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
