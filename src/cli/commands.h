@@ -25,6 +25,7 @@ void add_log(CLI::App& app, int& exit_code);
 void add_best(CLI::App& app, int& exit_code);
 void add_node(CLI::App& app, int& exit_code);
 // Into `tess node`.
+void add_node_rename(CLI::App& node, int& exit_code);
 void add_node_expel(CLI::App& node, int& exit_code);
 void add_node_admission(CLI::App& node, int& exit_code);
 void add_set(CLI::App& app, int& exit_code);

@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "cli/test_node.h"
+#include "net/certificate.h"
 #include "sys/files.h"
 
 namespace tess::cli {
@@ -217,6 +218,85 @@ TEST_F(Belonging, TheKeyChangesWithoutAStop) {
   n3_.start();
   EXPECT_TRUE(eventually([&] { return key_is_settled(n3_); }));
   EXPECT_TRUE(eventually([&] { return hears(n1_, "n3") && hears(n3_, "n2") && hears(n2_, "n3"); }));
+}
+
+TEST_F(Belonging, CertificatesAreRenewedForTheSameKey) {
+  bring_in(n2_, "n2", "127.0.0.2");
+  const auto certificate = [](const TestNode& node) {
+    return sys::read_file(node.dir() + "/state/node.crt").value_or("");
+  };
+  for (const TestNode* node : {&n1_, &n2_}) {
+    const std::string before = certificate(*node);
+    expect(node->tess({"rotate", "certificate"}), 0, "");
+    EXPECT_NE(certificate(*node), before);
+    EXPECT_EQ(*net::key_fingerprint(certificate(*node)), *net::key_fingerprint(before));
+  }
+  // New connections show the new ones.
+  n1_.write_config({{"n2", "127.0.0.2"}});  // so that it need not wait until somebody looks for it
+  n1_.kill_daemon();
+  ASSERT_TRUE(eventually([&] { return !n2_.sees("n1"); }));
+  expect(n2_.tess({"rotate", "certificate"}), 7, "no node that holds the cluster's CA");
+  n1_.start();
+  EXPECT_TRUE(eventually([&] { return n1_.sees("n2") && n2_.sees("n1"); }));
+}
+
+TEST_F(Belonging, ACertificateIsRenewedByItselfAndOneThatHasExpiredIsToldClearly) {
+  bring_in(n2_, "n2", "127.0.0.2");
+  const std::string state = n2_.dir() + "/state/";
+  const std::string first = sys::read_file(state + "node.crt").value_or("");
+  const net::Certificate ca{*sys::read_file(n1_.dir() + "/state/ca.crt"),
+                            *sys::read_file(n1_.dir() + "/state/ca.key")};
+  const auto use = [&](std::chrono::hours left) {
+    n2_.kill_daemon();
+    const auto made = net::reissue_certificate(ca, first, "n2", left);
+    ASSERT_TRUE(made);
+    ASSERT_TRUE(sys::write_file(state + "node.crt", *made));
+    n2_.start();
+  };
+  use(std::chrono::hours(2));  // since yesterday: a third is long over
+  EXPECT_TRUE(eventually([&] {
+    const auto validity = net::validity_of(sys::read_file(state + "node.crt").value_or(""));
+    return validity && validity->left > std::chrono::hours(1000);
+  }));
+  EXPECT_TRUE(eventually([&] { return n1_.sees("n2") && n2_.sees("n1"); }));
+
+  use(std::chrono::hours(-1));
+  const auto why = [](const TestNode& node, const std::string& other) {
+    return entry(node, other).value("why", "");
+  };
+  EXPECT_TRUE(eventually([&] {
+    return contains(why(n1_, "n2"), "certificate of the other side has expired") &&
+           contains(why(n2_, "n1"), "this node's certificate has expired");
+  })) << why(n1_, "n2")
+      << " / " << why(n2_, "n1");
+}
+
+TEST_F(Belonging, ANodeGetsAnotherName) {
+  bring_in(n2_, "n2", "127.0.0.2");
+  bring_in(n3_, "n3", "127.0.0.3");
+  expect(n2_.tess({"node", "rename", "n3", "pc3"}), 6, "does not hold the cluster's CA");
+  expect(n1_.tess({"node", "rename", "n2", "n3"}), 6, "there is a node 'n3' already");
+  expect(n1_.tess({"node", "rename", "n2", "a b"}), 2, "not a node name");
+  expect(n1_.tess({"node", "rename", "nobody", "x"}), 5, "there is no node 'nobody'");
+  const auto key_print = [this] {
+    return net::key_fingerprint(sys::read_file(n2_.dir() + "/state/node.crt").value_or(""));
+  };
+  const auto before = key_print();
+  expect(n1_.tess({"node", "rename", "n2", "pc2"}), 0, "");
+  EXPECT_TRUE(eventually([&] { return n1_.sees("pc2") && n3_.sees("pc2") && n2_.sees("n1"); }));
+  EXPECT_TRUE(eventually([&] { return !n1_.sees("n2") && entry(n2_, "pc2").value("up", false); }));
+  EXPECT_EQ(*key_print(), *before);
+  // Also that of the node with the CA, by which the others' configurations call it.
+  n1_.write_config({{"n3", "127.0.0.3"}});  // so that it need not wait until somebody looks for it
+  expect(n1_.tess({"node", "rename", "n1", "boss"}), 0, "");
+  EXPECT_TRUE(eventually([&] { return n2_.sees("boss") && n3_.sees("boss") && n1_.sees("pc2"); }));
+  EXPECT_TRUE(eventually([&] { return entry(n3_, "n1").value("up", false) == false; }));
+  n3_.kill_daemon();
+  n3_.start();
+  EXPECT_TRUE(eventually([&] { return n3_.sees("boss") && n3_.sees("pc2"); }));
+  // The old name is free.
+  expect(n1_.tess({"node", "rename", "n3", "n2"}), 0, "");
+  EXPECT_TRUE(eventually([&] { return n1_.sees("n2") && n2_.sees("n2"); }));
 }
 
 TEST_F(Belonging, WhoLeavesMayComeBack) {

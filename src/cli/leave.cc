@@ -95,6 +95,13 @@ void add_leave(CLI::App& app, int& exit_code) {
 void add_rotate(CLI::App& app, int& exit_code) {
   CLI::App* rotate = app.add_subcommand("rotate", "Change the cluster's keys, without a stop");
   rotate->require_subcommand(1);
+  CLI::App* certificate = rotate->add_subcommand(
+      "certificate", "This node's certificate, for the same key (happens by itself in time)");
+  certificate->callback([&exit_code] {
+    ExitCode code = kOk;
+    ask({{"op", "rotate_certificate"}}, code);
+    exit_code = code;
+  });
   CLI::App* key = rotate->add_subcommand("key", "The key that seals the datagrams between nodes");
   key->footer(
       "All nodes learn the new key, then use it, then forget the old one; a node that is away\n"
@@ -102,6 +109,27 @@ void add_rotate(CLI::App& app, int& exit_code) {
   key->callback([&exit_code] {
     ExitCode code = kOk;
     ask({{"op", "rotate_key"}}, code);
+    exit_code = code;
+  });
+}
+
+void add_node_rename(CLI::App& node, int& exit_code) {
+  struct Names {
+    std::string old_name;
+    std::string new_name;
+  };
+  const auto names = std::make_shared<Names>();
+  CLI::App* command =
+      node.add_subcommand("rename", "Give a node another name; its tessd starts anew");
+  command->add_option("node", names->old_name, "The name it has")->required();
+  command->add_option("name", names->new_name, "The name it gets")->required();
+  command->footer(
+      "Only where the CA is. The node must be up; its guests go home and its own processes come "
+      "back "
+      "first.\nWishes of running jobs that name it (--on, --avoid) do not follow.");
+  command->callback([names, &exit_code] {
+    ExitCode code = kOk;
+    ask({{"op", "rename"}, {"node", names->old_name}, {"name", names->new_name}}, code);
     exit_code = code;
   });
 }

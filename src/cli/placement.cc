@@ -116,6 +116,7 @@ void add_node(CLI::App& app, int& exit_code) {
   add_drain(*node, "drain", true, "It takes no guests, and those it has move away", exit_code);
   add_drain(*node, "undrain", false, "It takes guests again", exit_code);
   add_node_admission(*node, exit_code);
+  add_node_rename(*node, exit_code);
   add_node_expel(*node, exit_code);
 }
 

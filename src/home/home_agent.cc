@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <future>
+#include <limits>
 #include <sstream>
 
 #include "base/log.h"
@@ -276,6 +277,7 @@ void HomeAgent::handle_request(const wire::AgentDown& message) {
   };
   asked_ = true;
   idle_ticks_ = 0;
+  follow_name();
   switch (message.body_case()) {
     case wire::AgentDown::kMigrate:
       if (Managed* const process = find(message.migrate().pid()); process != nullptr) {
@@ -326,6 +328,7 @@ void HomeAgent::after_events() {
 
 void HomeAgent::tick() {
   tick_timer_.start(kTick, [this] { tick(); });
+  follow_name();
   bool away = false;
   for (auto it = processes_.begin(); it != processes_.end();) {
     const std::shared_ptr<Managed>& process = it->second;
@@ -357,6 +360,26 @@ void HomeAgent::tick() {
   maybe_finish();
 }
 
+// Another tessd has come, which calls this node otherwise: it has another certificate, too.
+void HomeAgent::follow_name() {
+  if (tessd_->node().empty() || tessd_->node() == tls_.node_name() || running_workers_ != 0) {
+    return;
+  }
+  {
+    const std::lock_guard lock(links_mutex_);
+    for (const auto& [node, link] : links_) {
+      link_idle_ticks_[node] = std::numeric_limits<int>::max() / 2;
+    }
+  }
+  drop_unused_links();  // what is left is in use, and uses the old one
+  if (const std::lock_guard lock(links_mutex_); !links_.empty()) {
+    return;
+  }
+  if (auto tls = net::TlsContext::load(config_.state_dir)) {
+    tls_ = std::move(*tls);
+  }
+}
+
 void HomeAgent::maybe_finish() {
   if (running_workers_ != 0) {
     return;
@@ -378,6 +401,7 @@ void HomeAgent::maybe_finish() {
 }
 
 void HomeAgent::fill_status(wire::JobStatus& status) {
+  const std::string& name = tessd_->node().empty() ? tls_.node_name() : tessd_->node();
   for (const auto& [pid, process] : processes_) {
     const ProcessFacts facts = read_facts(pid);
     if (facts.threads == 0) {
@@ -389,9 +413,9 @@ void HomeAgent::fill_status(wire::JobStatus& status) {
     entry.set_parent_pid(facts.parent);
     entry.set_uid(facts.uid);
     entry.set_command(command_line(pid));
-    entry.set_home_node(tls_.node_name());
+    entry.set_home_node(name);
     const std::string where = process->where();
-    entry.set_node(where.empty() ? tls_.node_name() : where);
+    entry.set_node(where.empty() ? name : where);
     entry.set_cpu_home_ns(facts.cpu_ns);
     entry.set_cpu_hosts_ns(process->cpu_hosts_settled_ns + process->cpu_host_ns);
     entry.set_memory_bytes(process->state == Managed::State::kDeputy ? process->memory_bytes

@@ -93,6 +93,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   void bring_home(Done done);
   void after_events();
   void maybe_finish();
+  void follow_name();
   void tick();
   void fill_status(wire::JobStatus& status);
 
@@ -125,7 +126,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   std::shared_ptr<Managed> make_process(pid_t pid);
 
   const HomeConfig config_;
-  const net::TlsContext tls_;
+  net::TlsContext tls_;
   migrate::Journal journal_;
   Faults faults_;
   net::Loop loop_;

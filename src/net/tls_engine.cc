@@ -124,7 +124,13 @@ Error TlsEngine::last_error(int ssl_result, const char* what) {
                    fmt::format("the other side{} was expelled from this cluster",
                                name.empty() ? "" : " (" + name + ")"));
     }
-    if (verify == X509_V_ERR_CERT_HAS_EXPIRED || verify == X509_V_ERR_CERT_NOT_YET_VALID) {
+    if (verify == X509_V_ERR_CERT_HAS_EXPIRED) {
+      return Error(ErrorKind::kNotPossible,
+                   fmt::format("the certificate of the other side{} has expired: it has to join "
+                               "the cluster again (or the clock of this machine is wrong)",
+                               name.empty() ? "" : " (" + name + ")"));
+    }
+    if (verify == X509_V_ERR_CERT_NOT_YET_VALID) {
       return Error(ErrorKind::kNotPossible,
                    fmt::format("the other side's certificate{} cannot be accepted now ({}); is the "
                                "clock of this machine right?",
@@ -147,10 +153,13 @@ Error TlsEngine::last_error(int ssl_result, const char* what) {
     switch (reason) {
       case SSL_R_SSLV3_ALERT_CERTIFICATE_REVOKED:
         return Error(ErrorKind::kNotPossible, "this node was expelled from the cluster");
+      case SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED:
+        return Error(ErrorKind::kNotPossible,
+                     "this node's certificate has expired: join the cluster again (`tess leave "
+                     "--remove`, `tess join`), unless the clock of the other side is wrong");
       case SSL_R_TLSV1_ALERT_UNKNOWN_CA:
       case SSL_R_SSLV3_ALERT_BAD_CERTIFICATE:
       case SSL_R_SSLV3_ALERT_CERTIFICATE_UNKNOWN:
-      case SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED:
       case SSL_R_TLSV1_ALERT_DECRYPT_ERROR:
         return Error(
             ErrorKind::kNotPossible,

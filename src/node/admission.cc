@@ -13,6 +13,7 @@ namespace tess::node {
 namespace {
 
 constexpr size_t kRequestMost = 4096;
+constexpr int64_t kRenameSeconds = 300;
 
 wire::JoinAnswer refused(const std::string& reason) {
   wire::JoinAnswer answer;
@@ -85,6 +86,51 @@ Result<> Admission::release(const std::string& name) {
   TESS_TRY_ASSIGN(AdmissionBook book, this->book());
   book.release(name);
   return book.save(environment_.state_dir);
+}
+
+Result<> Admission::check_renewal(const std::string& name, const net::KeyPrint& key) const {
+  if (!holds_ca()) {
+    return fail(ErrorKind::kNotPossible, "node {} does not hold the cluster's CA",
+                environment_.node_name);
+  }
+  TESS_TRY_ASSIGN(const AdmissionBook book, this->book());
+  const IssuedRecord* record = book.issued_to(name);
+  if (record != nullptr && record->key != net::KeyPrint{} && record->key != key) {
+    return fail(ErrorKind::kNotPossible,
+                "node {} was admitted with another key; it has to join again", name);
+  }
+  return {};
+}
+
+Result<> Admission::allow_rename(const std::string& node, const std::string& name) {
+  if (!holds_ca()) {
+    return fail(ErrorKind::kNotPossible, "node {} does not hold the cluster's CA",
+                environment_.node_name);
+  }
+  TESS_TRY(check_node_name(name));
+  TESS_TRY_ASSIGN(const AdmissionBook book, this->book());
+  const IssuedRecord* holder = book.issued_to(name);
+  const bool kept = holder != nullptr && !holder->released;
+  if (node == name || kept || environment_.name_use(name) == NameUse::kPresent) {
+    return fail(ErrorKind::kNotPossible, "there is a node '{}' already", name);
+  }
+  renames_[node] = {name, environment_.now() + kRenameSeconds};
+  return {};
+}
+
+Result<> Admission::use_rename(const std::string& node, const std::string& name,
+                               const net::KeyPrint& key) {
+  const auto found = renames_.find(node);
+  if (found == renames_.end() || found->second.name != name ||
+      found->second.until < environment_.now()) {
+    return fail(ErrorKind::kNotPossible, "nobody has allowed node {} to be called '{}'", node,
+                name);
+  }
+  TESS_TRY_ASSIGN(AdmissionBook book, this->book());
+  book.rename(node, name, key, environment_.now());
+  TESS_TRY(book.save(environment_.state_dir));
+  renames_.erase(found);
+  return {};
 }
 
 Result<net::KeyPrint> Admission::check(const wire::JoinRequest& request) const {

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <functional>
 #include <list>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -64,6 +65,13 @@ class Admission {
   Result<size_t> revoke_token(const std::string& id_hex);
   Result<net::KeyPrint> ca_print() const;
   // The node of this name has gone for good; nothing to do where the CA is not.
+  // May the node of this name have a new certificate for this key? Not for another than it was
+  // admitted with.
+  Result<> check_renewal(const std::string& name, const net::KeyPrint& key) const;
+  // `node` may take that name within the next minutes; kNotPossible if somebody has it.
+  Result<> allow_rename(const std::string& node, const std::string& name);
+  // It does: the name is its own from now on, the old one is free.
+  Result<> use_rename(const std::string& node, const std::string& name, const net::KeyPrint& key);
   Result<> release(const std::string& name);
 
   // Calls `reply` once with the verdict, perhaps much later; once with Pending before that.
@@ -86,6 +94,11 @@ class Admission {
 
   Environment environment_;
   std::list<Pending> pending_;
+  struct Rename {
+    std::string name;
+    int64_t until = 0;
+  };
+  std::map<std::string, Rename> renames_;  // by the name it has now
 };
 
 }  // namespace tess::node

@@ -166,6 +166,18 @@ void AdmissionBook::release(const std::string& name) {
   made.released = true;
 }
 
+void AdmissionBook::rename(const std::string& from, const std::string& to, const net::KeyPrint& key,
+                           int64_t now) {
+  const IssuedRecord* old = issued_to(from);
+  IssuedRecord record = old != nullptr ? *old : IssuedRecord();
+  record.name = to;
+  record.key = key;
+  record.at = now;
+  record.released = false;
+  std::erase_if(issued_, [&](const auto& one) { return one.name == from || one.name == to; });
+  issued_.push_back(std::move(record));
+}
+
 Result<> AdmissionBook::check_name(const Asking& asking, bool replaces) const {
   const IssuedRecord* holder = issued_to(asking.name);
   if (holder != nullptr && holder->key == asking.key && !holder->released) {

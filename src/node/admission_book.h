@@ -71,6 +71,9 @@ class AdmissionBook {
   const std::vector<IssuedRecord>& issued() const { return issued_; }
   // The node has gone for good.
   void release(const std::string& name);
+  // The node of that key is called `to` from now on; `from` is free.
+  void rename(const std::string& from, const std::string& to, const net::KeyPrint& key,
+              int64_t now);
 
  private:
   Result<> check_name(const Asking& asking, bool replaces) const;

@@ -151,7 +151,9 @@ wire::ClusterMessage Cluster::make_hello() const {
   hello.set_protocol_version(options_.protocol_version);
   hello.set_version(options_.version);
   hello.set_node(options_.node_name);
+  hello.set_node_id(options_.node_id);
   hello.set_charter_serial(service_.charter_serial ? service_.charter_serial() : 0);
+  hello.set_holds_ca(service_.holds_ca && service_.holds_ca());
   return message;
 }
 
@@ -190,13 +192,14 @@ void Cluster::on_peer_message(Peer& peer, wire::ClusterMessage message) {
                                        peer.state.name, hello.protocol_version()));
       return;
     }
+    peer.state.node_id = hello.node_id();
     peer.state.up = true;
     peer.state.reason.clear();
     peer.delay = milliseconds(0);
     log::info("node", "event=node_up node={} version={}", peer.state.name, hello.version());
     ping(peer);
-    if (service_.on_charter_serial) {
-      service_.on_charter_serial(peer.state.name, hello.charter_serial());
+    if (service_.on_hello) {
+      service_.on_hello(peer.state.name, hello);
     }
     return;
   }
@@ -279,6 +282,12 @@ Result<> Cluster::check_up(const std::string& node) const {
   return {};
 }
 
+bool Cluster::is_up_at(const std::string& node, const net::Endpoint& endpoint) const {
+  const auto found = peers_.find(node);
+  return found != peers_.end() && found->second->state.up &&
+         found->second->state.endpoint == endpoint;
+}
+
 void Cluster::ask(const std::string& node, wire::ClusterMessage request, milliseconds timeout,
                   Answered answered) {
   if (auto up = check_up(node); !up) {
@@ -348,6 +357,22 @@ void Cluster::on_client_data(const std::shared_ptr<Client>& client,
   }
 }
 
+// Of two machines with one name the second is turned away by whoever is connected with the first.
+std::string Cluster::other_of_that_name(const std::string& name, const std::string& node_id) const {
+  const auto found = peers_.find(name);
+  const bool known = found != peers_.end() && found->second->state.up;
+  const std::string here = known ? found->second->state.node_id : "";
+  if (name == options_.node_name ? options_.node_id.empty() || node_id == options_.node_id
+                                 : here.empty() || node_id.empty() || node_id == here) {
+    return {};
+  }
+  const std::string at = known ? " at " + found->second->state.endpoint.to_string() : "";
+  return fmt::format(
+      "there is another node '{}' in the cluster already{}; give one of the two machines "
+      "another name (`tess leave --remove`, `tess join --name`)",
+      name, at);
+}
+
 bool Cluster::check_hello(const std::shared_ptr<Client>& client,
                           const wire::ClusterMessage& message) {
   const std::string& name = client->connection->peer_name();
@@ -359,6 +384,9 @@ bool Cluster::check_hello(const std::shared_ptr<Client>& client,
                               message.hello().protocol_version());
   } else if (message.hello().node() != name) {
     reason = fmt::format("node '{}' shows the certificate of '{}'", message.hello().node(), name);
+  }
+  if (reason.empty()) {
+    reason = other_of_that_name(name, message.hello().node_id());
   }
   if (reason.empty()) {
     return true;

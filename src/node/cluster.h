@@ -26,6 +26,7 @@ namespace tess::node {
 struct ClusterOptions {
   std::string node_name;
   std::string version;
+  std::string node_id;  // bytes; empty: not told
   unsigned protocol_version = wire::kProtocolVersion;
   std::chrono::milliseconds ping_interval{2000};
   std::chrono::milliseconds answer_timeout{6000};  // a node that is silent for so long is down
@@ -45,9 +46,10 @@ struct ClusterService {
   std::function<bool(const wire::ClusterMessage&, const std::string& asker,
                      const std::function<void(const wire::ClusterMessage&)>& reply)>
       other = nullptr;
-  // Which charter this node has, and which one a node has that we are connected with.
+  // What this node says of itself, and what a node says that we are connected with.
   std::function<uint64_t()> charter_serial = nullptr;
-  std::function<void(const std::string& node, uint64_t serial)> on_charter_serial = nullptr;
+  std::function<bool()> holds_ca = nullptr;
+  std::function<void(const std::string& node, const wire::ClusterHello&)> on_hello = nullptr;
   // From a machine without a certificate; the reply may come later.
   std::function<void(const wire::JoinRequest&, const JoinPeer&, const Admission::Reply& reply)>
       join = nullptr;
@@ -61,7 +63,8 @@ class Cluster {
     std::string name;
     net::Endpoint endpoint;
     bool up = false;
-    std::string reason;  // why it is not up
+    std::string reason;   // why it is not up
+    std::string node_id;  // as it said last
     wire::NodeInfo info;
     bool has_info = false;
   };
@@ -81,6 +84,7 @@ class Cluster {
   std::vector<NodeState> nodes() const;
   // kNotPossible if the node is unknown, kRetry if it is down; the messages say which and why.
   Result<> check_up(const std::string& node) const;
+  bool is_up_at(const std::string& node, const net::Endpoint& endpoint) const;
   void ask(const std::string& node, wire::ClusterMessage request, std::chrono::milliseconds timeout,
            Answered answered);
 
@@ -103,6 +107,7 @@ class Cluster {
                          const wire::ClusterMessage& message);
   bool check_hello(const std::shared_ptr<Client>& client, const wire::ClusterMessage& message);
   wire::ClusterMessage make_hello() const;
+  std::string other_of_that_name(const std::string& name, const std::string& node_id) const;
 
   net::Loop& loop_;
   net::TlsContext context_;

@@ -20,8 +20,9 @@ class ClusterTest : public ::testing::Test {
   };
 
   Node make(const net::TestCluster& certificates, const std::string& name, unsigned protocol = 1,
-            const std::string& certificate_name = "") {
+            const std::string& certificate_name = "", const std::string& id = "") {
     ClusterOptions options;
+    options.node_id = id.empty() ? name : id;
     options.node_name = name;
     options.version = "test";
     options.protocol_version = protocol;
@@ -82,6 +83,27 @@ class ClusterTest : public ::testing::Test {
   net::Loop loop_;
   net::TestCluster certificates_;
 };
+
+TEST_F(ClusterTest, OfTwoNodesWithOneNameTheSecondIsTurnedAwayAndTold) {
+  Node a = make(certificates_, "a");
+  Node b = make(certificates_, "b");
+  a.cluster->set_nodes({b.entry});
+  b.cluster->set_nodes({a.entry});
+  run_until([&] { return up(a, "b") && up(b, "a"); });
+  EXPECT_TRUE(a.cluster->is_up_at("b", b.entry.endpoint));
+  Node other = make(certificates_, "b", 1, "", "another machine");
+  Node third = make(certificates_, "a", 1, "", "a third machine");
+  other.cluster->set_nodes({a.entry});
+  const auto words = [](const Node& from, const std::string& name) {
+    const auto answer = from.cluster->check_up(name);
+    return answer ? std::string() : answer.error().message();
+  };
+  run_until([&] { return words(other, "a").find("another node 'b'") != std::string::npos; });
+  EXPECT_TRUE(up(a, "b"));
+  third.cluster->set_nodes({b.entry});
+  run_until([&] { return words(third, "b").find("another node 'a'") != std::string::npos; });
+  EXPECT_FALSE(a.cluster->is_up_at("b", other.entry.endpoint));
+}
 
 TEST_F(ClusterTest, TwoNodesSeeEachOther) {
   Node a = make(certificates_, "a");

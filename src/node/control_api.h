@@ -11,12 +11,14 @@
 #include "node/admission.h"
 #include "node/agent_hub.h"
 #include "node/batch_service.h"
+#include "node/certificate_renewal.h"
 #include "node/charter_keeper.h"
 #include "node/cluster.h"
 #include "node/control_server.h"
 #include "node/gossip.h"
 #include "node/job_id.h"
 #include "node/manager.h"
+#include "node/node_rename.h"
 #include "node/placer.h"
 #include "node/proc_info.h"
 #include "node/settings.h"
@@ -47,6 +49,10 @@ class ControlApi {
   }
   void attach(BatchService& batch) { batch_ = &batch; }
   void attach(Manager& manager) { manager_ = &manager; }
+  void attach(CertificateRenewal& renewal, NodeRename& rename) {
+    renewal_ = &renewal;
+    rename_ = &rename;
+  }
   // There are no batch jobs on this node, for that reason.
   void set_no_batch(std::string why) { no_batch_ = std::move(why); }
 
@@ -101,6 +107,8 @@ class ControlApi {
   void op_approve(const RequestPtr& request);
   void op_expel(const RequestPtr& request);
   void op_rotate_key(const RequestPtr& request);
+  void op_rotate_certificate(const RequestPtr& request);
+  void op_rename(const RequestPtr& request);
   void op_leave(const RequestPtr& request);
   std::vector<net::Charter::Expelled> bearers_of(const std::string& name) const;
   bool check_ca(const RequestPtr& request);
@@ -145,6 +153,8 @@ class ControlApi {
   Placer* placer_ = nullptr;
   Settings* settings_ = nullptr;
   Manager* manager_ = nullptr;
+  CertificateRenewal* renewal_ = nullptr;
+  NodeRename* rename_ = nullptr;
   std::function<void()> apply_settings_;
   BatchService* batch_ = nullptr;
   std::string no_batch_ = "tessd is just starting";

@@ -246,6 +246,28 @@ void ControlApi::op_rotate_key(const RequestPtr& request) {
   });
 }
 
+// Of this node, by whoever holds the CA.
+void ControlApi::op_rotate_certificate(const RequestPtr& request) {
+  if (request->caller.uid != 0) {
+    request->error("not_permitted", "only root may renew a node's certificate");
+    return;
+  }
+  renewal_->renew([this, request](const Result<>& renewed) {
+    renewed ? request->ok({{"node", options_.node_name}}) : request->error(renewed.error());
+  });
+}
+
+void ControlApi::op_rename(const RequestPtr& request) {
+  const std::string node = request->text("node");
+  const std::string name = request->text("name");
+  if (!check_ca(request) || !check_node(request, node)) {
+    return;
+  }
+  rename_->rename(node, name, [request, name](const Result<>& renamed) {
+    renamed ? request->ok({{"node", name}}) : request->error(renamed.error());
+  });
+}
+
 // The answer comes before the end: what waits for that sees the connection close.
 void ControlApi::op_leave(const RequestPtr& request) {
   if (request->caller.uid != 0) {

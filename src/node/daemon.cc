@@ -66,8 +66,10 @@ Daemon::Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContex
     return answer_other(message, asker, reply);
   };
   service_.charter_serial = [this] { return charter_->charter().serial; };
-  service_.on_charter_serial = [this](const std::string& node, uint64_t serial) {
-    charter_->on_peer(node, serial);
+  service_.holds_ca = [this] { return admission_.holds_ca(); };
+  service_.on_hello = [this](const std::string& node, const wire::ClusterHello& hello) {
+    charter_->on_peer(node, hello.charter_serial());
+    renewal_->on_peer(node, hello.holds_ca());
   };
   service_.join = [this](const wire::JoinRequest& request, const JoinPeer& peer,
                          const Admission::Reply& reply) {
@@ -90,10 +92,19 @@ Daemon::Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContex
   ClusterOptions options;
   options.node_name = config_.name;
   options.version = kVersion;
+  if (const auto id = load_cluster_identity(paths_.state_dir)) {
+    options.node_id.assign(id->node.begin(), id->node.end());
+  }
   cluster_ = std::make_unique<Cluster>(loop_, std::move(context), options, service_);
   charter_ =
       std::make_unique<CharterKeeper>(loop_, CharterKeeper::Options{paths_.state_dir}, *cluster_,
                                       [this](const net::Charter& charter) { on_charter(charter); });
+  renewal_ = std::make_unique<CertificateRenewal>(
+      loop_, CertificateRenewal::Options{paths_.state_dir, config_.name}, *cluster_, admission_,
+      [this] { use_certificate(); });
+  rename_ = std::make_unique<NodeRename>(
+      NodeRename::Options{paths_.state_dir, paths_.config, config_.name}, *cluster_, admission_,
+      *renewal_, [this] { restart(); });
   placer_ =
       std::make_unique<Placer>(loop_,
                                Placer::Options{config_.name, paths_.state_dir, config_.balance,
@@ -112,6 +123,7 @@ Daemon::Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContex
       loop_, ControlApi::Options{config_.name, kVersion, config_.listen.to_string()}, *hub_,
       *cluster_, service_, admission_, *charter_, [this] { stop(); });
   api_->attach(*manager_);
+  api_->attach(*renewal_, *rename_);
   control_ = std::make_unique<ControlServer>(
       loop_,
       [this](const Caller& caller, const std::string& line, std::shared_ptr<ControlReply> reply) {
@@ -122,6 +134,7 @@ Daemon::Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContex
 Daemon::~Daemon() = default;
 
 Result<std::unique_ptr<Daemon>> Daemon::start(net::Loop& loop, const DaemonPaths& paths) {
+  TESS_TRY(NodeRename::finish(paths.state_dir, paths.config));
   TESS_TRY_ASSIGN(Config config, load_config(paths.config));
   TESS_TRY_ASSIGN(net::TlsContext context, net::TlsContext::load(paths.state_dir, true));
   if (context.node_name() != config.name) {
@@ -166,6 +179,7 @@ Result<> Daemon::start_gossip() {
   gossip_->set_keys(charter_->charter().keys);
   api_->attach(*gossip_, *placer_, settings_, [this] { apply_settings(); });
   placer_->start(*gossip_);
+  renewal_->start();
   cluster_->set_nodes(known_nodes());
   return {};
 }
@@ -175,16 +189,27 @@ std::vector<NodeEntry> Daemon::known_nodes() const {
   for (const NodeEntry& entry : config_.nodes) {
     nodes[entry.name] = entry.endpoint;
   }
-  if (gossip_ != nullptr) {
-    for (const auto& member : gossip_->view().members) {
-      const bool present = member.state == cluster::MemberState::kAlive ||
-                           member.state == cluster::MemberState::kSuspect;
-      const auto at = net::Endpoint::parse(member.address, kDefaultPort);
-      const bool expelled = charter_->charter().expels(member.id.bytes);
-      if (member.id != gossip_->id() && member.name != config_.name && present && at && !expelled) {
-        nodes[member.name] = *at;
-      }
+  std::map<std::string, std::vector<net::Endpoint>> present;
+  const auto view = gossip_ != nullptr ? gossip_->view() : cluster::ClusterView();
+  for (const auto& member : view.members) {
+    const bool is_there = member.state == cluster::MemberState::kAlive ||
+                          member.state == cluster::MemberState::kSuspect;
+    const auto at = net::Endpoint::parse(member.address, kDefaultPort);
+    const bool expelled = charter_->charter().expels(member.id.bytes);
+    if (member.id != gossip_->id() && member.name != config_.name && is_there && at && !expelled) {
+      present[member.name].push_back(*at);
     }
+  }
+  for (const auto& [name, endpoints] : present) {
+    // A node that is called otherwise now is not looked for by its old name.
+    std::erase_if(nodes, [&own = name, &endpoints = endpoints](const auto& entry) {
+      return entry.first != own && entry.second == endpoints.front();
+    });
+    // Of two with one name the one that we are connected with.
+    const auto held = std::find_if(
+        endpoints.begin(), endpoints.end(),
+        [this, &own = name](const auto& endpoint) { return cluster_->is_up_at(own, endpoint); });
+    nodes[name] = held != endpoints.end() ? *held : endpoints.front();
   }
   std::vector<NodeEntry> list;
   list.reserve(nodes.size());

@@ -11,6 +11,7 @@
 #include "node/admission.h"
 #include "node/agent_hub.h"
 #include "node/batch_service.h"
+#include "node/certificate_renewal.h"
 #include "node/charter_keeper.h"
 #include "node/cluster.h"
 #include "node/config.h"
@@ -19,6 +20,7 @@
 #include "node/gossip.h"
 #include "node/manager.h"
 #include "node/metrics_server.h"
+#include "node/node_rename.h"
 #include "node/placer.h"
 #include "node/settings.h"
 
@@ -40,6 +42,9 @@ class Daemon {
   void reload();
   // Brings guests home, then stops the loop. A second call does not wait.
   void stop();
+  // A stop after which tessd is to be started again: this node has another name.
+  void restart();
+  bool restarts() const { return restarts_; }
 
  private:
   Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContext context);
@@ -61,6 +66,7 @@ class Daemon {
   std::vector<NodeEntry> seeds(const std::string& local_address) const;
   // The cluster has a new charter: keys, and who belongs to it no more (daemon_join.cc).
   void on_charter(const net::Charter& charter);
+  void use_certificate();
   void apply_expulsion(const net::Charter::Expelled& one);
   bool answer_other(const wire::ClusterMessage& message, const std::string& asker,
                     const Placer::Reply& reply);
@@ -86,6 +92,8 @@ class Daemon {
   std::unique_ptr<Manager> manager_;
   std::unique_ptr<Cluster> cluster_;
   std::unique_ptr<CharterKeeper> charter_;
+  std::unique_ptr<CertificateRenewal> renewal_;
+  std::unique_ptr<NodeRename> rename_;
   std::unique_ptr<Gossip> gossip_;
   std::unique_ptr<Placer> placer_;
   std::unique_ptr<BatchService> batch_;
@@ -95,6 +103,7 @@ class Daemon {
   std::set<net::Charter::NodeId> expulsions_applied_;
   std::string cpu_features_;
   bool stopping_ = false;
+  bool restarts_ = false;
 };
 
 }  // namespace tess::node

@@ -86,8 +86,25 @@ bool Daemon::answer_other(const wire::ClusterMessage& message, const std::string
     reply(answer);
     return true;
   }
-  return charter_->answer(message, asker, reply) || api_->answer(message, asker, reply) ||
+  return charter_->answer(message, asker, reply) || renewal_->answer(message, asker, reply) ||
+         rename_->answer(message, asker, reply) || api_->answer(message, asker, reply) ||
          placer_->answer(message, asker, reply);
+}
+
+void Daemon::restart() {
+  restarts_ = true;
+  // Not from within: whoever has asked hears of it first.
+  loop_.post([this] { stop(); });
+}
+
+// New connections show the new one.
+void Daemon::use_certificate() {
+  auto context = net::TlsContext::load(paths_.state_dir, true);
+  if (!context) {
+    log::error("node", "event=certificate_unreadable reason=\"{}\"", context.error().message());
+    return;
+  }
+  cluster_->set_context(std::move(*context));
 }
 
 void Daemon::on_charter(const net::Charter& charter) {

@@ -1,7 +1,5 @@
 #include "node/manage_rules.h"
 
-#include <fnmatch.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -15,11 +13,32 @@ using nlohmann::json;
 using Kind = ManageRule::Kind;
 
 constexpr size_t kMost = 256;
-constexpr size_t kPatternMost = 4096;
+constexpr size_t kPatternMost = 1024;
+constexpr size_t kLineMost = 4096;  // of a command line, what patterns are compared with
 constexpr Kind kKinds[] = {Kind::kUser, Kind::kCgroup, Kind::kCommand, Kind::kAll};
 
+// With * and ? only. Never goes back further than to the last *, so that nobody's pattern can take
+// long.
 bool matches(const std::string& glob, const std::string& text) {
-  return !text.empty() && ::fnmatch(glob.c_str(), text.c_str(), 0) == 0;
+  size_t in_glob = 0;
+  size_t in_text = 0;
+  size_t star = std::string::npos;
+  size_t mark = 0;
+  while (in_text < text.size()) {
+    if (in_glob < glob.size() && glob[in_glob] == '*') {
+      star = in_glob++;
+      mark = in_text;
+    } else if (in_glob < glob.size() && (glob[in_glob] == '?' || glob[in_glob] == text[in_text])) {
+      ++in_glob;
+      ++in_text;
+    } else if (star != std::string::npos) {
+      in_glob = star + 1;
+      in_text = ++mark;
+    } else {
+      return false;
+    }
+  }
+  return !text.empty() && glob.find_first_not_of('*', in_glob) == std::string::npos;
 }
 
 std::string base_of(const std::string& path) {
@@ -30,7 +49,7 @@ std::string base_of(const std::string& path) {
 // (as ps shows it, or of its file, or as it was called).
 bool covers_command(const std::string& glob, const Subject& subject) {
   if (glob.find(' ') != std::string::npos) {
-    return matches(glob, subject.command_line());
+    return matches(glob, subject.command_line().substr(0, kLineMost));
   }
   const std::string called = subject.arguments.empty() ? "" : subject.arguments[0];
   if (glob.find('/') != std::string::npos) {

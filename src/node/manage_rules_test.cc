@@ -67,6 +67,24 @@ TEST_F(ManageRulesTest, ACommandIsMatchedByNameByPathOrByItsWholeLine) {
   }
 }
 
+TEST_F(ManageRulesTest, APatternHasStarsAndQuestionMarksAndTakesNoTime) {
+  Subject long_name = subject();
+  long_name.name = long_name.exe = std::string(1000, 'a');
+  long_name.arguments = {long_name.name};
+  std::string hard;
+  for (int i = 0; i < 200; ++i) {
+    hard += "a*";
+  }
+  EXPECT_TRUE(covers(rule("command", hard), long_name));
+  EXPECT_FALSE(covers(rule("command", hard + "b"), long_name));
+  for (const char* glob : {"*", "p*3", "?ython3", "*y*h*", "python3*", "**"}) {
+    EXPECT_TRUE(covers(rule("command", glob), subject())) << glob;
+  }
+  for (const char* glob : {"?", "p?3", "[p]ython3", "*y*y*", "?python3"}) {
+    EXPECT_FALSE(covers(rule("command", glob), subject())) << glob;
+  }
+}
+
 TEST_F(ManageRulesTest, AGroupHoldsWhatIsBelowItAndIsNamedAsPeopleType) {
   for (const char* path : {"/user.slice", "/user.slice/", "user.slice/user-1000.slice", "/",
                            "/sys/fs/cgroup/user.slice"}) {

