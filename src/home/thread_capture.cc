@@ -10,6 +10,8 @@
 #include <cstring>
 #include <fstream>
 
+#include "stub/repeat.h"
+
 namespace tess::home {
 namespace {
 
@@ -89,6 +91,10 @@ Result<> capture_thread(const trace::Tracee& tracee, trace::RemoteCalls& calls,
       context.repeat_number = static_cast<int32_t>(call.number);
       context.repeat_rip = registers.rip;
     }
+  } else if (call.repeated && stub::handler_ends(call.number)) {
+    context.repeat_deadline_ns = 0;
+    context.repeat_number = static_cast<int32_t>(call.number);
+    context.repeat_rip = registers.rip;
   }
   context.signal_mask = calls.signal_mask();
   TESS_TRY(capture_altstack(calls, memory, scratch, context));

@@ -3,6 +3,8 @@
 // signal mask in application code is always empty.
 #include "stub/blob/body.h"
 
+#include "stub/repeat.h"
+
 namespace tess::stub {
 namespace {
 
@@ -71,12 +73,24 @@ void end_interrupted_wait(KernelUcontext* context, const SignalRecord& record) {
   }
 }
 
+// Of a sleep that has been ended.
+void tell_rest(const ThreadContext& t, const uint64_t* gregs) {
+  int64_t left[2];
+  const uint64_t at = rest_of_sleep(t, gregs, left);
+  if (at != 0) {
+    copy_to_app(at, left, sizeof(left));
+  }
+}
+
 void push_received(Slot* slot, KernelUcontext* context) {
   SlotPrivate& p = priv(slot);
   const uint32_t count = received_signals(slot);
   received_signals(slot) = 0;
   if (count != 0) {
     end_interrupted_wait(context, p.queued.records[0]);
+    if (end_repeated_wait(slot->thread, context->gregs)) {
+      tell_rest(slot->thread, context->gregs);
+    }
   }
   bool failed = false;
   uint64_t mask = 0;
@@ -196,7 +210,8 @@ extern "C" void tess_leave_again(Slot* slot, KernelUcontext* context) {
 
 void remember_repeat(Trap& trap, uint64_t deadline_ns) {
   ThreadContext& t = trap.slot->thread;
-  t.repeat_number = deadline_ns != 0 ? (int32_t)trap.number : -1;
+  t.repeat_number =
+      deadline_ns != 0 || handler_ends((int64_t)trap.number) ? (int32_t)trap.number : -1;
   t.repeat_rip = trap.rip;
   t.repeat_deadline_ns = deadline_ns;
 }

@@ -152,6 +152,9 @@ Answer carried_call(Trap& trap, const syscalls::SyscallInfo& info) {
   }
   receive_signals(slot, reply);
   if (result == kRestart) {
+    if (trap.repeat) {  // it had begun before: the handler that comes ends it
+      remember_repeat(trap, trap.deadline_ns);
+    }
     return {Outcome::kAgain, 0};
   }
   if (result == kKicked) {

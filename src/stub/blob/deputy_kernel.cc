@@ -1,6 +1,7 @@
 // A carried call as the kernel makes it: with what is left of its timeout, with its temporary
 // signal mask known to our handlers, and repeated when it was interrupted for nothing.
 #include "stub/blob/deputy_call.h"
+#include "stub/repeat.h"
 #include "syscalls/kinds.h"
 
 namespace tess::stub {
@@ -129,7 +130,9 @@ void run_kernel_call(Slot* slot, Call& call) {
     p.has_temporary_mask = 0;
     const bool no_signal = call.result == kEintr && slot->signal_count == 0;
     if (call.result == kAborted || (no_signal && slot->pending != 0)) {
-      call.result = slot->signal_count != 0 ? kRestart : kKicked;
+      // A wait that is both kicked and interrupted has begun.
+      const bool begun = slot->pending != 0 && handler_ends((int64_t)call.request.op);
+      call.result = slot->signal_count != 0 && !begun ? kRestart : kKicked;
       return;
     }
     if (!no_signal || !interrupted_for_nothing(call.request.op)) {

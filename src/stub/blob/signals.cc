@@ -1,6 +1,7 @@
 // Signal frames, by the kernel's own layout (arch/x86/kernel/signal_64.c): saving the application's
 // context out of one, resuming from one, and pushing one for an application handler.
 #include "stub/blob/core.h"
+#include "stub/repeat.h"
 #include "syscalls/kinds.h"
 
 namespace tess::stub {
@@ -166,7 +167,64 @@ void set_cpu_timers(Slot* slot, bool run) {
   }
 }
 
+bool end_repeated_wait(ThreadContext& t, uint64_t* gregs) {
+  constexpr uint64_t kCallSize = 2;  // of the syscall instruction
+  const bool futex = t.repeat_number == __NR_futex && gregs[kR10] != 0;
+  if (t.repeat_number < 0 || gregs[kRip] != t.repeat_rip ||
+      gregs[kRax] != (uint64_t)t.repeat_number || (!handler_ends(t.repeat_number) && !futex)) {
+    return false;
+  }
+  gregs[kRax] = (uint64_t)kEintr;
+  gregs[kRip] += kCallSize;
+  return true;
+}
+
+uint64_t rest_of_sleep(const ThreadContext& t, const uint64_t* gregs, int64_t left[2]) {
+  constexpr int64_t kSecond = 1'000'000'000;
+  constexpr uint64_t kAbsolute = 1;
+  const bool clock = t.repeat_number == __NR_clock_nanosleep && (gregs[kRsi] & kAbsolute) == 0;
+  if ((!clock && t.repeat_number != __NR_nanosleep) || t.repeat_deadline_ns == 0) {
+    return 0;
+  }
+  const int64_t until_end = (int64_t)t.repeat_deadline_ns - monotonic_ns();
+  const int64_t rest = until_end > 0 ? until_end : 0;
+  left[0] = rest / kSecond;
+  left[1] = rest % kSecond;
+  return gregs[clock ? kR10 : kRsi];
+}
+
 namespace {
+
+// A handler of the application's will run as soon as its mask is in force. With several threads
+// another may get the signal.
+bool handler_waits(Slot* slot) {
+  uint64_t waiting = 0;
+  const ControlBlock& control = control_of(slot);
+  if (control.in_use != 1 || sys(__NR_rt_sigpending, &waiting, 8) != 0) {
+    return false;
+  }
+  waiting &= ~slot->thread.signal_mask;
+  for (int signal = 1; signal <= 64; ++signal) {
+    if ((waiting >> (signal - 1) & 1) != 0 && control.actions[signal].handler > 1) {
+      return true;
+    }
+  }
+  return false;
+}
+
+void end_wait_natively(Slot* slot) {
+  ThreadContext& t = slot->thread;
+  if (!end_repeated_wait(t, t.gregs)) {
+    return;
+  }
+  int64_t left[2];
+  const uint64_t at = rest_of_sleep(t, t.gregs, left);
+  if (at != 0) {  // the kernel copies: the address may be bad
+    const uint64_t from[2] = {(uint64_t)left, sizeof(left)};
+    const uint64_t to[2] = {at, sizeof(left)};
+    sys(__NR_process_vm_writev, sys(__NR_getpid), from, 1, to, 1, 0);
+  }
+}
 
 // A wait with a relative timeout that the move has interrupted is about to be made again, at home:
 // with what is left of its time. The arguments of a system call belong to the kernel until it
@@ -216,7 +274,9 @@ void shorten_repeated_wait(Slot* slot) {
       sys(__NR_rseq, t.rseq_address, t.rseq_size, 0, t.rseq_signature);
     }
   }
-  if (was_away && slot->signal_count == 0) {
+  if (slot->signal_count != 0 || handler_waits(slot)) {
+    end_wait_natively(slot);
+  } else if (was_away) {
     shorten_repeated_wait(slot);
   }
   t.repeat_number = -1;
