@@ -28,8 +28,8 @@ def round_():
         x = (x * 31 + 7) % 1000003
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, 0.01)
     try:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)  # a move may take longer than that
         time.sleep(30)
         raise AssertionError("slept through")
     except Bell:
