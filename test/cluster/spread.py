@@ -2,8 +2,11 @@
 """What a cluster does by itself, on a lab of four nodes; see README.md."""
 
 import collections
+import fcntl
 import json
 import os
+import signal
+import struct
 import subprocess
 import sys
 import time
@@ -13,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "common"))
 import lab as labs  # noqa: E402
 
 JOBS = 12
+TIOCSPTLCK, TIOCGPTN = 0x40045431, 0x80045430  # asm-generic/ioctls.h
 QUIET_ROUNDS = 5  # rounds of decisions (one a second) that must pass without a move
 SPIN = "x = 1\nwhile True:\n    x = x * 3 % 1000003\n"
 
@@ -155,6 +159,41 @@ def test_stay(lab):
     staying.end()
 
 
+def configuration(lab, node):
+    return Path(f"/proc/{lab.node_pid(node)}/root/etc/tessera/tessera.toml")
+
+
+def reconfigure(lab, node, text):
+    configuration(lab, node).write_text(text)
+    daemon = next(pid for pid in lab.processes(node) if Path(f"/proc/{pid}/comm").read_text().strip() == "tessd")
+    os.kill(daemon, signal.SIGHUP)
+
+
+def test_owner(lab, jobs):
+    """Guests leave a node when somebody types at one of its terminals."""
+    labs.wait_until(lambda: places(lab, jobs.pids)["n2"] > 0, 40, "n2 to have guests")
+    devices = f"/proc/{lab.node_pid('n2')}/root/dev/pts"
+    master = os.open(f"{devices}/ptmx", os.O_RDWR | os.O_NOCTTY)
+    fcntl.ioctl(master, TIOCSPTLCK, struct.pack("i", 0))
+    number = struct.unpack("i", fcntl.ioctl(master, TIOCGPTN, b"0000"))[0]
+    terminal = os.open(f"{devices}/{number}", os.O_RDWR | os.O_NOCTTY)
+
+    def type_a_line():
+        os.write(master, b"x\n")
+        os.read(terminal, 8)
+        return places(lab, jobs.pids)["n2"] == 0
+
+    try:
+        old = configuration(lab, "n2").read_text()
+        reconfigure(lab, "n2", 'owner = "logins"\n' + old)
+        labs.wait_until(type_a_line, 40, "the guests of n2 to leave for its owner")
+        check(sum(places(lab, jobs.pids).values()) == JOBS, "a job was lost when the owner came")
+    finally:
+        os.close(terminal)
+        os.close(master)
+    reconfigure(lab, "n2", old)
+
+
 def test_death(lab):
     lab._tess(["lab", "kill", "--name", lab.name, "n4"], 20)
     for node in ("n1", "n2", "n3"):
@@ -182,6 +221,8 @@ def main():
             say("balance off: nothing moves")
             test_stay(lab)
             say(f"balance on: {dict(places(lab, jobs.pids))}")
+            test_owner(lab, jobs)
+            say(f"n2's owner came: {dict(places(lab, jobs.pids))}")
             jobs.end()
             test_death(lab)
             say("n4 is dead, and known to be")
