@@ -78,18 +78,22 @@ TEST(LoadMeter, AThreadThatSpinsIsSeenUnlessItsProcessIsLeftOut) {
     return cluster::Time(std::chrono::duration_cast<cluster::Duration>(
         std::chrono::steady_clock::now().time_since_epoch()));
   };
-  const auto begin = *process_demand_ns(::getpid());
   (void)meter.demand_of_others(clock(), {});
   LoadMeter without(dir.path());
   (void)without.demand_of_others(clock(), {{::getpid(), true}});
-  while (*process_demand_ns(::getpid()) - begin < 1'000'000'000) {
-    std::this_thread::yield();
+  // The two look one after the other: what else runs may begin or end in between, not always.
+  double seen = 0;
+  for (int rounds = 0; rounds < 20 && seen <= 0.3; ++rounds) {
+    const auto begin = *process_demand_ns(::getpid());
+    while (*process_demand_ns(::getpid()) - begin < 1'000'000'000) {
+      std::this_thread::yield();
+    }
+    const double all = meter.demand_of_others(clock(), {});
+    seen = all - without.demand_of_others(clock(), {{::getpid(), true}});
   }
-  const double all = meter.demand_of_others(clock(), {});
-  const double rest = without.demand_of_others(clock(), {{::getpid(), true}});
   stop = true;
   spinner.join();
-  EXPECT_GT(all - rest, 0.3);
+  EXPECT_GT(seen, 0.3);
   const auto load = meter.measure();
   EXPECT_GT(load.memory_bytes, load.memory_free_bytes);
   EXPECT_GE(load.threads, load.cores);
