@@ -1207,16 +1207,23 @@ T(sigterm_spinning) {
   nap(100);
   kill(p, SIGTERM);
   EQ(reap(p), SIGTERM);
+  int ready[2];
+  char byte = 0;
+  EQ(pipe(ready), 0);
   p = fork();
   if (!p) {
     on(SIGTERM, 0);
+    write(ready[1], &byte, 1);
     while (!handled[SIGTERM])
       sink++;
     _exit(4);
   }
+  EQ(read(ready[0], &byte, 1), 1);
   nap(100);
   kill(p, SIGTERM);
   EQ(reap(p), 4 << 8);
+  close(ready[0]);
+  close(ready[1]);
 }
 T(sigrt_default) {
   pid_t p = fork();
