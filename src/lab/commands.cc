@@ -340,7 +340,13 @@ Result<> act_on_node(const std::string& name, const std::string& node_name, Node
       return init->wait_gone(sys::after(kForceTime));
     case NodeAction::kStart:
       TESS_TRY(init->signal(SIGUSR1));
-      if (!becomes_true(kTessdTime, [&] { return tessd_answers(*node); })) {
+      if (!becomes_true(kTessdTime, [&] {
+            if (tessd_answers(*node)) {
+              return true;
+            }
+            (void)init->signal(SIGUSR1);  // the one before it may have been ending still
+            return false;
+          })) {
         return fail(ErrorKind::kFailed, "tessd of {} does not answer; see {}/{}.log", node_name,
                     lab_directory(name), node_name);
       }

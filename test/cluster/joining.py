@@ -36,7 +36,7 @@ def leave_and_join(lab):
     token = tess(lab, "token").strip()
     said = tess(lab, "join", token, "--name", "n3", node="n3")
     check("joined as node n3" in said, said)
-    lab._tess(["lab", "start", "--name", lab.name, "n3"], 60)
+    lab.start("n3")
     for node in everybody:
         labs.wait_until(lambda: states(lab, node) == everybody, 60, f"{node} to see all three")
     print("n3 left and came back by a token", flush=True)

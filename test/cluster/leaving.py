@@ -65,7 +65,7 @@ def test_leave(lab, folder):
     check(not hosted(lab, "n2"), "n2 still hosts a process of n3")
     guest.end()
     out.end()
-    lab._tess(["lab", "start", "--name", lab.name, "n3"], 60)
+    lab.start("n3")
     all_alive(lab)
 
 

@@ -121,7 +121,7 @@ def crash(lab, work):
     """tessd of their home dies; what is away stays there, and is known to be managed afterwards."""
     before = json.loads(tess(lab, "ps", "--json"))["processes"]
     lab.run("n1", ["sh", "-c", "kill -KILL $(cat /run/tessera/tessd.pid)"])
-    lab._tess(["lab", "start", "--name", lab.name, "n1"], 60)
+    lab.start("n1")
     # An agent comes back to the new tessd by itself.
     labs.wait_until(lambda: sum(away(lab, work.mine).values()) >= COUNT - 2, DEADLINE, f"those away to be known again: {before}", interval=0.2)
     rules = json.loads(tess(lab, "manage", "list", "--json"))["rules"]

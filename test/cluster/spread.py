@@ -165,7 +165,7 @@ def configuration(lab, node):
 
 def reconfigure(lab, node, text):
     configuration(lab, node).write_text(text)
-    daemon = next(pid for pid in lab.processes(node) if Path(f"/proc/{pid}/comm").read_text().strip() == "tessd")
+    daemon = next(pid for pid in lab.processes(node) if labs.name_of(pid) == "tessd")
     os.kill(daemon, signal.SIGHUP)
 
 

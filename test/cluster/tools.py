@@ -35,7 +35,7 @@ def fails(lab, node, *args):
 def restart(lab, node, between=lambda: None):
     lab._tess(["lab", "stop", "--name", lab.name, node], 60)
     between()
-    lab._tess(["lab", "start", "--name", lab.name, node], 60)
+    lab.start(node)
     labs.wait_until(lambda: lab.run(node, [lab.tess if node == "n1" else "tess", "nodes", "--json"], check=False).returncode == 0,
                     DEADLINE, f"tessd of {node} to answer again", interval=0.1)
 

@@ -133,6 +133,11 @@ class Lab:
                 queue.extend(children.get(pid, []))
         return sorted(found)
 
+    def start(self, node, deadline=60):
+        """Starts tessd in a node again, once the one that was stopped or killed there has wholly ended."""
+        wait_until(lambda: all(name_of(pid) != "tessd" for pid in self.processes(node)), deadline, f"tessd of {node} to be gone")
+        self._tess(["lab", "start", "--name", self.name, node], deadline)
+
     def log(self, node):
         """The file that a node's tessd writes its log to."""
         return Path(f"/run/tessera-lab/{self.name}/{node}.log")
@@ -163,6 +168,13 @@ def tail(path, size=6000):
     except OSError as error:
         return f"({error})"
     return data[-size:].decode(errors="replace")
+
+
+def name_of(pid):
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def describe_process(pid):

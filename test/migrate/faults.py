@@ -86,7 +86,7 @@ def mend_link(lab, node):
 
 
 def restart_tessd(lab, node):
-    lab._tess(["lab", "start", "--name", lab.name, node], 30)
+    lab.start(node)
     wait_all_up(lab)
 
 
