@@ -146,11 +146,25 @@ bool push_signal_frame(Slot* slot, KernelUcontext* context, const SignalRecord& 
   return true;
 }
 
-// Timers on CPU time belong to the process: the first thread carries them.
+// Timers on CPU time belong to the process: the first thread carries them. One that has gone off,
+// but that home has not been told of, goes off again at once where the process is next.
 void save_cpu_timers(Slot* slot) {
-  if (slot->thread.tid == control_of(slot).pid) {
-    sys(__NR_getitimer, 1, slot->thread.cpu_timers[0]);
-    sys(__NR_getitimer, 2, slot->thread.cpu_timers[1]);
+  constexpr uint32_t kVirtualBit = 2;
+  const ControlBlock& control = control_of(slot);
+  if (slot->thread.tid != control.pid) {
+    return;
+  }
+  uint64_t(&timers)[2][4] = slot->thread.cpu_timers;
+  sys(__NR_getitimer, 1, timers[0]);
+  sys(__NR_getitimer, 2, timers[1]);
+  uint32_t gone_off = 0;
+  for_each_slot(control,
+                [&](uint32_t index) { gone_off |= priv(slot_at(slot, index)).timer_bits; });
+  for (uint32_t i = 0; i < 2; ++i) {
+    if ((gone_off >> (kVirtualBit + i) & 1) != 0) {
+      timers[i][2] = 0;
+      timers[i][3] = 1;  // microsecond
+    }
   }
 }
 
