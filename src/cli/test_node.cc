@@ -159,8 +159,12 @@ void TestNode::start(const std::vector<std::string>& more_environment) {
   auto process = sys::Process::spawn(options);
   ASSERT_TRUE(process) << process.error().message();
   daemon_ = std::move(*process);
+  const std::string socket = dir_ + "/run/control.sock";
   ASSERT_TRUE(eventually([&] {
-    return sys::connect_unix(dir_ + "/run/control.sock").has_value() || !daemon_.running();
+    struct stat info {};
+    // Its mode comes last: a test may change it from now on.
+    const bool open = ::stat(socket.c_str(), &info) == 0 && (info.st_mode & 0777) == 0660;
+    return (open && sys::connect_unix(socket).has_value()) || !daemon_.running();
   }));
   ASSERT_TRUE(daemon_.running()) << log();
 }
