@@ -43,6 +43,19 @@ TEST(InterruptedCall, RestartsAreUndone) {
   }
 }
 
+TEST(InterruptedCall, ARestartBecomesTheCallThatItGoesOnWith) {
+  trace::Registers registers{};
+  registers.orig_rax = SYS_restart_syscall;
+  registers.rax = static_cast<uint64_t>(-516);
+  registers.rip = 0x1002;
+  registers.rdx = 1'000;
+  const InterruptedCall call = undo_interrupted_call(registers, SYS_poll);
+  EXPECT_TRUE(call.repeated);
+  EXPECT_EQ(registers.rax, uint64_t{SYS_poll});
+  EXPECT_EQ(registers.rip, 0x1000u);
+  EXPECT_EQ(call.timeout, InterruptedCall::Timeout::kMilliseconds);
+}
+
 TEST(InterruptedCall, EintrIsUndoneOnlyWhereAStopCausesIt) {
   trace::Registers registers = stopped_in(SYS_epoll_wait, -EINTR);
   EXPECT_TRUE(undo_interrupted_call(registers).repeated);

@@ -6,9 +6,11 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -18,6 +20,7 @@
 
 #include "base/log.h"
 #include "home/thread_capture.h"
+#include "stub/repeat.h"
 #include "trace/step_out.h"
 
 namespace tess::home {
@@ -164,12 +167,12 @@ struct ThreadPlan {
 
 Result<> write_slot(const stub::RemoteMemory& memory, const Tracee& tracee, RemoteCalls& calls,
                     uint64_t region_base, uint32_t index, int32_t fd_base, int32_t tid,
-                    uint64_t sleep_started_ns) {
+                    const SleepClock& sleeps) {
   const uint64_t address = stub::slot_address(region_base, index);
   auto slot = std::make_unique<stub::Slot>();
   stub::make_slot(*slot, region_base, index, fd_base);
-  auto captured = capture_thread(tracee, calls, memory, address + kArgumentsOffset,
-                                 sleep_started_ns, slot->thread);
+  auto captured =
+      capture_thread(tracee, calls, memory, address + kArgumentsOffset, sleeps, slot->thread);
   TESS_TRY(captured);
   slot->thread.tid = tid;
   return memory.put(address, *slot);
@@ -330,7 +333,7 @@ Result<Injected> put_stub_in(trace::Tracer& tracer, pid_t pid, uint64_t job,
   for (uint32_t i = 0; i < tids.size(); ++i) {
     const int32_t tid = innermost_id(pid, tids[i]);
     TESS_TRY(write_slot(memory, plans[i].tracee, *plans[i].calls, base, i,
-                        injected.placement.fd_base, tid, sleeps.started(tids[i])));
+                        injected.placement.fd_base, tid, sleeps));
     injected.tids.push_back(tid);
   }
   // Nothing can fail from here on but by the death of the process.
@@ -361,6 +364,57 @@ Result<> take_stub_out(trace::Tracer& tracer, pid_t pid, const Placement& placem
                       {placement.region_base, stub::kRegionSize}));
   TESS_TRY(calls.raw(SYS_close, {static_cast<uint64_t>(placement.fd_base)}));
   return calls.finish();
+}
+
+namespace {
+
+constexpr uint64_t kSyscallLength = 2;
+
+// What is left of a sleep that is ended before it has begun: all.
+void tell_rest(pid_t pid, const trace::Registers& registers) {
+  const bool absolute = (registers.rsi & TIMER_ABSTIME) != 0;
+  const bool on_clock = registers.rax == SYS_clock_nanosleep && !absolute;
+  const uint64_t rest_at = on_clock                         ? registers.r10
+                           : registers.rax == SYS_nanosleep ? registers.rsi
+                                                            : 0;
+  if (rest_at == 0) {
+    return;
+  }
+  const uint64_t length_at = on_clock ? registers.rdx : registers.rdi;
+  // An address that is bad is the application's mistake; the kernel would have said EFAULT.
+  if (const auto memory = stub::RemoteMemory::open(pid); memory) {
+    if (const auto length = memory->get<timespec>(length_at); length) {
+      (void)memory->put(rest_at, *length);
+    }
+  }
+}
+
+void end_wait(const trace::Tracee& tracee, pid_t pid, const stub::SignalAction& action) {
+  auto registers = tracee.registers();
+  const bool caught = action.handler > 1;
+  if (!registers || !caught ||
+      !stub::handler_ends(static_cast<int64_t>(registers->rax), registers->r10, action.flags)) {
+    return;
+  }
+  tell_rest(pid, *registers);
+  registers->rax = static_cast<uint64_t>(-EINTR);
+  registers->rip += kSyscallLength;
+  (void)tracee.set_registers(*registers);  // gone if not
+}
+
+}  // namespace
+
+Result<> enter_waits(trace::Tracer& tracer, pid_t pid, const Actions& actions) {
+  const trace::Tracer::Entry entry{
+      .into =
+          [](const trace::Registers& registers) {
+            return registers.rcx == stub::kRepeatMark && registers.r11 == stub::kRepeatMark;
+          },
+      .before = [pid, &actions](
+                    const trace::Tracee& tracee,
+                    int signal) { end_wait(tracee, pid, actions[static_cast<size_t>(signal)]); },
+  };
+  return tracer.enter_calls(pid, entry, kHoldTimeout);
 }
 
 }  // namespace tess::home

@@ -2,6 +2,7 @@
 // whole of it succeeds or the process is as it was before, still held.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -36,6 +37,11 @@ Result<Injected> put_stub_in(trace::Tracer& tracer, pid_t pid, uint64_t job,
 Result<> catch_leavers(trace::Tracer& tracer, pid_t pid, const Placement& placement);
 // All threads have arrived there. Unmaps the region and closes the mailbox; the process stays held.
 Result<> take_stub_out(trace::Tracer& tracer, pid_t pid, const Placement& placement);
+// The stub is out. Threads that stand before a wait that the move has interrupted are let into it
+// and held there; one that a handler reaches first has waited until then, as if it had not been
+// moved. `actions`: what the application has installed, by signal.
+using Actions = std::array<stub::SignalAction, 65>;
+Result<> enter_waits(trace::Tracer& tracer, pid_t pid, const Actions& actions);
 
 // Innermost id of a thread or process of ours: what it sees itself. 0 if it is gone.
 int32_t innermost_id(pid_t pid, pid_t tid);

@@ -106,16 +106,18 @@ bool stopped_in_call(const trace::Registers& registers) {
           result == kRestartBlock || (result == -EINTR && returns_eintr_when_stopped(number)));
 }
 
-InterruptedCall undo_interrupted_call(trace::Registers& registers) {
+InterruptedCall undo_interrupted_call(trace::Registers& registers, int64_t restarted) {
   InterruptedCall call;
   const bool interrupted = stopped_in_call(registers);
-  const auto number = static_cast<int64_t>(registers.orig_rax);
+  const bool again = registers.orig_rax == SYS_restart_syscall && restarted != 0;
+  const int64_t number = again ? restarted : static_cast<int64_t>(registers.orig_rax);
   registers.orig_rax = ~uint64_t{0};
   if (!interrupted) {
     return call;
   }
   call.number = number;
   call.repeated = true;
+  call.may_end = static_cast<int64_t>(registers.rax) != kRestartNoIntr;
   registers.rip -= kSyscallLength;
   registers.rax = static_cast<uint64_t>(number);
   find_timeout(registers, call);

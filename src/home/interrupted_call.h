@@ -14,6 +14,7 @@ namespace tess::home {
 struct InterruptedCall {
   bool repeated = false;  // registers now stand before the call
   int64_t number = -1;
+  bool may_end = false;  // a handler may end it: not with ERESTARTNOINTR
   // The call sleeps for a relative time; where its argument lies and how it is written.
   enum class Timeout { kNone, kMilliseconds, kTimespec } timeout = Timeout::kNone;
   uint64_t timeout_value = 0;  // milliseconds, or the address of the timespec
@@ -29,8 +30,9 @@ bool returns_eintr_when_stopped(int64_t number);
 // of our stop.
 bool stopped_in_call(const trace::Registers& registers);
 
-// Changes `registers` in place.
-InterruptedCall undo_interrupted_call(trace::Registers& registers);
+// Changes `registers` in place. `restarted`: what restart_syscall went on with, if it is that
+// (SleepClock::restarted).
+InterruptedCall undo_interrupted_call(trace::Registers& registers, int64_t restarted = 0);
 
 // General registers in the order of a signal frame.
 void set_gregs(stub::ThreadContext& context, const trace::Registers& registers);

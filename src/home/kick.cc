@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "home/interrupted_call.h"
+#include "stub/repeat.h"
 
 namespace tess::home {
 namespace {
@@ -42,7 +43,9 @@ Result<> kick_thread(const trace::Tracee& tracee, const stub::Session& session, 
              static_cast<int64_t>(registers.orig_rax), registers.r13, bits);
   // r13: the bits that abort this call (stub/blob/entry.S).
   if ((not_begun || waiting) && (registers.r13 & stub::kPendingKick) != 0) {
-    registers.rip = base + header.cp_abort;
+    const bool begun = waiting && undo_interrupted_call(registers).may_end;
+    registers.rip = base + (begun ? header.cp_site : header.cp_abort);
+    registers.rax = static_cast<uint64_t>(stub::kCutShort);  // what cp_abort changes
     registers.orig_rax = ~uint64_t{0};
     TESS_TRY(tracee.set_registers(registers));
   }

@@ -213,11 +213,14 @@ Result<bool> Migration::settle_earlier_release() {
 }
 
 // All threads are parked: into native life, and every trace of the stub removed. The process ends
-// up held, before the next instruction of its own.
+// up held, before the next instruction of its own or, where that is a wait, in it.
 Result<> Migration::leave_stub() {
   const pid_t pid = process_->pid;
   TESS_TRY(services_.on_main(
       [&] { return catch_leavers(services_.tracer(), pid, process_->placement); }));
+  TESS_TRY_ASSIGN(const Actions actions,
+                  process_->session->memory().get<Actions>(process_->session->control_address() +
+                                                           offsetof(stub::ControlBlock, actions)));
   TESS_TRY(process_->session->release(stub::kPhaseNative));
   parked_ = false;
   const auto deadline = std::chrono::steady_clock::now() + kParkTimeout;
@@ -231,7 +234,7 @@ Result<> Migration::leave_stub() {
       return out ? take_stub_out(services_.tracer(), pid, process_->placement) : Result<>();
     }));
     if (out) {
-      return {};
+      return services_.on_main([&] { return enter_waits(services_.tracer(), pid, actions); });
     }
     if (std::chrono::steady_clock::now() > deadline) {
       return fail(ErrorKind::kRetry, "process {} did not leave the stub in time", pid);

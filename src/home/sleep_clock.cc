@@ -63,6 +63,7 @@ bool in_timed_call(pid_t pid, pid_t tid) {
     case SYS_clock_nanosleep:
     case SYS_poll:
       return word != "running" && word != "-1" && word != "0";
+    case SYS_restart_syscall:
     case SYS_futex:
     case SYS_epoll_wait:
     case SYS_epoll_pwait:
@@ -73,6 +74,35 @@ bool in_timed_call(pid_t pid, pid_t tid) {
     default:
       return false;
   }
+}
+
+// What restart_syscall goes on with can only be what the kernel restarts with the rest of a
+// relative time (kernel/time/hrtimer.c, fs/select.c, kernel/futex): where it waits, and the first
+// argument, tell which. 0: the thread is in another call.
+int64_t call_restarted(pid_t pid, pid_t tid) {
+  constexpr int kHighestClock = 15;
+  std::ifstream file(task_path(pid, tid, "syscall"));
+  std::string number;
+  std::string first;
+  file >> number >> first;
+  if (number != std::to_string(SYS_restart_syscall)) {
+    return 0;
+  }
+  std::ifstream wchan(task_path(pid, tid, "wchan"));
+  std::string where;
+  std::getline(wchan, where);
+  if (where.find("poll") != std::string::npos) {
+    return SYS_poll;
+  }
+  if (where.find("futex") != std::string::npos) {
+    return SYS_futex;
+  }
+  // A clock is a small number or, if it counts CPU time, a negative int; no address is either.
+  const uint64_t argument =
+      std::stoull("0" + first.substr(std::min<size_t>(first.size(), 1)), nullptr, 16);
+  const bool clock = argument <= kHighestClock || static_cast<int64_t>(argument) < 0 ||
+                     (argument >> 32 == 0 && static_cast<int32_t>(argument) < 0);
+  return clock ? SYS_clock_nanosleep : SYS_nanosleep;
 }
 
 int last_cpu(pid_t pid, pid_t tid) {
@@ -121,6 +151,9 @@ SleepClock SleepClock::look_before_hold(pid_t pid) {
     if (!in_timed_call(pid, tid)) {
       continue;
     }
+    if (const int64_t number = call_restarted(pid, tid); number != 0) {
+      clock.restarted_[tid] = number;
+    }
     const auto switches = voluntary_switches(pid, tid);
     const auto exec_start = sched_field(task_path(pid, tid, "sched"), "se.exec_start");
     const int cpu = last_cpu(pid, tid);
@@ -163,6 +196,11 @@ void SleepClock::confirm_after_hold(pid_t pid) {
 uint64_t SleepClock::started(pid_t tid) const {
   const auto it = entries_.find(tid);
   return it == entries_.end() ? 0 : it->second.started_ns;
+}
+
+int64_t SleepClock::restarted(pid_t tid) const {
+  const auto it = restarted_.find(tid);
+  return it == restarted_.end() ? 0 : it->second;
 }
 
 }  // namespace tess::home

@@ -67,7 +67,7 @@ Result<> capture_altstack(trace::RemoteCalls& calls, const stub::RemoteMemory& m
 
 Result<> capture_thread(const trace::Tracee& tracee, trace::RemoteCalls& calls,
                         const stub::RemoteMemory& memory, uint64_t scratch,
-                        uint64_t sleep_started_ns, stub::ThreadContext& context) {
+                        const SleepClock& sleeps, stub::ThreadContext& context) {
   TESS_TRY_ASSIGN(const std::vector<std::byte> xstate, tracee.xstate());
   if (!stub::set_xsave(context, xstate)) {
     return fail(ErrorKind::kNotPossible,
@@ -82,16 +82,16 @@ Result<> capture_thread(const trace::Tracee& tracee, trace::RemoteCalls& calls,
         tracee.tid());
   }
   trace::Registers registers = calls.registers();
-  const InterruptedCall call = undo_interrupted_call(registers);
+  const InterruptedCall call = undo_interrupted_call(registers, sleeps.restarted(tracee.tid()));
   set_gregs(context, registers);
   context.repeat_number = -1;
   if (call.repeated && call.timeout != InterruptedCall::Timeout::kNone) {
-    context.repeat_deadline_ns = deadline_of(call, memory, sleep_started_ns);
+    context.repeat_deadline_ns = deadline_of(call, memory, sleeps.started(tracee.tid()));
     if (context.repeat_deadline_ns != 0) {
       context.repeat_number = static_cast<int32_t>(call.number);
       context.repeat_rip = registers.rip;
     }
-  } else if (call.repeated && stub::handler_ends(call.number)) {
+  } else if (call.may_end) {
     context.repeat_deadline_ns = 0;
     context.repeat_number = static_cast<int32_t>(call.number);
     context.repeat_rip = registers.rip;

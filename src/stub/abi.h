@@ -97,10 +97,10 @@ struct alignas(64) ThreadContext {
   uint64_t rseq_address;
   uint32_t rseq_size;
   uint32_t rseq_signature;
-  // A call with a relative timeout that was interrupted by a kick and is to be repeated: valid for the next call only,
-  // if it is at the same rip with the same number.
+  // A call that was interrupted by a kick in the middle and is to be repeated: valid for the next call only, if it is at the same
+  // rip with the same number.
   uint64_t repeat_rip;
-  uint64_t repeat_deadline_ns;  // CLOCK_MONOTONIC of home
+  uint64_t repeat_deadline_ns;  // CLOCK_MONOTONIC of home at which its relative timeout ends, 0 if it has none
   int32_t repeat_number;        // -1: none
   int32_t tid;                  // at home, as the application sees it
   char comm[16];
@@ -369,7 +369,7 @@ struct Reply {
   uint64_t sequence;
   int64_t result;          // value, -errno, or one of the two below
   uint32_t signal_count;   // SignalRecords after the data
-  uint32_t flags;          // kReplyKicked
+  uint32_t flags;          // kReply*
   uint64_t payload_size;   // data of out-segments (each u32 size, u32 zero, bytes padded to 8), then SignalRecords
   uint64_t deadline_ns;    // with kKicked: when the relative timeout of the call ends, 0 if it has none
   uint32_t proc_file;      // with kReplyProc: which file of which process has been opened
@@ -409,7 +409,7 @@ enum ProcFile : uint32_t {
 
 inline constexpr int64_t kRestart = -512;  // run the handlers, then the call again
 inline constexpr int64_t kKicked = -513;   // the agents are parking everyone: repeat the call later
-inline constexpr uint32_t kReplyKicked = 1;
+inline constexpr uint32_t kReplyBegun = 1;  // with kKicked: the call was waiting
 inline constexpr uint32_t kReplyProc = 2;
 inline constexpr uint64_t kProcTextFirst = 1, kProcTextLast = 2;
 

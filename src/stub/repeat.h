@@ -9,8 +9,14 @@
 
 namespace tess::stub {
 
-// Never made again after a handler, whatever SA_RESTART says (signal(7)). A futex is, unless it has
-// a timeout.
+// What a cancellable call of the deputy's gives when the agent has cut it short after it had begun.
+inline constexpr long kCutShort = -514;
+
+// In rcx and r11 of a thread that stands before a wait to be made again at home: a system call
+// overwrites both, so nobody reads them.
+inline constexpr uint64_t kRepeatMark = 0x7e55'e7a0'4e00'9ea7;
+
+// Never made again after a handler, whatever SA_RESTART says (signal(7)).
 inline constexpr bool handler_ends(int64_t number) {
   switch (number) {
     case __NR_pause:
@@ -32,6 +38,14 @@ inline constexpr bool handler_ends(int64_t number) {
     default:
       return false;
   }
+}
+
+// What the handler of a signal that comes in the middle of a call does to it: true, it fails with
+// EINTR, false, it is made again. `r10` is the call's fourth argument: a futex with a timeout is
+// never made again (futex(2)).
+inline constexpr bool handler_ends(int64_t number, uint64_t r10, uint64_t sa_flags) {
+  constexpr uint64_t kSaRestart = 0x10000000;
+  return handler_ends(number) || (sa_flags & kSaRestart) == 0 || (number == __NR_futex && r10 != 0);
 }
 
 }  // namespace tess::stub

@@ -260,6 +260,56 @@ bool Tracer::all_held(pid_t pid) const {
                      [](const auto& entry) { return entry.second == State::kHeld; });
 }
 
+Result<> Tracer::enter_calls(pid_t pid, const Entry& entry, std::chrono::milliseconds timeout) {
+  const Deadline deadline = after(timeout);
+  for (const pid_t tid : threads(pid)) {
+    if (const Result<> entered = enter_call(pid, tid, entry, deadline); !entered) {
+      return fail_with(entered.error(), "let thread {} begin its call", tid);
+    }
+  }
+  return {};
+}
+
+Result<> Tracer::enter_call(pid_t pid, pid_t tid, const Entry& entry, Deadline deadline) {
+  const Tracee tracee = Tracee::attached(tid);
+  while (true) {
+    TESS_TRY_ASSIGN(const Registers registers, tracee.registers());
+    if (!entry.into(registers)) {
+      return {};
+    }
+    TESS_TRY(tracee.resume_to_syscall());
+    processes_[pid].threads[tid] = State::kRunning;
+    TESS_TRY_ASSIGN(const WaitEvent event, hub_.wait_for(tid, deadline));
+    if (event.kind() == WaitEvent::Kind::kSyscall) {
+      processes_[pid].threads[tid] = State::kHeld;
+      return {};
+    }
+    if (event.kind() == WaitEvent::Kind::kSignal) {
+      entry.before(tracee, event.signal());
+    }
+    handle(event);
+    TESS_TRY(wait_held(tid, deadline));
+    if (stopped(pid)) {
+      return {};
+    }
+  }
+}
+
+// Its process is being held.
+Result<> Tracer::wait_held(pid_t tid, Deadline deadline) {
+  while (true) {
+    const Process* const process = process_of(tid);
+    if (process == nullptr) {
+      return fail(ErrorKind::kDisconnected, "thread {} is gone", tid);
+    }
+    if (process->threads.at(tid) == State::kHeld) {
+      return {};
+    }
+    TESS_TRY_ASSIGN(const WaitEvent event, hub_.wait_for(tid, deadline));
+    handle(event);
+  }
+}
+
 void Tracer::override_stops(pid_t pid) {
   if (Process* const process = find(pid); process != nullptr) {
     process->override_stops = true;

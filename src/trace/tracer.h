@@ -51,6 +51,15 @@ class Tracer {
   // `there` says, and holds it there. Returns at once; all_held() tells when they have arrived.
   Result<> release_until(pid_t pid, std::function<bool(const Registers&)> there);
   bool all_held(pid_t pid) const;
+  // The process is held. Lets each thread that stands before a system call run into it, if `into`
+  // says so of its registers, and holds it there: what comes now interrupts the call. A signal that
+  // comes before that is told to `before`, which may change the thread's registers; its handler
+  // begins, and the thread is held behind that. kRetry if it takes longer than `timeout`.
+  struct Entry {
+    std::function<bool(const Registers&)> into;
+    std::function<void(const Tracee&, int signal)> before;
+  };
+  Result<> enter_calls(pid_t pid, const Entry& entry, std::chrono::milliseconds timeout);
   // While a process is being moved its threads must run even when it is stopped (signal(7)): from
   // now on a stop takes effect only as far as its parent can see, and all threads run on. A process
   // that is stopped already may be held. resume_stops() lets a stop that is still in force take
@@ -112,6 +121,8 @@ class Tracer {
   void go_on(Process& process, pid_t tid, int signal);
   Result<> seize_threads(pid_t pid, Process& process, bool& changed);
   Result<> wait_all_held(pid_t pid, Deadline deadline);
+  Result<> enter_call(pid_t pid, pid_t tid, const Entry& entry, Deadline deadline);
+  Result<> wait_held(pid_t tid, Deadline deadline);
   Result<Tracee> stop_thread(pid_t tid, std::chrono::milliseconds timeout);
   Result<> resume_thread(pid_t tid);
 

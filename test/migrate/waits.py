@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""A handler that runs while its thread's wait is being moved ends the wait, as it would have at rest: pause, poll, select,
-epoll and semop, out, between hosts and home, with a signal sent at some moment of each move. See README.md."""
+"""A handler that runs while its thread's wait is being moved ends the wait, as it would have at rest, or lets it go on if it
+was installed with SA_RESTART and the call is one that heeds that: out, between hosts and home, with a signal sent at some
+moment of each move. See README.md."""
 
 import os
 import random
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -15,33 +17,57 @@ import lab as labs  # noqa: E402
 
 # Each wait lasts for ever if the handler's exception does not end it.
 PROGRAM = """
-import ctypes, os, select, signal
+import ctypes, fcntl, os, select, signal, socket, subprocess, sys, tempfile
 
 class Woken(Exception):
     pass
 
-def handler(number, frame):
+def wake(number, frame):
     raise Woken
+
+# python runs it when the call has come back: with SA_RESTART not before the other signal has ended the call.
+def count(number, frame):
+    global counted
+    counted += 1
 
 libc = ctypes.CDLL(None)
 semaphores = libc.semget(0, 1, 0o600)
+pipe = os.pipe()
+ours, theirs = socket.socketpair()
+listener = socket.create_server(("127.0.0.1", 0))
+child = subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+lock = tempfile.NamedTemporaryFile()
+lock_again = open(lock.name)
+fcntl.flock(lock, fcntl.LOCK_EX)
 
 def take():
     libc.semop(semaphores, (ctypes.c_short * 3)(0, -1, 0), 1)
 
-signal.signal(signal.SIGUSR1, handler)
+signal.signal(signal.SIGUSR1, wake)
+signal.signal(signal.SIGUSR2, count)
+signal.siginterrupt(signal.SIGUSR2, False)
+counted = 0
 print(os.getpid(), flush=True)
-waits = [signal.pause, lambda: select.poll().poll(), lambda: select.select([], [], [], 9000), lambda: select.epoll().poll(9000), take]
+waits = [signal.pause, lambda: select.poll().poll(), lambda: select.select([], [], [], 9000), lambda: select.epoll().poll(9000), take,
+         lambda: os.read(pipe[0], 1), lambda: ours.recvmsg(1), listener.accept, child.wait, lambda: fcntl.flock(lock_again, fcntl.LOCK_EX)]
 for number in range(ROUNDS):
+    before = counted
     try:
         while True:
             waits[number % len(waits)]()
     except Woken:
-        print(number, flush=True)
+        early = counted - before
+        print(number, early, flush=True)
 libc.semctl(semaphores, 0, 0)
+child.kill()
+sys.stdin.read()
 """
-ROUNDS = 30
-WAITS = {7, 23, 34, 65, 220, 232, 270, 271, 281}  # what those waits are to the kernel
+WAITS = 10
+RESTARTED = 5  # those from here on go on after a handler with SA_RESTART
+ROUNDS = 3 * WAITS
+# What those waits are to the kernel; 219: restart_syscall, after a stop.
+CALLS = {0, 7, 23, 34, 43, 47, 61, 65, 73, 219, 220, 232, 247, 270, 271, 281, 288}
+RECVMSG, OWN_DESCRIPTORS = 47, 32
 DEADLINE = 60
 
 
@@ -63,11 +89,19 @@ def machine_pid(lab, pid):
     raise Failure(f"n1 has no process {pid}")
 
 
+def state_of(process):
+    return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
+
+
 def waits_now(process):
-    """It has begun its wait: at home it, or its deputy, is in the call."""
+    """It has begun its wait: at home it, or its deputy, is in the call, and in no ptrace-stop with a signal that it has yet
+    to take. A deputy that rests receives, too, from a descriptor out of the program's sight."""
     try:
-        return int(Path(f"/proc/{process}/syscall").read_text().split()[0]) in WAITS
-    except (OSError, ValueError, IndexError):
+        if state_of(process) != "S":
+            return False
+        number, first = Path(f"/proc/{process}/syscall").read_text().split()[:2]
+        return int(number) in CALLS and (int(number) != RECVMSG or int(first, 16) < OWN_DESCRIPTORS)
+    except (OSError, ValueError):
         return False
 
 
@@ -78,23 +112,44 @@ def line_of(program, what):
     line = program.stdout.readline()
     if not line:
         raise Failure(f"{what}: the program has ended")
-    return int(line)
+    return [int(word) for word in line.split()]
+
+
+def moved(mover, number, target):
+    said, _ = mover.communicate(timeout=DEADLINE)
+    if mover.returncode != 0:
+        raise Failure(f"round {number}: tess migrate to {target}: {said.strip()}")
+
+
+def stop_and_continue(process):
+    """What waited goes on by restart_syscall, or by itself after an EINTR."""
+    os.kill(process, signal.SIGSTOP)
+    labs.wait_until(lambda: state_of(process) == "T", DEADLINE, "the program to stop")
+    os.kill(process, signal.SIGCONT)
+    labs.wait_until(lambda: state_of(process) != "T", DEADLINE, "the program to go on")
+    labs.wait_until(lambda: waits_now(process), DEADLINE, "the program to wait again")
 
 
 def one_round(lab, program, process, number, pick):
     target = ("n2", "n3", "home")[number % 3]
     labs.wait_until(lambda: waits_now(process), DEADLINE, f"round {number} to wait")
+    if target == "n2" and pick.random() < 0.5:
+        stop_and_continue(process)
     command = [lab.tess, "migrate", str(program.pid_there), target]
     mover = lab.popen("n1", command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     # Any moment of the move will do: what is tested may not depend on it.
     time.sleep(pick.uniform(0, 0.25))
-    os.kill(process, 10)
+    goes_on = number % WAITS >= RESTARTED and pick.random() < 0.5
+    os.kill(process, signal.SIGUSR2 if goes_on else signal.SIGUSR1)
+    if goes_on:
+        moved(mover, number, target)
+        labs.wait_until(lambda: waits_now(process), DEADLINE, f"round {number} to go on waiting")
+        os.kill(process, signal.SIGUSR1)
     answer = line_of(program, f"round {number}, a move to {target}")
-    if answer != number:
-        raise Failure(f"round {number}: the program is at {answer}")
-    said, _ = mover.communicate(timeout=DEADLINE)
-    if mover.returncode != 0:
-        raise Failure(f"round {number}: tess migrate to {target}: {said.strip()}")
+    if answer != [number, 0]:
+        raise Failure(f"round {number}: the program is at {answer[0]}, {answer[1]} waits with SA_RESTART have ended")
+    if not goes_on:
+        moved(mover, number, target)
 
 
 def main():
@@ -104,10 +159,10 @@ def main():
     with labs.Lab(f"waits-{os.getpid()}", 3) as lab:
 
         def steps():
-            program = lab.popen("n1", ["/usr/bin/python3", "-c", f"ROUNDS = {ROUNDS}\n{PROGRAM}"], stdin=subprocess.DEVNULL,
+            program = lab.popen("n1", ["/usr/bin/python3", "-c", f"ROUNDS = {ROUNDS}\n{PROGRAM}"], stdin=subprocess.PIPE,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             try:
-                program.pid_there = line_of(program, "the start")
+                [program.pid_there] = line_of(program, "the start")
                 process = machine_pid(lab, program.pid_there)
                 for number in range(ROUNDS):
                     one_round(lab, program, process, number, pick)

@@ -88,7 +88,7 @@ void push_received(Slot* slot, KernelUcontext* context) {
   received_signals(slot) = 0;
   if (count != 0) {
     end_interrupted_wait(context, p.queued.records[0]);
-    if (end_repeated_wait(slot->thread, context->gregs)) {
+    if (end_repeated_wait(slot->thread, context->gregs, p.queued.records[0].action.flags)) {
       tell_rest(slot->thread, context->gregs);
     }
   }
@@ -208,10 +208,9 @@ extern "C" void tess_leave_again(Slot* slot, KernelUcontext* context) {
   body_leave(slot, context);
 }
 
-void remember_repeat(Trap& trap, uint64_t deadline_ns) {
+void remember_repeat(Trap& trap, uint64_t deadline_ns, bool begun) {
   ThreadContext& t = trap.slot->thread;
-  t.repeat_number =
-      deadline_ns != 0 || handler_ends((int64_t)trap.number) ? (int32_t)trap.number : -1;
+  t.repeat_number = deadline_ns != 0 || begun ? (int32_t)trap.number : -1;
   t.repeat_rip = trap.rip;
   t.repeat_deadline_ns = deadline_ns;
 }

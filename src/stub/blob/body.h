@@ -106,7 +106,9 @@ inline uint32_t& received_signals(Slot* slot) {
 void fetch_signals(Slot* slot);
 // True if a doorbell or a freeze wants the trap to end soon.
 bool disturbed(Slot* slot);
-void remember_repeat(Trap& trap, uint64_t deadline_ns);
+// The trap's call will be made again; if it has a relative timeout, that ends at `deadline_ns`. It
+// has `begun` if it may have waited already: a handler may end it then.
+void remember_repeat(Trap& trap, uint64_t deadline_ns, bool begun);
 [[noreturn]] void body_gone(Slot* slot);
 
 }  // namespace tess::stub

@@ -153,12 +153,12 @@ Answer carried_call(Trap& trap, const syscalls::SyscallInfo& info) {
   receive_signals(slot, reply);
   if (result == kRestart) {
     if (trap.repeat) {  // it had begun before: the handler that comes ends it
-      remember_repeat(trap, trap.deadline_ns);
+      remember_repeat(trap, trap.deadline_ns, true);
     }
     return {Outcome::kAgain, 0};
   }
   if (result == kKicked) {
-    remember_repeat(trap, reply.deadline_ns);
+    remember_repeat(trap, reply.deadline_ns, trap.repeat || (reply.flags & kReplyBegun) != 0);
     return {Outcome::kAgain, 0};
   }
   trap.reply = reply;

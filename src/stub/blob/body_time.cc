@@ -114,7 +114,7 @@ Answer wait_here(Trap& trap, long number, const uint64_t args[7], int64_t deadli
       return answer(result);
     }
     if (must_park(trap.slot)) {
-      remember_repeat(trap, (uint64_t)deadline_ns);
+      remember_repeat(trap, (uint64_t)deadline_ns, true);
       return again();
     }
     if (trap.slot->signal_count != 0) {

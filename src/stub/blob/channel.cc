@@ -4,6 +4,7 @@
 #include <bearssl.h>
 
 #include "stub/blob/core.h"
+#include "stub/repeat.h"
 
 namespace tess::stub {
 namespace {
@@ -262,7 +263,7 @@ long receive_wait(Slot* slot, uint64_t mask) {
   const uint64_t args[7] = {
       (uint64_t)slot->channel_fd, (uint64_t)receive_buffer(slot), kReceiveCapacity, 0, 0, 0, mask};
   const long n = tess_cp_syscall(&slot->pending, __NR_recvfrom, args);
-  if (n == kAborted || n == kEintr) {
+  if (n == kAborted || n == kCutShort || n == kEintr) {
     return kAborted;
   }
   if (n <= 0) {

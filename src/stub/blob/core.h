@@ -229,9 +229,9 @@ void thread_gone(Slot* slot);
 // Fills the frame at the top of the slot's stack from slot->thread and returns its ucontext.
 KernelUcontext* build_resume_frame(Slot* slot, uint64_t mask, bool native);
 [[noreturn]] void run_native(Slot* slot);
-// The context stands before a wait that a move has interrupted, and a handler is about to run: if
-// the wait is one that a handler ends, it has failed with EINTR. True if so.
-bool end_repeated_wait(ThreadContext& t, uint64_t* gregs);
+// The context stands before a wait that a move has interrupted, and a handler with these flags is
+// about to run: if the handler ends the wait, it has failed with EINTR. True if so.
+bool end_repeated_wait(ThreadContext& t, uint64_t* gregs, uint64_t sa_flags);
 // Where the program wants to read what is left of the sleep that was ended, and what; 0: nowhere.
 uint64_t rest_of_sleep(const ThreadContext& t, const uint64_t* gregs, int64_t left[2]);
 void save_cpu_timers(Slot* slot);

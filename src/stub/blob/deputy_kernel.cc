@@ -129,10 +129,13 @@ void run_kernel_call(Slot* slot, Call& call) {
     call.result = tess_cp_syscall(&slot->pending, call.request.op, args);
     p.has_temporary_mask = 0;
     const bool no_signal = call.result == kEintr && slot->signal_count == 0;
-    if (call.result == kAborted || (no_signal && slot->pending != 0)) {
+    const bool cut_short = call.result == kCutShort || (no_signal && slot->pending != 0);
+    if (call.result == kAborted || cut_short) {
       // A wait that is both kicked and interrupted has begun.
-      const bool begun = slot->pending != 0 && handler_ends((int64_t)call.request.op);
+      const bool begun =
+          cut_short || (slot->pending != 0 && handler_ends((int64_t)call.request.op));
       call.result = slot->signal_count != 0 && !begun ? kRestart : kKicked;
+      call.flags |= begun ? kReplyBegun : 0;
       return;
     }
     if (!no_signal || !interrupted_for_nothing(call.request.op)) {

@@ -181,11 +181,19 @@ void set_cpu_timers(Slot* slot, bool run) {
   }
 }
 
-bool end_repeated_wait(ThreadContext& t, uint64_t* gregs) {
+namespace {
+
+// The context stands before the call that a move has interrupted.
+bool repeats(const ThreadContext& t, const uint64_t* gregs) {
+  return t.repeat_number >= 0 && gregs[kRip] == t.repeat_rip &&
+         gregs[kRax] == (uint64_t)t.repeat_number;
+}
+
+}  // namespace
+
+bool end_repeated_wait(ThreadContext& t, uint64_t* gregs, uint64_t sa_flags) {
   constexpr uint64_t kCallSize = 2;  // of the syscall instruction
-  const bool futex = t.repeat_number == __NR_futex && gregs[kR10] != 0;
-  if (t.repeat_number < 0 || gregs[kRip] != t.repeat_rip ||
-      gregs[kRax] != (uint64_t)t.repeat_number || (!handler_ends(t.repeat_number) && !futex)) {
+  if (!repeats(t, gregs) || !handler_ends(t.repeat_number, gregs[kR10], sa_flags)) {
     return false;
   }
   gregs[kRax] = (uint64_t)kEintr;
@@ -209,26 +217,9 @@ uint64_t rest_of_sleep(const ThreadContext& t, const uint64_t* gregs, int64_t le
 
 namespace {
 
-// A handler of the application's will run as soon as its mask is in force. With several threads
-// another may get the signal.
-bool handler_waits(Slot* slot) {
-  uint64_t waiting = 0;
-  const ControlBlock& control = control_of(slot);
-  if (control.in_use != 1 || sys(__NR_rt_sigpending, &waiting, 8) != 0) {
-    return false;
-  }
-  waiting &= ~slot->thread.signal_mask;
-  for (int signal = 1; signal <= 64; ++signal) {
-    if ((waiting >> (signal - 1) & 1) != 0 && control.actions[signal].handler > 1) {
-      return true;
-    }
-  }
-  return false;
-}
-
 void end_wait_natively(Slot* slot) {
   ThreadContext& t = slot->thread;
-  if (!end_repeated_wait(t, t.gregs)) {
+  if (!end_repeated_wait(t, t.gregs, priv(slot).queued.records[0].action.flags)) {
     return;
   }
   int64_t left[2];
@@ -248,8 +239,7 @@ void shorten_repeated_wait(Slot* slot) {
   constexpr int64_t kSecond = 1'000'000'000, kMillisecond = 1'000'000, kMicrosecond = 1'000;
   constexpr uint32_t kFutexTimeout = 3;
   ThreadContext& t = slot->thread;
-  if (t.repeat_number < 0 || t.repeat_deadline_ns == 0 || t.gregs[kRip] != t.repeat_rip ||
-      t.gregs[kRax] != (uint64_t)t.repeat_number) {
+  if (t.repeat_deadline_ns == 0) {
     return;
   }
   const syscalls::SyscallInfo* info = syscalls::syscall_info((uint64_t)t.repeat_number);
@@ -288,10 +278,14 @@ void shorten_repeated_wait(Slot* slot) {
       sys(__NR_rseq, t.rseq_address, t.rseq_size, 0, t.rseq_signature);
     }
   }
-  if (slot->signal_count != 0 || handler_waits(slot)) {
+  if (slot->signal_count != 0) {
     end_wait_natively(slot);
-  } else if (was_away) {
-    shorten_repeated_wait(slot);
+  } else if (repeats(t, t.gregs)) {
+    if (was_away) {
+      shorten_repeated_wait(slot);
+    }
+    // A signal that comes before the wait has begun ends it, too: the agent sees to that.
+    t.gregs[kRcx] = t.gregs[kR11] = kRepeatMark;
   }
   t.repeat_number = -1;
   KernelUcontext* context = build_resume_frame(slot, t.signal_mask, true);
