@@ -190,7 +190,7 @@ TEST_F(Tessd, SignalsReachOnlyWhatTheCallerMayTouch) {
   // From another node, by its home: once it is in a job.
   expect(n1_.tess({"migrate", victim.pid(), "n2"}), 0, "now on n2");
   expect(n2_.tess({"kill", "-s", "USR1", "--at", "n1", victim.pid()}), 0, "");
-  const auto status = victim.process().wait(sys::after(15s));
+  const auto status = victim.process().wait(sys::after(60s));
   ASSERT_TRUE(status) << status.error().message();
   EXPECT_EQ(status->kind, sys::ExitStatus::kSignaled);
   EXPECT_EQ(status->value, SIGUSR1);
@@ -230,7 +230,7 @@ TEST_F(Tessd, AZombieIsRefused) {
   n1_.start();
   Victim victim;
   (void)victim.process().signal(SIGKILL);
-  ASSERT_TRUE(victim.process().wait_gone(sys::after(5s)));
+  ASSERT_TRUE(victim.process().wait_gone(sys::after(60s)));
   expect(n1_.tess({"migrate", victim.pid(), "n2"}), 6, "has already ended");
 }
 
@@ -313,7 +313,7 @@ TEST_F(Tessd, StoppingAHostSendsGuestsHomeFirst) {
   const Victim victim;
   expect(n1_.tess({"migrate", victim.pid(), "n2"}), 0, "now on n2");
   ASSERT_TRUE(n2_.daemon().signal(SIGTERM));
-  const auto status = n2_.daemon().wait(sys::after(10s));
+  const auto status = n2_.daemon().wait(sys::after(60s));
   ASSERT_TRUE(status);
   EXPECT_TRUE(status->success());
   EXPECT_TRUE(eventually([&] { return n2_.agents("host").empty(); }));
@@ -325,7 +325,7 @@ TEST_F(Tessd, StoppingAHomeBringsItsProcessesBack) {
   const Victim victim;
   expect(n1_.tess({"migrate", victim.pid(), "n2"}), 0, "now on n2");
   ASSERT_TRUE(n1_.daemon().signal(SIGTERM));
-  const auto status = n1_.daemon().wait(sys::after(10s));
+  const auto status = n1_.daemon().wait(sys::after(60s));
   ASSERT_TRUE(status);
   EXPECT_TRUE(status->success());
   EXPECT_FALSE(contains(n1_.log(), "stays_away")) << n1_.log();

@@ -145,13 +145,13 @@ TEST(ChannelPool, GivesOutOnlyWholeChannelsAndKeepsReservedOnes) {
   EXPECT_EQ(pool.take(2, kNow)->id, 2u);
   EXPECT_FALSE(pool.take(2, kNow)) << "once only";
   std::thread later([&] { pool.add_socket(1, socket()); });
-  auto spare = pool.take_spare(std::chrono::seconds(10));
+  auto spare = pool.take_spare(std::chrono::seconds(60));
   later.join();
   ASSERT_TRUE(spare);
   EXPECT_EQ(spare->id, 1u);
   EXPECT_EQ(spare->keys.encrypted, 1u);
   pool.close();
-  EXPECT_EQ(pool.take_spare(std::chrono::seconds(10)).error().kind(), ErrorKind::kDisconnected);
+  EXPECT_EQ(pool.take_spare(std::chrono::seconds(60)).error().kind(), ErrorKind::kDisconnected);
 }
 
 std::string own_vdso(uint64_t& address) {

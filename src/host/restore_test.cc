@@ -248,7 +248,7 @@ class RestoreTest : public testing::Test {
     for (const ThreadIds& thread : *threads) {
       ::syscall(SYS_tgkill, body.process.outer_pid, thread.outside, SIGURG);
     }
-    auto note = body.session->wait_note(std::chrono::seconds(10));
+    auto note = body.session->wait_note(std::chrono::seconds(60));
     ASSERT_TRUE(note) << note.error().message();
     ASSERT_EQ(note->kind, stub::Note::kAllParked);
   }

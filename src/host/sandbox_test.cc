@@ -40,7 +40,7 @@ Blank make_blank(Sandbox& sandbox, int32_t pid) {
   EXPECT_TRUE(memory);
   auto session =
       std::make_unique<stub::Session>(std::move(pair->first), std::move(*memory), kRegion);
-  auto note = session->wait_note(std::chrono::seconds(5));
+  auto note = session->wait_note(std::chrono::seconds(60));
   EXPECT_TRUE(note) << note.error().message();
   EXPECT_EQ(note->kind, stub::Note::kAllParked);
   return {std::move(*process), std::move(session)};

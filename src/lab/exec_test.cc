@@ -45,7 +45,7 @@ class Terminal {
   // Reads until `wanted` shows after what was seen before. False, with the screen printed, if it
   // does not come.
   bool see(const std::string& wanted) {
-    const auto deadline = sys::after(seconds(20));
+    const auto deadline = sys::after(seconds(60));
     while (true) {
       const size_t at = screen_.find(wanted, seen_);
       if (at != std::string::npos) {
@@ -129,7 +129,7 @@ TEST_F(ExecTest, SignalsReachTheCommandAndItsEndReachesUs) {
   char ready[6];
   ASSERT_TRUE(sys::read_all(out->read, std::as_writable_bytes(std::span(ready))));
   ASSERT_TRUE(process->signal(SIGTERM));
-  const auto status = process->wait(sys::after(seconds(20)));
+  const auto status = process->wait(sys::after(seconds(60)));
   ASSERT_TRUE(status);
   EXPECT_EQ(status->value, 9);
   EXPECT_EQ(*sys::read_to_end(out->read), "got\n");

@@ -183,17 +183,17 @@ TEST_P(LabMurder, LeavesNothing) {
   if (GetParam().supervisor) {
     ASSERT_TRUE(supervisor->signal(SIGKILL));
   }
-  ASSERT_TRUE(worker->wait(sys::after(seconds(20))));
+  ASSERT_TRUE(worker->wait(sys::after(seconds(60))));
   if (GetParam().keeper && GetParam().supervisor) {
-    ASSERT_TRUE(supervisor->wait_gone(sys::after(seconds(20))));
+    ASSERT_TRUE(supervisor->wait_gone(sys::after(seconds(60))));
     // Nobody is left to sweep: the next command does.
     for (const NodeState& node : state->nodes) {
       const auto init = node.init.open();
-      EXPECT_TRUE(!init || init->wait_gone(sys::after(seconds(20))));
+      EXPECT_TRUE(!init || init->wait_gone(sys::after(seconds(60))));
     }
     EXPECT_TRUE(lab({"list"}).status.success());
   }
-  EXPECT_EQ(join(traces_after(*state, namespaces, seconds(30))), "");
+  EXPECT_EQ(join(traces_after(*state, namespaces, seconds(60))), "");
 }
 
 INSTANTIATE_TEST_SUITE_P(All, LabMurder,
@@ -222,16 +222,16 @@ TEST_F(LabTest, KilledUpLeavesNothing) {
     if (ready && ready->ready) {
       break;  // it had confirmed: this is a lab that is up
     }
-    const auto deadline = sys::after(seconds(30));
+    const auto deadline = sys::after(seconds(60));
     while (std::filesystem::exists(directory) && std::chrono::steady_clock::now() < deadline) {
       ::usleep(5'000);
     }
     EXPECT_FALSE(std::filesystem::exists(directory)) << "killed after " << delay << " ms";
     if (state) {
-      EXPECT_EQ(join(traces_after(*state, {}, seconds(30))), "") << "after " << delay << " ms";
+      EXPECT_EQ(join(traces_after(*state, {}, seconds(60))), "") << "after " << delay << " ms";
       for (const ProcessName& each : {state->keeper, state->supervisor}) {
         const auto process = each.open();
-        EXPECT_TRUE(!process || process->wait_gone(sys::after(seconds(30))));
+        EXPECT_TRUE(!process || process->wait_gone(sys::after(seconds(60))));
       }
     }
   }

@@ -165,9 +165,9 @@ TEST(ImageStreamInput, RefusesForeignNonsense) {
   vma.set_end(0x20000);
   const auto receive = [&](wire::PageRun run, size_t payload) {
     Ends ends = make_ends();
-    EXPECT_TRUE(wire::write_frame(*ends.source, run, std::chrono::seconds(1)));
+    EXPECT_TRUE(wire::write_frame(*ends.source, run, std::chrono::seconds(60)));
     std::vector<std::byte> bytes(payload, std::byte{0xff});
-    EXPECT_TRUE(ends.source->write_all(bytes, std::chrono::seconds(1)));
+    EXPECT_TRUE(ends.source->write_all(bytes, std::chrono::seconds(60)));
     ends.source.reset();
     MapSink sink;
     auto result = receive_pages(*ends.target, image, sink);

@@ -23,7 +23,7 @@ TEST(DatagramSocket, SendsAndReceivesWithTheSender) {
   to.port = at_b.port;
   const std::array<uint8_t, 3> text{1, 2, 3};
   ASSERT_TRUE(a->send(text, to));
-  ASSERT_TRUE(wait_fd(b->fd(), 1 /* POLLIN */, 5s).value_or(false));
+  ASSERT_TRUE(wait_fd(b->fd(), 1 /* POLLIN */, 60s).value_or(false));
   size_t count = 0;
   b->receive([&](std::span<const uint8_t> bytes, const DatagramAddress& from,
                  std::chrono::microseconds queued) {
@@ -32,7 +32,7 @@ TEST(DatagramSocket, SendsAndReceivesWithTheSender) {
     EXPECT_EQ(from.port, at_a.port);
     EXPECT_EQ(from.ip, to.ip);
     EXPECT_GE(queued.count(), 0);
-    EXPECT_LT(queued, 5s);
+    EXPECT_LT(queued, 60s);
   });
   EXPECT_EQ(count, 1u);
 }

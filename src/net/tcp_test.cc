@@ -33,9 +33,9 @@ TEST(Tcp, ConnectAcceptAndTuning) {
   const auto at = local_endpoint(*listener);
   ASSERT_TRUE(at);
   EXPECT_NE(at->port, 0);
-  const auto client = connect_tcp("127.0.0.1", at->port, 2s);
+  const auto client = connect_tcp("127.0.0.1", at->port, 60s);
   ASSERT_TRUE(client) << client.error().message();
-  const auto server = accept_tcp(*listener, 2s);
+  const auto server = accept_tcp(*listener, 60s);
   ASSERT_TRUE(server);
   EXPECT_EQ(*peer_endpoint(*server), *local_endpoint(*client));
   for (const auto* fd : {&*client, &*server}) {
@@ -63,7 +63,7 @@ TEST(Tcp, RefusedSaysSo) {
   auto listener = listen_tcp("127.0.0.1", 0);
   const uint16_t port = local_endpoint(*listener)->port;
   listener->reset();
-  const auto refused = connect_tcp("127.0.0.1", port, 2s);
+  const auto refused = connect_tcp("127.0.0.1", port, 60s);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().sys_errno(), ECONNREFUSED);
   EXPECT_NE(refused.error().message().find("refused"), std::string::npos);

@@ -45,10 +45,10 @@ TEST(TlsStream, LargeDataBothWaysAtOnce) {
   std::vector<std::future<bool>> all;
   for (TlsStream* stream : {&a, &b}) {
     all.push_back(std::async(std::launch::async,
-                             [&, stream] { return stream->write_all(sent, 10s).has_value(); }));
+                             [&, stream] { return stream->write_all(sent, 60s).has_value(); }));
     all.push_back(std::async(std::launch::async, [&, stream] {
       std::vector<std::byte> received(sent.size());
-      return stream->read_exact(received, 10s).has_value() && received == sent;
+      return stream->read_exact(received, 60s).has_value() && received == sent;
     }));
   }
   for (auto& one : all) {
@@ -77,17 +77,17 @@ TEST(TlsStream, AClientWithoutCertificateIsRefused) {
   const auto listener = listen_tcp("127.0.0.1", 0);
   const uint16_t port = local_endpoint(*listener)->port;
   auto accepted = std::async(std::launch::async, [&]() -> StreamResult {
-    TESS_TRY_ASSIGN(sys::Fd fd, accept_tcp(*listener, 5s));
-    return TlsStream::accept(server, std::move(fd), 5s);
+    TESS_TRY_ASSIGN(sys::Fd fd, accept_tcp(*listener, 60s));
+    return TlsStream::accept(server, std::move(fd), 60s);
   });
-  const auto fd = connect_tcp("127.0.0.1", port, 5s);
+  const auto fd = connect_tcp("127.0.0.1", port, 60s);
   ASSERT_TRUE(fd);
-  ASSERT_TRUE(wait_fd(fd->get(), 4 /* POLLOUT */, 5s));
+  ASSERT_TRUE(wait_fd(fd->get(), 4 /* POLLOUT */, 60s));
   SSL_CTX* context = SSL_CTX_new(TLS_client_method());
   SSL* ssl = SSL_new(context);
   SSL_set_fd(ssl, fd->get());
   while (SSL_connect(ssl) != 1) {
-    ASSERT_TRUE(*wait_fd(fd->get(), 1 /* POLLIN */, 5s));
+    ASSERT_TRUE(*wait_fd(fd->get(), 1 /* POLLIN */, 60s));
   }
   const auto result = accepted.get();
   SSL_free(ssl);
@@ -103,10 +103,10 @@ TEST(TlsStream, Tls12IsRefused) {
   const auto listener = listen_tcp("127.0.0.1", 0);
   const uint16_t port = local_endpoint(*listener)->port;
   auto accepted = std::async(std::launch::async, [&]() -> StreamResult {
-    TESS_TRY_ASSIGN(sys::Fd fd, accept_tcp(*listener, 5s));
-    return TlsStream::accept(server, std::move(fd), 5s);
+    TESS_TRY_ASSIGN(sys::Fd fd, accept_tcp(*listener, 60s));
+    return TlsStream::accept(server, std::move(fd), 60s);
   });
-  const auto fd = connect_tcp("127.0.0.1", port, 5s);
+  const auto fd = connect_tcp("127.0.0.1", port, 60s);
   SSL_CTX* context = SSL_CTX_new(TLS_client_method());
   SSL_CTX_set_max_proto_version(context, TLS1_2_VERSION);
   SSL* ssl = SSL_new(context);
@@ -125,12 +125,12 @@ TEST(TlsStream, SomethingElseOnThePortSaysWrongProtocol) {
   const auto listener = listen_tcp("127.0.0.1", 0);
   const uint16_t port = local_endpoint(*listener)->port;
   auto other = std::async(std::launch::async, [&] {
-    const auto fd = accept_tcp(*listener, 5s);
+    const auto fd = accept_tcp(*listener, 60s);
     const std::string_view text = "SSH-2.0-OpenSSH_9.2\r\n";
     EXPECT_TRUE(sys::write_all(*fd, std::as_bytes(std::span(text))));
-    EXPECT_TRUE(*wait_fd(fd->get(), 1 /* POLLIN */, 5s));
+    EXPECT_TRUE(*wait_fd(fd->get(), 1 /* POLLIN */, 60s));
   });
-  const auto result = TlsStream::connect(cluster.context("n1"), "127.0.0.1", port, 5s);
+  const auto result = TlsStream::connect(cluster.context("n1"), "127.0.0.1", port, 60s);
   other.get();
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().kind(), ErrorKind::kNotPossible);
@@ -156,8 +156,8 @@ TEST(TlsStream, ReadSomeAndPending) {
   EXPECT_EQ(b.read_some(buffer, 0ms), 0U);
   EXPECT_FALSE(b.pending());
   const auto sent = random_bytes(10);
-  ASSERT_TRUE(a.write_all(sent, 1s));
-  ASSERT_TRUE(*wait_fd(b.fd(), 1 /* POLLIN */, 5s));
+  ASSERT_TRUE(a.write_all(sent, 60s));
+  ASSERT_TRUE(*wait_fd(b.fd(), 1 /* POLLIN */, 60s));
   EXPECT_EQ(b.read_some(buffer, 0ms), 4U);
   EXPECT_TRUE(b.pending());
   EXPECT_EQ(b.read_some(buffer, 0ms), 4U);
@@ -186,7 +186,7 @@ TEST(TlsStream, ShutdownWakesTheReaderOfBothSides) {
   TlsStream& b = **pair.server;
   auto read = [](TlsStream& stream) {
     std::byte one[1];
-    return stream.read_exact(one, 10s).error().kind();
+    return stream.read_exact(one, 60s).error().kind();
   };
   auto reader_a = std::async(std::launch::async, [&] { return read(a); });
   auto reader_b = std::async(std::launch::async, [&] { return read(b); });
@@ -194,19 +194,19 @@ TEST(TlsStream, ShutdownWakesTheReaderOfBothSides) {
   EXPECT_EQ(reader_a.get(), ErrorKind::kDisconnected);
   EXPECT_EQ(reader_b.get(), ErrorKind::kDisconnected);
   std::byte one[1]{};
-  EXPECT_EQ(a.write_all(one, 1s).error().kind(), ErrorKind::kDisconnected);
+  EXPECT_EQ(a.write_all(one, 60s).error().kind(), ErrorKind::kDisconnected);
 }
 
 TEST(TlsStream, WhatWasWrittenBeforeShutdownArrives) {
   const TestCluster cluster;
   Pair pair = connect_pair(cluster.context("n1"), cluster.context("n2"));
   const auto sent = random_bytes(100000);
-  ASSERT_TRUE((*pair.client)->write_all(sent, 1s));
+  ASSERT_TRUE((*pair.client)->write_all(sent, 60s));
   pair.client->reset();
   std::vector<std::byte> received(sent.size());
-  ASSERT_TRUE((*pair.server)->read_exact(received, 5s));
+  ASSERT_TRUE((*pair.server)->read_exact(received, 60s));
   EXPECT_EQ(received, sent);
-  EXPECT_EQ((*pair.server)->read_exact(std::span(received).first(1), 5s).error().kind(),
+  EXPECT_EQ((*pair.server)->read_exact(std::span(received).first(1), 60s).error().kind(),
             ErrorKind::kDisconnected);
 }
 

@@ -56,12 +56,12 @@ class ClusterTest : public ::testing::Test {
   // Runs the loop until `done` holds.
   void run_until(const std::function<bool()>& done) {
     net::Timer poll(loop_);
-    const auto deadline = std::chrono::steady_clock::now() + 10s;
+    const auto deadline = std::chrono::steady_clock::now() + 60s;
     std::function<void()> check = [&] {
       if (done()) {
         loop_.stop();
       } else if (std::chrono::steady_clock::now() > deadline) {
-        ADD_FAILURE() << "it did not come to pass within 10 s";
+        ADD_FAILURE() << "it did not come to pass within 60 s";
         loop_.stop();
       } else {
         poll.start(2ms, check);

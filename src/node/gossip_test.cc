@@ -41,7 +41,7 @@ class GossipTest : public ::testing::Test {
     return *nodes_.back();
   }
 
-  bool run_until(const std::function<bool()>& done, std::chrono::seconds patience = 10s) {
+  bool run_until(const std::function<bool()>& done, std::chrono::seconds patience = 60s) {
     net::Timer poll(loop_);
     const auto deadline = std::chrono::steady_clock::now() + patience;
     bool came = false;

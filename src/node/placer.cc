@@ -18,7 +18,7 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kRound{1000};
 constexpr size_t kCandidates = 64;
-constexpr milliseconds kExplainTimeout{2000};
+constexpr milliseconds kExplainTimeout{10000};
 constexpr unsigned kFactsEvery = 10;  // rounds
 
 uint64_t seed() {

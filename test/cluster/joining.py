@@ -10,6 +10,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "common"))
 import lab as labs  # noqa: E402
 
 
+INTERVAL = 0.2  # asking takes CPU time of the node that is asked
+
+
 class Failure(Exception):
     pass
 
@@ -30,24 +33,24 @@ def states(lab, node="n1"):
 
 def leave_and_join(lab):
     everybody = {"n1": "alive", "n2": "alive", "n3": "alive"}
-    labs.wait_until(lambda: states(lab) == everybody, 60, "all three to be alive")
+    labs.wait_until(lambda: states(lab) == everybody, 60, "all three to be alive", interval=INTERVAL)
     tess(lab, "leave", "--remove", node="n3")
-    labs.wait_until(lambda: states(lab).get("n3", "").startswith("left"), 60, "n1 to know that n3 has left")
+    labs.wait_until(lambda: states(lab).get("n3", "").startswith("left"), 60, "n1 to know that n3 has left", interval=INTERVAL)
     token = tess(lab, "token").strip()
     said = tess(lab, "join", token, "--name", "n3", node="n3")
     check("joined as node n3" in said, said)
     lab.start("n3")
     for node in everybody:
-        labs.wait_until(lambda: states(lab, node) == everybody, 60, f"{node} to see all three")
+        labs.wait_until(lambda: states(lab, node) == everybody, 60, f"{node} to see all three", interval=INTERVAL)
     print("n3 left and came back by a token", flush=True)
 
 
 def expel(lab):
     tess(lab, "node", "expel", "n3")
     for node in ("n1", "n2"):
-        labs.wait_until(lambda: states(lab, node).get("n3") != "alive", 60, f"{node} to have no more to do with n3")
-        labs.wait_until(lambda: states(lab, node).get("n1") == states(lab, node).get("n2") == "alive", 60, f"{node} to see the other")
-    labs.wait_until(lambda: "alive" not in (states(lab, "n3").get(n) for n in ("n1", "n2")), 60, "n3 to see nobody")
+        labs.wait_until(lambda: states(lab, node).get("n3") != "alive", 60, f"{node} to have no more to do with n3", interval=INTERVAL)
+        labs.wait_until(lambda: states(lab, node).get("n1") == states(lab, node).get("n2") == "alive", 60, f"{node} to see the other", interval=INTERVAL)
+    labs.wait_until(lambda: "alive" not in (states(lab, "n3").get(n) for n in ("n1", "n2")), 60, "n3 to see nobody", interval=INTERVAL)
     print("n3 was expelled", flush=True)
 
 

@@ -106,13 +106,18 @@ def why(lab, pid):
     return " ".join(json.loads(done.stdout)["why_here"])
 
 
+def listing(lab):
+    return {p["pid"]: p for p in json.loads(tess(lab, "manage", "list", "--json"))["processes"]}
+
+
 def test_left_alone(lab, work):
     check(not away(lab, [work.other, work.leader]), "one that no rule covers, or that leads a session, was moved")
     check("no rule" in why(lab, work.other), why(lab, work.other))
     check("leads a session" in why(lab, work.leader), why(lab, work.leader))
-    listed = {p["pid"]: p for p in json.loads(tess(lab, "manage", "list", "--json"))["processes"]}
+    # Only those that have wanted much of a CPU lately are listed.
+    listed = labs.wait_until(lambda: work.leader in (now := listing(lab)) and now, DEADLINE, "the shell to be listed", interval=0.3)
     check("leads a session" in listed[work.leader]["excluded"] and work.other not in listed, f"tess manage list says {listed}")
-    moved = next(pid for pid in work.mine if away(lab, [pid]))
+    moved = labs.wait_until(lambda: next((pid for pid in work.mine if away(lab, [pid])), None), DEADLINE, "one to be away", interval=0.3)
     told = json.loads(lab.run("n1", [lab.tess, "why", str(moved), "--json"]).stdout)
     check("tess manage user nobody" in told["why_here"][0] and told["last_moves"], f"tess why says {told}")
 
@@ -123,7 +128,7 @@ def crash(lab, work):
     lab.run("n1", ["sh", "-c", "kill -KILL $(cat /run/tessera/tessd.pid)"])
     lab.start("n1")
     # An agent comes back to the new tessd by itself.
-    labs.wait_until(lambda: sum(away(lab, work.mine).values()) >= COUNT - 2, DEADLINE, f"those away to be known again: {before}", interval=0.2)
+    labs.wait_until(lambda: sum(away(lab, work.mine).values()) >= COUNT - 2, DEADLINE, f"those away to be known again: {before}", interval=0.3)
     rules = json.loads(tess(lab, "manage", "list", "--json"))["rules"]
     check([(r["kind"], r["pattern"]) for r in rules] == [("user", "nobody")], f"rules after a restart: {rules}")
 

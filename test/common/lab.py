@@ -41,7 +41,7 @@ def clean_environment(bin_dir=None):
 class Lab:
     """One lab, taken down when this object closes, the process exits, or gets SIGTERM, SIGINT or SIGHUP."""
 
-    def __init__(self, name, nodes=4, options=(), bin_dir=None, up_deadline=60, balance=False):
+    def __init__(self, name, nodes=4, options=(), bin_dir=None, up_deadline=120, balance=False):
         """balance: whether processes move by themselves; most tests say themselves what moves when."""
         self.name = name
         self.bin_dir = Path(bin_dir) if bin_dir else find_binaries()
@@ -101,7 +101,7 @@ class Lab:
 
     def status(self):
         """Node name -> its entry in `tess lab status --json`."""
-        data = json.loads(self._tess(["lab", "status", "--name", self.name, "--json"], 20))
+        data = json.loads(self._tess(["lab", "status", "--name", self.name, "--json"], 60))
         return {entry["name"]: entry for entry in data["nodes"]}
 
     def node_pid(self, node):

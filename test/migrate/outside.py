@@ -17,7 +17,7 @@ def _setns(fd):
         raise OSError(ctypes.get_errno(), "setns")
 
 
-def connect_from(node_pid, address, port, timeout=10):
+def connect_from(node_pid, address, port, timeout=60):
     """A TCP connection whose near end is in that process's network namespace. Only this thread visits it."""
     here = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     there = os.open(f"/proc/{node_pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -96,7 +96,7 @@ class Client:
 
     def connect(self, node, to, port):
         """A connection made in `node` to a port of the node `to`."""
-        _, fds = self._ask({"op": "connect", "node": node, "to": to, "port": port}, 15)
+        _, fds = self._ask({"op": "connect", "node": node, "to": to, "port": port}, 75)
         return socket.socket(fileno=fds[0])
 
 

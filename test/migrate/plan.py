@@ -11,7 +11,7 @@ from pathlib import Path
 
 from program import CaseFailure, Program, Stuck, process_state
 
-MOVE_DEADLINE = 40
+MOVE_DEADLINE = 90
 HOSTS = ("n2", "n3", "n4")
 
 

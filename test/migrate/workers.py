@@ -11,7 +11,7 @@ import lab as labs
 class Worker:
     """Runs argv in n1 in a folder of its own; the program prints its pid in its first line (or `sh` does for it)."""
 
-    def __init__(self, lab, argv, tells_pid=False, folder=None, deadline=20):
+    def __init__(self, lab, argv, tells_pid=False, folder=None, deadline=60):
         self.lab = lab
         self._own = None if folder else tempfile.TemporaryDirectory(prefix="tessera-worker.")
         self.folder = Path(folder or self._own.name)
@@ -36,7 +36,7 @@ class Worker:
     def errors(self):
         return self.err.read_bytes().decode(errors="replace")
 
-    def wait_output(self, text, deadline=30):
+    def wait_output(self, text, deadline=60):
         labs.wait_until(lambda: text in self.output() or not self.alive(), deadline, f"{text!r} from the program")
         if text not in self.output():
             raise labs.LabError(f"the program ended ({self.process.returncode}) without {text!r}: {self.errors()}")
