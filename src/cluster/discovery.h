@@ -22,7 +22,8 @@ class Discovery {
   void tick();
   Time deadline() const;
 
-  // Somebody unknown, or known under another session, is at this address.
+  // Somebody unknown, or known under another session, is at this address, or somebody who takes
+  // this node for its earlier start.
   void introduce(const Address& to);
   // A member talks under another session than the one known here. Perhaps it started anew and does
   // not know what is believed of its earlier start: it is told, so that it can outbid that. Perhaps

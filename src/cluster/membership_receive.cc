@@ -23,6 +23,11 @@ void Membership::Parts::receive(Duration queued, const Address& from, Bytes data
   const auto opened = context.envelope.open(datagram);
   if (!opened) {
     context.drop(opened.error());
+    // Members still talk to the earlier start of this node, which alone knew them. What came is not
+    // believed, nor could it be opened; whoever sent it is asked who it is.
+    if (opened.error() == Drop::kOtherSession && context.table.live_count() <= 1) {
+      discovery.introduce(from);
+    }
     return;
   }
   if (!read_packet(opened->plaintext, packet) || packet.alive.size() > kRecordsMost) {

@@ -295,6 +295,39 @@ TEST(World, ARestartedNodeIsTheSameNodeUnderAHigherIncarnation) {
   expect_promises(world);
 }
 
+// It remembers nobody, has no seeds and hears no beacons: those that still talk to its earlier start
+// are all there is.
+TEST(World, ARestartedNodeThatKnowsNobodyIsFoundByThoseWhoKnowIt) {
+  for (uint64_t seed = 1; seed <= 10; ++seed) {
+    for (const SimTime gap : {SimTime(0), 300 * kMillisecond, 2 * kSecond, 20 * kSecond}) {
+      SCOPED_TRACE(fmt::format("seed {} after {} us", seed, gap));
+      WorldOptions options = small(seed % 2 == 0 ? 10 : 3, seed);
+      options.loss = seed % 3 == 0 ? 0.1 : 0;
+      World world(options);
+      world.run_for(2 * kSecond);
+      const uint32_t before = world.member(1).self().incarnation;
+      world.kill(1);
+      world.run_for(gap);
+      world.restart(1, {});
+      const auto is_back = [&] {
+        unsigned know = 0;
+        for (World::NodeIndex i = 0; i < world.size(); ++i) {
+          MemberState state{};
+          uint32_t incarnation = 0;
+          know += world.member(i).knows(world.id(1), state, incarnation) && incarnation > before &&
+                          state == MemberState::kAlive
+                      ? 1
+                      : 0;
+        }
+        return know == world.size() && world.agreed();
+      };
+      // The dead are asked every five seconds; anyone else all the time.
+      EXPECT_TRUE(world.run_while_not(is_back, gap > kSecond ? 15 * kSecond : 5 * kSecond));
+      expect_promises(world);
+    }
+  }
+}
+
 TEST(World, AMovedNodeIsFoundAtItsNewAddress) {
   World world(small(10, 8));
   world.run_for(2 * kSecond);
