@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "memory/cpu_features.h"
+#include "node/control_group.h"
 #include "node/proc_info.h"
 #include "node/process_meter.h"
 #include "sys/files.h"
@@ -65,18 +66,27 @@ uint64_t hash_of(const std::string& text) {
   return hash;
 }
 
-CoreCount cores_here() {
+// The CPUs that this process may use: what its cpuset and its own affinity leave.
+std::vector<unsigned> own_cpus() {
+  std::vector<unsigned> cpus;
   cpu_set_t set;
   CPU_ZERO(&set);
-  std::map<unsigned, std::string> siblings;
   if (::sched_getaffinity(0, sizeof set, &set) == 0) {
     for (unsigned cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
       if (CPU_ISSET(cpu, &set)) {
-        const auto text = sys::read_file(
-            fmt::format("/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list", cpu));
-        siblings[cpu] = text ? *text : std::to_string(cpu);
+        cpus.push_back(cpu);
       }
     }
+  }
+  return cpus;
+}
+
+CoreCount cores_of(const std::vector<unsigned>& cpus) {
+  std::map<unsigned, std::string> siblings;
+  for (const unsigned cpu : cpus) {
+    const auto text = sys::read_file(
+        fmt::format("/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list", cpu));
+    siblings[cpu] = text ? *text : std::to_string(cpu);
   }
   return count_cores(siblings);
 }
@@ -127,46 +137,6 @@ uint32_t cached_speed(const std::string& state_dir) {
   return speed;
 }
 
-std::optional<double> cgroup_cpus(const std::string& membership, const std::string& root) {
-  std::istringstream lines(membership);
-  std::string line;
-  std::optional<double> least;
-  while (std::getline(lines, line)) {
-    const size_t first = line.find(':');
-    const size_t second = line.find(':', first + 1);
-    if (first == std::string::npos || second == std::string::npos) {
-      continue;
-    }
-    const std::string controllers = line.substr(first + 1, second - first - 1);
-    const std::string path = line.substr(second + 1);
-    double quota = -1;
-    double period = 0;
-    if (controllers.empty()) {
-      for (const char* mount : {"", "/unified"}) {
-        if (const auto text = sys::read_file(root + mount + path + "/cpu.max");
-            text && !text->starts_with("max")) {
-          std::istringstream(*text) >> quota >> period;
-        }
-      }
-    } else if (("," + controllers + ",").find(",cpu,") != std::string::npos) {
-      for (const std::string& mount : {controllers, std::string("cpu")}) {
-        const std::string dir = root + "/" + mount + path;
-        const auto text = sys::read_file(dir + "/cpu.cfs_quota_us");
-        const auto other = sys::read_file(dir + "/cpu.cfs_period_us");
-        if (text && other) {
-          quota = std::strtod(text->c_str(), nullptr);
-          period = std::strtod(other->c_str(), nullptr);
-          break;
-        }
-      }
-    }
-    if (quota > 0 && period > 0) {
-      least = std::min(least.value_or(quota / period), quota / period);
-    }
-  }
-  return least;
-}
-
 float pressure_of(const std::string& text) {
   const size_t at = text.find("some avg10=");
   return at == std::string::npos
@@ -185,27 +155,38 @@ CoreCount count_cores(const std::map<unsigned, std::string>& siblings) {
   return count;
 }
 
+void keep_within(std::optional<double> quota, cluster::LoadRecord& load) {
+  if (!quota || *quota >= load.threads) {
+    return;
+  }
+  const double whole = std::max(1.0, std::ceil(*quota));
+  load.threads = static_cast<uint16_t>(std::min<double>(load.threads, whole));
+  if (*quota < load.cores) {
+    // So many whole cores, each as much slower as the quota is short of them.
+    load.cores = load.threads;
+    load.speed = static_cast<uint32_t>(std::max(1.0, load.speed * *quota / whole));
+  }
+}
+
 LoadMeter::LoadMeter(const std::string& state_dir)
     : speed_(cached_speed(state_dir)),
-      cores_(cores_here()),
+      cpus_(own_cpus()),
+      cores_(cores_of(cpus_)),
       features_(hash_of(memory::host_cpu_features())),
       pressure_dir_(find_pressure()) {}
 
 cluster::LoadRecord LoadMeter::measure() {
   cluster::LoadRecord load;
   load.speed = speed_;
+  if (const auto set = own_cpus(); set != cpus_) {  // a cpuset may be changed at any time
+    cpus_ = set;
+    cores_ = cores_of(cpus_);
+  }
   load.cores = cores_.cores;
   load.threads = cores_.threads;
   load.cpu_features = features_;
-  const auto membership = sys::read_file("/proc/self/cgroup");
-  const auto quota =
-      membership ? cgroup_cpus(*membership, "/sys/fs/cgroup") : std::optional<double>();
-  if (quota && *quota < load.cores) {
-    // So many whole cores, each as much slower as the quota is short of them.
-    const double cores = std::ceil(*quota);
-    load.cores = load.threads = static_cast<uint16_t>(std::max(1.0, cores));
-    load.speed = static_cast<uint32_t>(
-        std::max(1.0, static_cast<double>(speed_) * *quota / std::max(1.0, cores)));
+  if (const auto membership = sys::read_file("/proc/self/cgroup")) {
+    keep_within(cgroup_cpus(*membership, "/sys/fs/cgroup"), load);
   }
   if (const auto facts = machine_facts()) {
     load.memory_bytes = facts->memory_bytes;

@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "base/result.h"
 #include "cluster/load.h"
@@ -25,8 +26,8 @@ uint32_t measure_speed();
 // The same, remembered in `state_dir` for this processor model.
 uint32_t cached_speed(const std::string& state_dir);
 
-// CPUs that the control group allows (`membership` as in cgroup_memory); nullopt without a limit.
-std::optional<double> cgroup_cpus(const std::string& membership, const std::string& root);
+// Makes cores, threads and speed no more than what `quota` CPUs give; nullopt is no limit.
+void keep_within(std::optional<double> quota, cluster::LoadRecord& load);
 // "some avg10=1.53 …": 0.0153; 0 if there is no such line.
 float pressure_of(const std::string& text);
 // How many cores and threads a set of thread_siblings_list texts makes.
@@ -52,6 +53,7 @@ class LoadMeter {
 
  private:
   uint32_t speed_ = cluster::kReferenceSpeed;
+  std::vector<unsigned> cpus_;
   CoreCount cores_;
   uint64_t features_ = 0;
   std::string pressure_dir_;

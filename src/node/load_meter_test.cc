@@ -27,19 +27,23 @@ class Folder {
   std::string path_ = "/tmp/tess-meter-XXXXXX";
 };
 
-TEST(LoadMeter, QuotasOfBothVersionsOfControlGroupsAreRead) {
-  const Folder root;
-  root.put("cpu/a/cpu.cfs_quota_us", "50000\n");
-  root.put("cpu/a/cpu.cfs_period_us", "100000\n");
-  EXPECT_EQ(cgroup_cpus("4:memory:/a\n1:cpu:/a\n", root.path()), 0.5);
-  root.put("unified/b/cpu.max", "150000 100000\n");
-  EXPECT_EQ(cgroup_cpus("0::/b\n", root.path()), 1.5);
-  root.put("unified/c/cpu.max", "max 100000\n");
-  EXPECT_EQ(cgroup_cpus("0::/c\n", root.path()), std::nullopt);
-  root.put("cpu/d/cpu.cfs_quota_us", "-1\n");
-  root.put("cpu/d/cpu.cfs_period_us", "100000\n");
-  EXPECT_EQ(cgroup_cpus("1:cpu:/d\n", root.path()), std::nullopt);
-  EXPECT_EQ(cgroup_cpus("1:cpu:/d\n0::/b\n1:cpu:/a\n", root.path()), 0.5);
+TEST(LoadMeter, AQuotaLimitsCoresThreadsAndSpeed) {
+  cluster::LoadRecord machine;
+  machine.cores = 4;
+  machine.threads = 8;
+  machine.speed = 1000;
+  const auto within = [&](std::optional<double> quota) {
+    cluster::LoadRecord load = machine;
+    keep_within(quota, load);
+    return std::tuple(load.cores, load.threads, load.speed);
+  };
+  EXPECT_EQ(within(std::nullopt), std::tuple(4, 8, 1000U));
+  EXPECT_EQ(within(8), std::tuple(4, 8, 1000U));
+  EXPECT_EQ(within(5.5), std::tuple(4, 6, 1000U));
+  EXPECT_EQ(within(2), std::tuple(2, 2, 1000U));
+  EXPECT_EQ(within(1.5), std::tuple(2, 2, 750U));
+  EXPECT_EQ(within(0.25), std::tuple(1, 1, 250U));
+  EXPECT_EQ(within(1e-9), std::tuple(1, 1, 1U));
 }
 
 TEST(LoadMeter, PressureAndCoresAreParsed) {

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <sstream>
 
+#include "node/control_group.h"
 #include "sys/files.h"
 
 namespace tess::node {
@@ -80,41 +81,6 @@ bool may_control(uid_t caller, const ProcessFacts& process) {
                                     [caller](uid_t uid) { return uid == caller; });
 }
 
-std::optional<CgroupMemory> cgroup_memory(const std::string& membership, const std::string& root) {
-  const auto read_number = [](const std::string& path) -> std::optional<uint64_t> {
-    const auto text = sys::read_file(path);
-    if (!text || text->empty() || (*text)[0] < '0' || (*text)[0] > '9') {
-      return std::nullopt;  // "max" is no limit
-    }
-    return std::strtoull(text->c_str(), nullptr, 10);
-  };
-  std::istringstream lines(membership);
-  std::string line;
-  std::optional<CgroupMemory> found;
-  while (std::getline(lines, line)) {
-    const size_t first = line.find(':');
-    const size_t second = line.find(':', first + 1);
-    if (first == std::string::npos || second == std::string::npos) {
-      continue;
-    }
-    const std::string controllers = line.substr(first + 1, second - first - 1);
-    const std::string path = line.substr(second + 1);
-    const bool v1 = ("," + controllers + ",").find(",memory,") != std::string::npos;
-    if (!v1 && !controllers.empty()) {
-      continue;
-    }
-    for (const char* mount : {v1 ? "/memory" : "", v1 ? "/memory" : "/unified"}) {
-      const std::string dir = root + mount + path;
-      const auto limit = read_number(dir + (v1 ? "/memory.limit_in_bytes" : "/memory.max"));
-      const auto used = read_number(dir + (v1 ? "/memory.usage_in_bytes" : "/memory.current"));
-      if (limit && used && (!found || *limit < found->limit)) {
-        found = CgroupMemory{*limit, *used};
-      }
-    }
-  }
-  return found;
-}
-
 Result<MachineFacts> machine_facts() {
   MachineFacts facts;
   cpu_set_t set;
@@ -128,8 +94,7 @@ Result<MachineFacts> machine_facts() {
   const auto group = membership ? cgroup_memory(*membership, "/sys/fs/cgroup") : std::nullopt;
   if (group && group->limit < facts.memory_bytes) {
     facts.memory_bytes = group->limit;
-    facts.memory_free_bytes =
-        std::min(facts.memory_free_bytes, group->limit - std::min(group->limit, group->used));
+    facts.memory_free_bytes = std::min(facts.memory_free_bytes, group->free);
   }
   TESS_TRY_ASSIGN(const std::string load, sys::read_file("/proc/loadavg"));
   facts.load = std::strtod(load.c_str(), nullptr);

@@ -41,12 +41,4 @@ struct MachineFacts {
 };
 Result<MachineFacts> machine_facts();
 
-struct CgroupMemory {
-  uint64_t limit = 0;
-  uint64_t used = 0;
-};
-// From the text of /proc/self/cgroup, version 1 or 2; nullopt without a limit. `root` is
-// /sys/fs/cgroup.
-std::optional<CgroupMemory> cgroup_memory(const std::string& membership, const std::string& root);
-
 }  // namespace tess::node

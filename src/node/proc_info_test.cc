@@ -3,11 +3,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include <cstdlib>
-#include <filesystem>
-
 #include "node/job_id.h"
-#include "sys/files.h"
 
 namespace tess::node {
 namespace {
@@ -55,29 +51,6 @@ TEST(ProcInfo, MachineFacts) {
   EXPECT_GT(facts->memory_bytes, 1U << 20);
   EXPECT_LE(facts->memory_free_bytes, facts->memory_bytes);
   EXPECT_FALSE(facts->kernel.empty());
-}
-
-TEST(ProcInfo, CgroupLimits) {
-  std::string root = "/tmp/tess-cgroup-XXXXXX";
-  ASSERT_NE(::mkdtemp(root.data()), nullptr);
-  ASSERT_TRUE(sys::make_directories(root + "/memory/v1"));
-  ASSERT_TRUE(sys::write_file(root + "/memory/v1/memory.limit_in_bytes", "1000\n"));
-  ASSERT_TRUE(sys::write_file(root + "/memory/v1/memory.usage_in_bytes", "400\n"));
-  ASSERT_TRUE(sys::make_directories(root + "/v2"));
-  ASSERT_TRUE(sys::write_file(root + "/v2/memory.max", "500\n"));
-  ASSERT_TRUE(sys::write_file(root + "/v2/memory.current", "100\n"));
-  ASSERT_TRUE(sys::make_directories(root + "/unlimited"));
-  ASSERT_TRUE(sys::write_file(root + "/unlimited/memory.max", "max\n"));
-  const auto v1 = cgroup_memory("3:cpu,memory:/v1\n", root);
-  ASSERT_TRUE(v1);
-  EXPECT_EQ(v1->limit, 1000U);
-  EXPECT_EQ(v1->used, 400U);
-  const auto smallest = cgroup_memory("3:memory:/v1\n0::/v2\n", root);
-  ASSERT_TRUE(smallest);
-  EXPECT_EQ(smallest->limit, 500U);
-  EXPECT_FALSE(cgroup_memory("0::/unlimited\n", root));
-  EXPECT_FALSE(cgroup_memory("5:cpu:/v1\nrubbish\n", root));
-  std::filesystem::remove_all(root);
 }
 
 TEST(JobIds, AreDistinctWithRandomUpperHalf) {
