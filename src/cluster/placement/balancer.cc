@@ -11,6 +11,10 @@ namespace {
 constexpr Duration kSettles = std::chrono::milliseconds(500);
 // Corrections older than any record that is acted upon are of no use.
 constexpr Duration kCorrectionLife = std::chrono::seconds(60);
+// How much the last move says about the next, and how long it is remembered.
+constexpr double kDurationShare = 0.3;
+constexpr double kDurationHalfLife = 60;
+constexpr double kLongestFixed = 30;
 }  // namespace
 
 PlannedMove plan_move(Time now, Cause cause, const NodePicture& from, const NodePicture& to,
@@ -72,9 +76,11 @@ std::vector<PlannedMove> Balancer::decide(const Round& round) {
   std::vector<PlannedMove> plan = work.take_plan();
   for (const PlannedMove& move : plan) {
     const Duration patience = policy_.promise + from_seconds(2 * move.decision.estimate.price);
-    outgoing_[move.decision.process] = {move.decision.to,
-                                        transfer_seconds(move.decision.memory_bytes, policy_),
-                                        round.now + patience};
+    Outgoing& outgoing = outgoing_[move.decision.process];
+    outgoing = Outgoing();
+    outgoing.to = move.decision.to;
+    outgoing.transfer = transfer_seconds(move.decision.memory_bytes, policy_);
+    outgoing.forget_at = round.now + patience;
     Correction& correction = corrections_[move.decision.to];
     correction.since = std::max(correction.since, round.now + kSettles);
     correction.demand += move.ask.demand;
@@ -89,6 +95,13 @@ void Balancer::answered(Time now, const ProcessKey& process, const NodeId& targe
   corrections_[target] = {now + kSettles, true, answer.load, 0, 0};
   if (answer.granted) {
     refusals_.erase(target);
+    if (const auto it = outgoing_.find(process); it != outgoing_.end()) {
+      it->second.granted = now;
+      it->second.queued = 0;
+      for (const auto& [key, outgoing] : outgoing_) {
+        it->second.queued += outgoing.transfer;
+      }
+    }
     return;
   }
   outgoing_.erase(process);
@@ -105,6 +118,9 @@ void Balancer::ended(Time now, const ProcessKey& process, MoveEnd end) {
     return;
   }
   const NodeId to = it->second.to;
+  if (end == MoveEnd::kMoved) {
+    note_duration(now, it->second);
+  }
   outgoing_.erase(it);
   if (end != MoveEnd::kMoved) {
     corrections_.erase(to);
@@ -114,6 +130,21 @@ void Balancer::ended(Time now, const ProcessKey& process, MoveEnd end) {
     refusal.pause = std::clamp(2 * refusal.pause, policy_.refused_pause, policy_.max_refused_pause);
     refusal.until = now + refusal.pause;
   }
+}
+
+Duration Balancer::fixed_price(Time now) const {
+  const double halves = std::max(0.0, seconds(now - slow_moves_at_)) / kDurationHalfLife;
+  return policy_.move_fixed + from_seconds(slow_moves_ * std::exp2(-halves));
+}
+
+void Balancer::note_duration(Time now, const Outgoing& move) {
+  if (move.granted == Time()) {
+    return;
+  }
+  const double took = seconds(now - move.granted) - move.queued - seconds(policy_.move_fixed);
+  const double before = seconds(fixed_price(now) - policy_.move_fixed);
+  slow_moves_ = before + kDurationShare * (std::clamp(took, 0.0, kLongestFixed) - before);
+  slow_moves_at_ = now;
 }
 
 Estimate Balancer::estimate(const Round& round, const ProcessPicture& process,

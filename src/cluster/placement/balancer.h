@@ -56,6 +56,9 @@ class Balancer {
   void ended(Time now, const ProcessKey& process, MoveEnd end);
 
   size_t under_way() const { return outgoing_.size(); }
+  // What a move takes besides its transfer: policy.move_fixed, or what the last moves took if that
+  // is more (a node with little CPU captures and answers slowly). Forgotten by half each minute.
+  Duration fixed_price(Time now) const;
 
   // What this node would say of moving `process` to `node` now; for explanations.
   Estimate estimate(const Round& round, const ProcessPicture& process,
@@ -69,6 +72,8 @@ class Balancer {
     NodeId to;
     double transfer = 0;  // seconds of the link
     Time forget_at{};
+    Time granted{};     // Time() before the answer
+    double queued = 0;  // seconds of the link by then, itself included
   };
   // This node knows more than the record says, as long as the record is older than `since`.
   struct Correction {
@@ -84,6 +89,7 @@ class Balancer {
   };
 
   void forget_old(Time now);
+  void note_duration(Time now, const Outgoing& move);
 
   Policy policy_;
   Random random_;
@@ -91,6 +97,8 @@ class Balancer {
   std::unordered_map<NodeId, Correction> corrections_;
   std::unordered_map<NodeId, Refusal> refusals_;
   Time next_turn_{};
+  double slow_moves_ = 0;  // seconds above policy.move_fixed, smoothed, as of slow_moves_at_
+  Time slow_moves_at_{};
 };
 
 }  // namespace tess::placement

@@ -302,6 +302,47 @@ TEST(Turns, AreOfferedOnlyByThoseWhoLag) {
   EXPECT_TRUE(other.decide(t.round()).empty());
 }
 
+// One move, of four processes on one of two nodes, that takes so long.
+void move_one(Balancer& balancer, TestRound& t, Duration took) {
+  const auto plan = balancer.decide(t.round());
+  ASSERT_FALSE(plan.empty());
+  for (const PlannedMove& move : plan) {
+    const ProcessKey& process = move.decision.process;
+    balancer.answered(t.now, process, move.decision.to, {true, {}, {}});
+    balancer.ended(t.now + took, process, MoveEnd::kMoved);
+  }
+  t.now += took;
+}
+
+TEST(MovePrice, IsWhatTheLastMovesTook) {
+  TestRound t = four_on_one_of_three();
+  t.others.resize(1);
+  const Policy policy;
+  Balancer balancer(policy, 1);
+  EXPECT_EQ(balancer.fixed_price(t.now), policy.move_fixed);
+  move_one(balancer, t, std::chrono::milliseconds(100));  // quicker than expected
+  EXPECT_EQ(balancer.fixed_price(t.now), policy.move_fixed);
+  for (int i = 0; i < 12; ++i) {
+    t.now += std::chrono::minutes(2);  // what was promised then is known by now
+    move_one(balancer, t, std::chrono::seconds(20));
+  }
+  EXPECT_GT(balancer.fixed_price(t.now), std::chrono::seconds(8));
+  EXPECT_LT(balancer.fixed_price(t.now), std::chrono::seconds(20));
+
+  // Somebody young, who would soon be done, stays; with the price of a quiet node it goes.
+  TestRound young = t;
+  young.residents.resize(2);
+  for (ProcessPicture& process : young.residents) {
+    process.cpu_used = 5;
+    process.wanted = 5;
+  }
+  EXPECT_TRUE(balancer.decide(young.round()).empty());
+  Balancer other(policy, 1);
+  EXPECT_EQ(other.decide(young.round()).size(), 1U);
+  young.now += std::chrono::minutes(20);
+  EXPECT_EQ(balancer.decide(young.round()).size(), 1U) << "long ago";
+}
+
 TEST(Limits, TransfersInTheQueueLimitWhatBegins) {
   TestRound t;
   for (int i = 1; i <= 40; ++i) {

@@ -21,6 +21,7 @@ RoundWork::RoundWork(Balancer& balancer, const Round& round)
       round_(round),
       here_(place_of(round.local.node.load, policy_, true)),
       memory_growth_(std::max(0.0, round.local.memory_growth)) {
+  policy_.move_fixed = balancer_.fixed_price(round.now);
   here_.runnable = round.local.runnable();
   for (const auto& [key, outgoing] : balancer_.outgoing_) {
     queued_transfer_ += outgoing.transfer;

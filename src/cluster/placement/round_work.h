@@ -64,7 +64,7 @@ class RoundWork {
   PlannedMove& plan(const Choice& choice, Cause cause);
 
   Balancer& balancer_;
-  const Policy& policy_;
+  Policy policy_;  // with what moves really take
   const Round& round_;
   Place here_;
   double memory_growth_;
