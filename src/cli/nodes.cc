@@ -85,6 +85,9 @@ ExitCode show(const Options& options) {
   if (code != kOk) {
     return code;
   }
+  for (const auto& warning : answer.value("warnings", nlohmann::json::array())) {
+    print_error("warning: " + value_text(warning));
+  }
   auto nodes = nlohmann::json::array();
   for (const auto& node : answer["nodes"]) {
     if (options.node.empty() || node.value("name", "") == options.node) {

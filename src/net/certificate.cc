@@ -171,9 +171,9 @@ Result<KeyPrint> fingerprint_of(const X509_PUBKEY* key) {
   return print;
 }
 
-Result<Certificate> make_ca(const std::string& common_name) {
+Result<Certificate> make_ca(const std::string& common_name, std::chrono::seconds lifetime) {
   TESS_TRY_ASSIGN(const KeyPtr key, new_key());
-  TESS_TRY_ASSIGN(const X509Ptr certificate, blank(common_name, key.get(), kLongLived));
+  TESS_TRY_ASSIGN(const X509Ptr certificate, blank(common_name, key.get(), lifetime));
   X509* raw = certificate.get();
   X509_set_issuer_name(raw, X509_get_subject_name(raw));
   TESS_TRY(add_extension(raw, raw, NID_basic_constraints, "critical,CA:TRUE,pathlen:0"));

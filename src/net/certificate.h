@@ -20,7 +20,8 @@ struct Certificate {
   std::string key_pem;
 };
 
-Result<Certificate> make_ca(const std::string& common_name);
+Result<Certificate> make_ca(const std::string& common_name,
+                            std::chrono::seconds lifetime = kLongLived);
 
 // A certificate for a node, good for both ends of a connection: CN and DNS subject alternative name
 // are `name`.

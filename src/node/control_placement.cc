@@ -58,7 +58,12 @@ void add_member(json& node, const cluster::MemberView& member) {
 // ---- nodes ----
 
 void ControlApi::op_nodes(const RequestPtr& request) {
-  request->ok({{"node", options_.node_name}, {"nodes", nodes_json()}});
+  json warnings = json::array();
+  if (const std::string warning = renewal_->ca_warning(); !warning.empty()) {
+    warnings.push_back(warning);
+  }
+  request->ok(
+      {{"node", options_.node_name}, {"nodes", nodes_json()}, {"warnings", std::move(warnings)}});
 }
 
 // Those of the configuration, connected or not, and all that gossip knows of.
