@@ -74,8 +74,8 @@ int64_t plan_buffer(Builder& b, uint8_t i, const Arg& arg) {
     return 0;
   }
   uint64_t size = b.args[arg.ref];
-  if (static_cast<int64_t>(size) < 0) {  // no range of user memory: EFAULT by access_ok
-    b.args[i] = kBadAddress;
+  if (outside(address, size)) {
+    b.args[i] = kOutside;
     return 0;
   }
   if (size > kTransferMax) {
@@ -118,7 +118,9 @@ int64_t plan_array(Builder& b, uint8_t i, const Arg& arg) {
     plan_in(b, i, b.args[i], 8);  // the kernel reads the type, and then refuses the size
     return 0;
   }
-  if (!count.valid || (arg.kind != Kind::kArrayOut && count.value > limit)) {
+  const bool lowered = arg.kind == Kind::kArrayOut && (arg.flags & kBounded) == 0;
+  const bool negative = (arg.flags & kPlusLong) != 0 && static_cast<int64_t>(count.value) < 0;
+  if (!count.valid || negative || (!lowered && count.value > limit)) {
     make_bad(b, i);
     return 0;
   }

@@ -137,7 +137,9 @@ int64_t plan_ipc(Builder& b, uint8_t i, Kind kind, int32_t command) {
     const uint64_t address = b.args[i];
     const uint64_t size = command == kSemSetAll ? readable_bytes_app(address, 64000)
                                                 : writable_bytes_app(address, 64000);
-    if (command == kSemSetAll) {
+    if (size < 2 && address != 0) {
+      b.args[i] = kBadAddress;  // not even one value: no set is that small
+    } else if (command == kSemSetAll) {
       plan_in(b, i, address, size);
     } else {
       plan_inout(b, i, address, size, size, kTrimSuccess);

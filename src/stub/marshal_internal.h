@@ -19,6 +19,11 @@ inline constexpr uint32_t kPathMax = 4096;
 inline constexpr uint32_t kSmall = 512;  // up to here, copy into scratch instead of probing first
 inline constexpr uint32_t kIovMax = 1024;
 
+// The end of the addresses that a program can have: the kernel refuses ranges beyond it before it
+// looks at anything else.
+inline constexpr uint64_t kUserEnd = 0x7fff'ffff'f000;
+inline constexpr uint64_t kOutside = ~uint64_t{0xfff};
+
 struct Builder {
   Plan& plan;
   const SyscallInfo& info;
@@ -29,6 +34,9 @@ struct Builder {
 
 inline uint64_t padded(uint64_t size) {
   return (size + 7) & ~uint64_t{7};
+}
+inline bool outside(uint64_t address, uint64_t size) {
+  return address > kUserEnd || size > kUserEnd - address;
 }
 inline uint64_t lesser(uint64_t a, uint64_t b) {
   return a < b ? a : b;

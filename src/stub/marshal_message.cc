@@ -70,14 +70,18 @@ bool look_through(Builder& b, uint64_t address, uint64_t count, bool reading, ui
     v.address = kBadAddress;
     return true;
   }
+  for (uint32_t k = 0; k < count; ++k) {
+    v.bad_length = v.bad_length || static_cast<int64_t>(pieces[k].size) < 0;
+    v.address = outside(pieces[k].address, pieces[k].size) ? kBadAddress : v.address;
+  }
+  if (v.bad_length || v.address != 0) {
+    v.address = v.bad_length ? 0 : v.address;  // lengths are what the kernel looks at first
+    return true;
+  }
   v.count = static_cast<uint32_t>(count);
   b.plan.piece_count += v.count;
   bool all_good = true;
   for (uint32_t k = 0; k < v.count; ++k) {
-    if (static_cast<int64_t>(pieces[k].size) < 0) {
-      v.bad_length = true;
-      return true;
-    }
     pieces[k].size = lesser(pieces[k].size, limit - v.total);
     v.total += pieces[k].size;
     if (all_good) {

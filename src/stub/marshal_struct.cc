@@ -56,9 +56,10 @@ int64_t plan_time_left(Builder& b, uint8_t i, const Arg& arg) {
 }
 
 int64_t plan_sigmask_pair(Builder& b, uint8_t i) {
-  const int32_t holder = plan_in(b, i, b.args[i], 16);
+  const uint64_t address = b.args[i];
+  const int32_t holder = plan_in(b, i, address, 16);
   if (holder < 0) {
-    return 0;
+    return address == 0 ? 0 : -EFAULT;  // the kernel looks at the pair before all else
   }
   auto* pair = in_scratch<uint64_t>(b, static_cast<uint32_t>(b.plan.routes[holder].in_address));
   if (pair[0] == 0) {

@@ -127,6 +127,7 @@ enum ArgFlag : uint8_t {
   kTrimByResult = 2,  // kArrayOut: result * unit bytes come back
   kCount32 = 4,       // the count argument is an unsigned int
   kPlusLong = 8,      // eight bytes more than counted (msgsnd, msgrcv)
+  kBounded = 16,      // kArrayOut: the kernel refuses a count beyond the bound
 };
 
 struct Arg {

@@ -181,14 +181,16 @@ Answer munmap_call(Trap& trap) {
 Answer process_madvise_call(Trap& trap) {
   constexpr uint64_t kWillneed = 3, kCold = 20, kPageout = 21, kCollapse = 25;
   Slot* slot = trap.slot;
+  if ((uint32_t)trap.args[4] != 0) {
+    return answer(kEinval);
+  }
   const uint64_t args[6] = {trap.args[0], 0, 0, 0, 0, 0};
   const int64_t pid = own_request(slot, kOpPidOf, args, nullptr, 0, 1u << 0);
   if (pid < 0) {
     return answer(pid);
   }
   const uint64_t advice = trap.args[3];
-  if (trap.args[4] != 0 ||
-      (advice != kWillneed && advice != kCold && advice != kPageout && advice != kCollapse)) {
+  if ((advice != kWillneed && advice != kCold && advice != kPageout && advice != kCollapse)) {
     return answer(kEinval);
   }
   if (pid != control_of(slot).pid) {

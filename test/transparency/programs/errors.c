@@ -94,3 +94,69 @@ T(descriptor_table_of_a_thread) {
   EQ(pthread_join(thread, 0), 0);
   ERR(fcntl(88, F_GETFD), EBADF);
 }
+
+// Beyond the addresses that programs have: refused before the kind of descriptor matters.
+T(data_outside) {
+  int pair[2], null = open("/dev/null", O_WRONLY), tcp = socket(AF_INET, SOCK_STREAM, 0);
+  EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+  void* outside = (void*)-4096L;
+  ERR(read(pair[0], outside, 8), EFAULT);
+  ERR(write(tcp, outside, 8), EFAULT);
+  ERR(recv(0, outside, 8, 0), EFAULT);
+  char byte = 'x';
+  struct iovec pieces[2] = {{&byte, 1}, {outside, 1}};
+  ERR(writev(null, pieces, 2), EFAULT);
+  pieces[1].iov_base = 0;
+  pieces[1].iov_len = -1;
+  ERR(writev(null, pieces, 2), EINVAL);
+  pieces[1].iov_len = 0;
+  EQ(writev(null, pieces, 2), 1);
+  pieces[1] = (struct iovec){unreadable(), 1};
+  EQ(writev(pair[0], pieces, 2) == 1 || errno == EFAULT, 1);
+}
+
+T(semaphores_from_nowhere) {
+  int set = semget(IPC_PRIVATE, 3, 0600);
+  CHECK(set >= 0);
+  unsigned short values[3] = {1, 2, 3};
+  EQ(semctl(set, 0, SETALL, values), 0);
+  ERR(semctl(set, 0, SETALL, unreadable()), EFAULT);
+  ERR(semctl(set, 0, GETALL, unreadable()), EFAULT);
+  EQ(semctl(set, 2, GETVAL), 3);
+  EQ(semctl(set, 0, IPC_RMID), 0);
+}
+
+T(message_longer_than_all) {
+  int queue = msgget(IPC_PRIVATE, 0600);
+  CHECK(queue >= 0);
+  struct {
+    long type;
+    char text[8];
+  } message = {1, "text"};
+  EQ(msgsnd(queue, &message, 4, 0), 0);
+  ERR(msgrcv(queue, &message, -1, 0, IPC_NOWAIT), EINVAL);
+  EQ(msgrcv(queue, &message, 8, 0, IPC_NOWAIT), 4);
+  EQ(msgctl(queue, IPC_RMID, 0), 0);
+}
+
+T(mask_from_nowhere) {
+  struct timespec none = {0, 0};
+  ERR(syscall(SYS_pselect6, 0, 0, 0, 0, &none, unreadable()), EFAULT);
+  ERR(syscall(SYS_pselect6, 0, 0, 0, 0, &none, (void*)-8L), EFAULT);
+  ERR(syscall(SYS_pselect6, -1, 0, 0, 0, &none, unreadable()), EFAULT);
+  EQ(syscall(SYS_pselect6, 0, 0, 0, 0, &none, 0), 0);
+}
+
+T(pending_into_a_long_set) {
+  char room[128];
+  memset(room, 0x5a, sizeof room);
+  ERR(syscall(SYS_rt_sigpending, room, 16), EINVAL);
+  EQ(room[0], 0x5a);
+  EQ(syscall(SYS_rt_sigpending, room, 4), 0);
+  EQ(room[4], 0x5a);
+}
+
+T(advice_with_flags) {
+  ERR(syscall(SYS_process_madvise, 999, 0, 0, MADV_COLD, 1), EINVAL);
+  ERR(syscall(SYS_process_madvise, 999, 0, 0, MADV_COLD, 0), EBADF);
+}
