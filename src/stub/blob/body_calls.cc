@@ -162,6 +162,7 @@ Answer personality_call(Trap& trap, const SyscallInfo& info) {
 
 Answer prctl_call(Trap& trap, const SyscallInfo& info) {
   constexpr int kPrSetName = 15, kPrSetSeccomp = 22, kPrSetVma = 0x53564d41, kPrUserDispatch = 59;
+  constexpr int kPrGetTidAddress = 40;
   if ((int)trap.args[0] == kPrSetSeccomp ||
       ((int)trap.args[0] == kPrUserDispatch && trap.args[1] != 0)) {
     return homeward_call(trap, kEinval);
@@ -169,6 +170,10 @@ Answer prctl_call(Trap& trap, const SyscallInfo& info) {
   if ((int)trap.args[0] == kPrSetVma) {
     return answer(
         sys(__NR_prctl, trap.args[0], trap.args[1], trap.args[2], trap.args[3], trap.args[4]));
+  }
+  if ((int)trap.args[0] == kPrGetTidAddress) {
+    const uint64_t address = trap.slot->thread.clear_child_tid;
+    return answer(copy_to_app(trap.args[1], &address, sizeof(address)) ? 0 : kEfault);
   }
   const Answer home = carried_call(trap, info);
   if (home.outcome == Outcome::kResult && home.result == 0 && is_local_setting((int)trap.args[0])) {

@@ -22,6 +22,33 @@ inline constexpr uint64_t kSignalMask = 0xff;
 inline constexpr uint64_t kLocalFlags =
     CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_VFORK;
 
+inline constexpr uint64_t kNewTime = 0x80;  // of clone3 only
+inline constexpr uint64_t kIntoCgroup = 0x2'0000'0000;
+inline constexpr int64_t kE2big = -7;
+
+// What a newer program asks for beyond the structure that is known has to be zero.
+int64_t read_clone_args(uint64_t address, uint64_t size, clone_args* args) {
+  constexpr uint64_t kSizeMin = 64, kSizeMax = 4096;
+  if (size > kSizeMax || size < kSizeMin) {
+    return size > kSizeMax ? kE2big : kEinval;
+  }
+  const uint64_t known = size < sizeof(*args) ? size : sizeof(*args);
+  if (!copy_from_app(args, address, known)) {
+    return kEfault;
+  }
+  for (uint64_t at = known; at < size; ++at) {
+    uint8_t byte = 0;
+    if (!copy_from_app(&byte, address + at, 1)) {
+      return kEfault;
+    }
+    if (byte != 0) {
+      return kE2big;
+    }
+  }
+  constexpr uint64_t kFlagsKnown = 0x3'ffff'ffff;
+  return (args->flags & ~kFlagsKnown) != 0 ? kEinval : 0;
+}
+
 int64_t read_wish(const Trap& trap, CloneWish& wish) {
   wish = {};
   switch (trap.number) {
@@ -45,15 +72,9 @@ int64_t read_wish(const Trap& trap, CloneWish& wish) {
       break;
   }
   clone_args args{};
-  if (trap.args[1] < 64) {
-    return kEinval;
-  }
-  const uint64_t size = trap.args[1] < sizeof(args) ? trap.args[1] : sizeof(args);
-  if (trap.args[1] > 4096) {
-    return -7;  // E2BIG
-  }
-  if (!copy_from_app(&args, trap.args[0], size)) {
-    return kEfault;
+  const int64_t bad = read_clone_args(trap.args[0], trap.args[1], &args);
+  if (bad != 0) {
+    return bad;
   }
   constexpr uint64_t kLevelsMax = 32;
   if ((args.set_tid == 0) != (args.set_tid_size == 0) || args.set_tid_size > kLevelsMax) {
@@ -68,7 +89,7 @@ int64_t read_wish(const Trap& trap, CloneWish& wish) {
   if (args.set_tid_size == 1 && wish.set_tid < 1) {
     return kEinval;
   }
-  if ((args.flags & kSignalMask) != 0 || (args.stack == 0) != (args.stack_size == 0) ||
+  if ((args.flags & kSignalMask & ~kNewTime) != 0 || (args.stack == 0) != (args.stack_size == 0) ||
       (args.exit_signal & ~kSignalMask) != 0) {
     return kEinval;
   }
@@ -221,8 +242,9 @@ Answer clone_call(Trap& trap) {
       ((wish.flags & CLONE_SIGHAND) != 0 && (wish.flags & CLONE_VM) == 0)) {
     return answer(kEinval);
   }
-  if ((wish.flags & CLONE_NEWPID) != 0) {
-    return homeward_call(trap, kEperm);  // the child's own pid would not be its body's
+  if ((wish.flags & (CLONE_NEWPID | kNewTime | kIntoCgroup)) != 0) {
+    // The child's own pid or clock would not be its body's; its group is given in the call.
+    return homeward_call(trap, kEperm);
   }
   const bool thread = (wish.flags & CLONE_THREAD) != 0;
   if (thread && (wish.flags & CLONE_FILES) == 0) {

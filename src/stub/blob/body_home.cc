@@ -48,12 +48,28 @@ Answer homeward_call(Trap& trap, int64_t refusal, uint64_t target) {
   return answer(refusal);
 }
 
+namespace {
+
+// A memory file that is mapped writable cannot be sealed. At home mappings stay that the program
+// has removed here: only the process that has come home knows whether there is one.
+Answer fcntl_call(Trap& trap, const syscalls::SyscallInfo& info) {
+  constexpr int32_t kAddSeals = 1033;
+  constexpr int64_t kEbusy = -16;
+  const Answer done = carried_call(trap, info);
+  const bool busy = done.outcome == Outcome::kResult && done.result == kEbusy;
+  return busy && (int32_t)trap.args[1] == kAddSeals ? homeward_call(trap, kEbusy) : done;
+}
+
+}  // namespace
+
 Answer maybe_homeward_call(Trap& trap, const syscalls::SyscallInfo& info) {
   constexpr uint64_t kNewPid = CLONE_NEWPID, kNewTime = 0x80;
   constexpr int32_t kProcessCpu = 2, kThreadCpu = 3;
   const uint64_t* a = trap.args;
   bool home = false;
   switch (trap.number) {
+    case __NR_fcntl:
+      return fcntl_call(trap, info);
     case __NR_unshare:
       home = (a[0] & (kNewPid | kNewTime)) != 0 ||
              ((a[0] & CLONE_FILES) != 0 && control_of(trap.slot).in_use > 1);

@@ -160,3 +160,62 @@ T(advice_with_flags) {
   ERR(syscall(SYS_process_madvise, 999, 0, 0, MADV_COLD, 1), EINVAL);
   ERR(syscall(SYS_process_madvise, 999, 0, 0, MADV_COLD, 0), EBADF);
 }
+
+T(clone3_of_the_future) {
+  uint64_t wanted[16] = {0};
+  wanted[4] = SIGCHLD;
+  ERR(syscall(SYS_clone3, wanted, 5000), E2BIG);
+  ERR(syscall(SYS_clone3, wanted, 56), EINVAL);
+  wanted[15] = 1;
+  ERR(syscall(SYS_clone3, wanted, sizeof wanted), E2BIG);
+  wanted[15] = 0;
+  wanted[0] = 1ul << 40;
+  ERR(syscall(SYS_clone3, wanted, sizeof wanted), EINVAL);
+  wanted[0] = 0;
+  pid_t child = syscall(SYS_clone3, wanted, sizeof wanted);
+  if (child == 0)
+    _exit(7);
+  EQ(reap(child), 7 << 8);
+}
+
+T(thread_word) {
+  int* word = 0;
+  EQ(prctl(PR_GET_TID_ADDRESS, &word), 0);
+  int own = 0;
+  EQ(syscall(SYS_set_tid_address, &own), getpid());
+  int* now = 0;
+  EQ(prctl(PR_GET_TID_ADDRESS, &now), 0);
+  CHECK(now == &own);
+  syscall(SYS_set_tid_address, word);
+  ERR(prctl(PR_GET_TID_ADDRESS, unreadable()), EFAULT);
+}
+
+T(sealed_when_unmapped) {
+  int file = memfd_create("sealed", MFD_ALLOW_SEALING);
+  EQ(ftruncate(file, 8192), 0);
+  char* memory = mmap(0, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  CHECK(memory != MAP_FAILED);
+  memory[5000] = 7;
+  ERR(fcntl(file, F_ADD_SEALS, F_SEAL_WRITE), EBUSY);
+  EQ(munmap(memory, 8192), 0);
+  EQ(fcntl(file, F_ADD_SEALS, F_SEAL_WRITE), 0);
+  ERR(write(file, "x", 1), EPERM);
+  char byte = 0;
+  EQ(pread(file, &byte, 1, 5000), 1);
+  EQ(byte, 7);
+  ERR((long)mmap(0, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0), EPERM);
+}
+
+// The first attempt goes home in vain; the memory that is not mapped any more does not hinder.
+T(sealed_after_all) {
+  int file = memfd_create("sealed", MFD_ALLOW_SEALING);
+  EQ(ftruncate(file, 4096), 0);
+  char* memory = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  CHECK(memory != MAP_FAILED);
+  memory[0] = 3;
+  EQ(munmap(memory, 4096), 0);
+  EQ(fcntl(file, F_ADD_SEALS, F_SEAL_WRITE), 0);
+  EQ(fcntl(file, F_GET_SEALS), F_SEAL_WRITE);
+  memory = mmap(0, 4096, PROT_READ, MAP_PRIVATE, file, 0);
+  EQ(memory[0], 3);
+}
