@@ -29,7 +29,7 @@ Made from `src/syscalls/table.def`; do not edit (`ninja syscalls_md` writes it a
 stub does its part. Numbers that are in no list get ENOSYS. Homeward are also `prctl(PR_SET_SECCOMP)`, `PR_SET_SYSCALL_USER_DISPATCH`,
 `clone` of a thread with a descriptor table of its own, `clone`, `unshare` and `setns` with a new
 pid or time namespace, `clone3` into a cgroup, `unshare(CLONE_FILES)` of one thread among several, `timer_create` on a CPU-time
-clock, and `fcntl(F_ADD_SEALS)` that fails with EBUSY.
+clock, `fcntl(F_ADD_SEALS)` that fails with EBUSY, and a new thread or child of a process that may have no more descriptors.
 
 ## Limits
 

@@ -259,7 +259,7 @@ Answer clone_call(Trap& trap) {
   long result = take_channel(slot, !thread, &channel);
   if (result < 0) {
     free_slot(slot, (uint32_t)index);
-    return answer(result);
+    return answer(result == kNoDescriptor ? kEagain : result);
   }
   result = place_fd(slot, channel.channel_fd, child->channel_fd);
   if (result < 0) {
@@ -287,7 +287,9 @@ Answer clone_call(Trap& trap) {
       return {Outcome::kAgain, 0};
     }
     drop_child(slot, child, channel);
-    return answer(tid);
+    // The program has lowered its limit below our descriptors, or uses all it has: no matter at
+    // home.
+    return tid == kNoDescriptor ? homeward_call(trap, kEagain) : answer(tid);
   }
   child->thread.tid = (int32_t)tid;
   const auto tid32 = (int32_t)tid;

@@ -208,6 +208,8 @@ bool unseal(ChannelKeys& keys, uint8_t* data, size_t n, const uint8_t aad[4],
 void note(Slot* slot, Note kind, uint32_t value, int64_t result);
 // Asks the agent for a channel (id 0: any). Negative errno on failure. The fds are where the kernel
 // put them.
+// kNoDescriptor: it came, but this process has no room for it.
+inline constexpr long kNoDescriptor = -24;
 long request_channel(Slot* slot, uint64_t id, bool with_mailbox, NewChannel* out);
 long place_fd(Slot* slot, int32_t from, int32_t to);
 // A question to the agent, perhaps with more behind it, that it answers with a ChannelAnswer and

@@ -108,6 +108,7 @@ long deputy_clone(Slot* slot, const uint64_t args[6], int32_t* pidfd) {
   sys(__NR_mprotect, child, kSlotSize, kReadWrite);
   prepare_child(slot, child, index, flags, channel);
   result = place_fd(slot, channel.channel_fd, child->channel_fd);
+  result = result < 0 ? kNoDescriptor : result;
   const uint64_t bit = uint64_t{1} << (index % 64);
   if (thread) {
     __atomic_or_fetch(&control.slot_bitmap[index / 64], bit, __ATOMIC_RELAXED);

@@ -335,7 +335,7 @@ long request_channel(Slot* slot, uint64_t id, bool with_mailbox, NewChannel* out
     for (uint32_t i = 0; i < fd_count; ++i) {
       sys(__NR_close, fds[i]);
     }
-    return answer.result < 0 ? answer.result : kEagain;
+    return answer.result < 0 ? answer.result : kNoDescriptor;
   }
   out->channel_fd = fds[0];
   out->mailbox_fd = with_mailbox ? fds[1] : -1;

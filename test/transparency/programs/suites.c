@@ -251,3 +251,61 @@ T(unmap_all) {
   }
   EQ(WTERMSIG(reap(p)), SIGSEGV);
 }
+
+static void* same(void* argument) {
+  return argument;
+}
+
+static void child_thread_and_program(void) {
+  pid_t child = fork();
+  if (child == 0)
+    _exit(3);
+  CHECK(child > 0);
+  EQ(reap(child), 3 << 8);
+  pthread_t thread;
+  void* result = 0;
+  EQ(pthread_create(&thread, 0, same, &thread), 0);
+  EQ(pthread_join(thread, &result), 0);
+  CHECK(result == &thread);
+  child = vfork();
+  if (child == 0) {
+    execl("/bin/true", "true", (char*)0);
+    _exit(4);
+  }
+  CHECK(child > 0);
+  EQ(reap(child), 0);
+}
+
+// What keeps the process in touch with its home stands above the limit it had: it forks all the
+// same.
+T(few_descriptors_allowed) {
+  const struct rlimit few = {20, 20};
+  EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  child_thread_and_program();
+}
+
+T(few_descriptors_allowed_to_nobody) {
+  const struct rlimit few = {200, 200};
+  EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  EQ(setuid(65534), 0);
+  child_thread_and_program();
+}
+
+T(all_descriptors_used) {
+  int file = open("mapped", O_RDWR | O_CREAT, 0600);
+  EQ(write(file, "content", 7), 7);
+  const struct rlimit few = {64, 64};
+  EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  while (fcntl(file, F_DUPFD_CLOEXEC, 0) >= 0) {
+  }
+  EQ(errno, EMFILE);
+  char* own = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0);
+  CHECK(own != MAP_FAILED && memcmp(own, "content", 7) == 0);
+  char* shared = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  CHECK(shared != MAP_FAILED && memcmp(shared, "content", 7) == 0);
+  shared[0] = 'C';
+  char byte = 0;
+  EQ(pread(file, &byte, 1, 0), 1);
+  EQ(byte, 'C');
+  child_thread_and_program();
+}
