@@ -74,8 +74,8 @@ int64_t plan_buffer(Builder& b, uint8_t i, const Arg& arg) {
     return 0;
   }
   uint64_t size = b.args[arg.ref];
-  if (outside(address, size)) {
-    b.args[i] = kOutside;
+  if (address >= kUserEnd || static_cast<int64_t>(size) < 0) {
+    b.args[i] = address >= kUserEnd ? kOutside : kBadAddress;
     return 0;
   }
   if (size > kTransferMax) {
