@@ -47,6 +47,7 @@ void HomeAgent::bring_home_for(Managed& process, uint32_t number, int64_t target
   }
   const bool seized = process.stays_seized;
   process.stays_seized = seized && !is_a_tracers(number);
+  process.let_go = is_a_tracers(number);
   for (const auto& [pid, other] : processes_) {
     if (target != 0 && other->inner_pid == target && pid != process.pid && tracer_.traced(pid)) {
       if (other->busy) {
@@ -71,6 +72,7 @@ void HomeAgent::bring_home_for(Managed& process, uint32_t number, int64_t target
     if (returned == nullptr) {
       return;
     }
+    returned->let_go = false;
     if (result) {
       returned->placed_on = placed_on;
     } else {
@@ -84,6 +86,7 @@ void HomeAgent::bring_home_for(Managed& process, uint32_t number, int64_t target
 void HomeAgent::fetch(Managed& target, bool let_go, std::function<void()> then) {
   const bool seized = target.stays_seized;
   target.stays_seized = seized && !let_go;
+  target.let_go = let_go;
   if (target.state != Managed::State::kDeputy) {
     if (let_go) {
       (void)tracer_.detach(target.pid);
@@ -92,8 +95,9 @@ void HomeAgent::fetch(Managed& target, bool let_go, std::function<void()> then) 
     return;
   }
   migrate(target.pid, "", [this, pid = target.pid, seized, then](const Result<>& result) {
-    if (Managed* const stayed = find(pid); stayed != nullptr && !result) {
-      stayed->stays_seized = seized;
+    if (Managed* const there = find(pid); there != nullptr) {
+      there->let_go = false;
+      there->stays_seized = result ? there->stays_seized : seized;
     }
     then();
   });

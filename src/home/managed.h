@@ -29,12 +29,13 @@ struct Managed {
   std::string moving_to;            // the node it is moving to while busy; empty: home
   std::vector<std::function<void(const Result<>&)>> waiting;  // for its end
   bool stays_seized = false;    // of a `tess run` job: traced when native, too
+  bool let_go = false;          // on its way home to trace or be traced: must not be ours there
   std::string placed_on;        // where a program that it executes is to run; empty: at home
   bool put_by_hand = false;     // a person has moved it: its programs run there
   bool began = false;           // has executed a program since it is ours
   std::string program;          // what it has executed, if programs are placed
   uint64_t program_cpu_ns = 0;  // what the process had used by then
-  bool by_root = false;       // its last move was asked for by one who may move every process
+  bool by_root = false;         // its last move was asked for by one who may move every process
   uint32_t moves = 0;
   uint32_t attempts = 0;    // of the move it is waiting for
   uint32_t gatherings = 0;  // tries in a row to bring it to what it wants to share

@@ -299,9 +299,22 @@ Result<> Migration::become_native() {
     process_->session.reset();
     process_->host.reset();
     (void)services_.tracer().resume_stops(process_->pid);
-    return process_->stays_seized ? services_.tracer().release(process_->pid)
-                                  : services_.tracer().detach(process_->pid);
+    return let_go_at_home(process_->stays_seized);
   });
+}
+
+// Detaching would end a wait that has just begun again; what is only released is let go by the
+// kernel when this agent ends (main thread).
+Result<> Migration::let_go_at_home(bool keep) {
+  trace::Tracer& tracer = services_.tracer();
+  const bool wait_on = waits_ && !process_->let_go;
+  if (!keep && !wait_on) {
+    return tracer.detach(process_->pid);
+  }
+  if (!keep) {
+    TESS_TRY(tracer.leave_children(process_->pid));
+  }
+  return tracer.release(process_->pid);
 }
 
 Result<> Migration::drop_source() {
@@ -354,12 +367,12 @@ Result<> Migration::release_home() {
     if (!injected_) {
       return {};
     }
-    const Result<> left = parked_ ? leave_stub() : Result<>();
+    const bool parked = parked_;
+    const Result<> left = parked ? leave_stub() : Result<>();
     const Result<> released = services_.on_main([&]() -> Result<> {
       (void)services_.tracer().resume_stops(process_->pid);
       process_->session.reset();  // if it has not parked in time, it leaves by itself now
-      return process_->stays_seized && parked_ ? services_.tracer().release(process_->pid)
-                                               : services_.tracer().detach(process_->pid);
+      return let_go_at_home(process_->stays_seized && parked && left);
     });
     return left ? released : left;
   }

@@ -108,6 +108,7 @@ class Migration {
   Result<> wait_until_born();
   void tell_of_stop();
   Result<> leave_stub();
+  Result<> let_go_at_home(bool keep);
   Result<> wait_ready(HostLink& link);
   Result<> tell(HostLink& link, const std::function<void(wire::LinkMessage&)>& fill);
   Result<> demand(HostLink& link, const char* what, int answer_case, wire::Timeout timeout,
@@ -122,6 +123,7 @@ class Migration {
   std::shared_ptr<HostLink> target_;
   bool parked_ = false;    // all threads at home are in the stub and wait for us
   bool injected_ = false;  // the stub is in the process
+  bool waits_ = false;     // it has left the stub, some thread into a wait
   bool froze_ = false;     // these two steps have been begun
   bool transferred_ = false;
   struct ThreadChannel {

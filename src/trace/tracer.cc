@@ -207,14 +207,22 @@ Result<> Tracer::wait_all_held(pid_t pid, Deadline deadline) {
 }
 
 Result<> Tracer::follow_children(pid_t pid) {
+  return set_follow(pid, true);
+}
+
+Result<> Tracer::leave_children(pid_t pid) {
+  return set_follow(pid, false);
+}
+
+Result<> Tracer::set_follow(pid_t pid, bool follow) {
   Process* const process = find(pid);
   if (process == nullptr) {
     return fail(ErrorKind::kDisconnected, "process {} is gone", pid);
   }
   for (const auto& [tid, state] : process->threads) {
-    TESS_TRY(Tracee::attached(tid).set_options(kFollowOptions));
+    TESS_TRY(Tracee::attached(tid).set_options(follow ? kFollowOptions : kOptions));
   }
-  process->follow = true;
+  process->follow = follow;
   return {};
 }
 
@@ -260,29 +268,33 @@ bool Tracer::all_held(pid_t pid) const {
                      [](const auto& entry) { return entry.second == State::kHeld; });
 }
 
-Result<> Tracer::enter_calls(pid_t pid, const Entry& entry, std::chrono::milliseconds timeout) {
+Result<bool> Tracer::enter_calls(pid_t pid, const Entry& entry, std::chrono::milliseconds timeout) {
   const Deadline deadline = after(timeout);
+  bool any = false;
   for (const pid_t tid : threads(pid)) {
-    if (const Result<> entered = enter_call(pid, tid, entry, deadline); !entered) {
+    const Result<bool> entered = enter_call(pid, tid, entry, deadline);
+    if (!entered) {
       return fail_with(entered.error(), "let thread {} begin its call", tid);
     }
+    any = any || *entered;
   }
-  return {};
+  return any;
 }
 
-Result<> Tracer::enter_call(pid_t pid, pid_t tid, const Entry& entry, Deadline deadline) {
+// True once it is in the call.
+Result<bool> Tracer::enter_call(pid_t pid, pid_t tid, const Entry& entry, Deadline deadline) {
   const Tracee tracee = Tracee::attached(tid);
   while (true) {
     TESS_TRY_ASSIGN(const Registers registers, tracee.registers());
     if (!entry.into(registers)) {
-      return {};
+      return false;
     }
     TESS_TRY(tracee.resume_to_syscall());
     processes_[pid].threads[tid] = State::kRunning;
     TESS_TRY_ASSIGN(const WaitEvent event, hub_.wait_for(tid, deadline));
     if (event.kind() == WaitEvent::Kind::kSyscall) {
       processes_[pid].threads[tid] = State::kHeld;
-      return {};
+      return true;
     }
     if (event.kind() == WaitEvent::Kind::kSignal) {
       entry.before(tracee, event.signal());
@@ -290,7 +302,7 @@ Result<> Tracer::enter_call(pid_t pid, pid_t tid, const Entry& entry, Deadline d
     handle(event);
     TESS_TRY(wait_held(tid, deadline));
     if (stopped(pid)) {
-      return {};
+      return false;
     }
   }
 }

@@ -41,6 +41,8 @@ class Tracer {
   Result<> seize(pid_t pid, bool follow);
   // Children that the process makes from now on are ours. The process is held.
   Result<> follow_children(pid_t pid);
+  // From now on they are not. The process is held.
+  Result<> leave_children(pid_t pid);
   // Stops all threads, new ones too, each between two instructions or at an interrupted call that
   // the kernel would restart. kNotPossible if the process is stopped by a signal, kRetry if a
   // thread does not stop in time (all run again).
@@ -54,12 +56,14 @@ class Tracer {
   // The process is held. Lets each thread that stands before a system call run into it, if `into`
   // says so of its registers, and holds it there: what comes now interrupts the call. A signal that
   // comes before that is told to `before`, which may change the thread's registers; its handler
-  // begins, and the thread is held behind that. kRetry if it takes longer than `timeout`.
+  // begins, and the thread is held behind that. kRetry if it takes longer than `timeout`. True if a
+  // thread is in its call: release the process then, for detach() would interrupt the call
+  // (__ptrace_unlink wakes a stopped thread as a signal does); the end of this process does not.
   struct Entry {
     std::function<bool(const Registers&)> into;
     std::function<void(const Tracee&, int signal)> before;
   };
-  Result<> enter_calls(pid_t pid, const Entry& entry, std::chrono::milliseconds timeout);
+  Result<bool> enter_calls(pid_t pid, const Entry& entry, std::chrono::milliseconds timeout);
   // While a process is being moved its threads must run even when it is stopped (signal(7)): from
   // now on a stop takes effect only as far as its parent can see, and all threads run on. A process
   // that is stopped already may be held. resume_stops() lets a stop that is still in force take
@@ -120,8 +124,9 @@ class Tracer {
   void handle_new_task(pid_t pid, const WaitEvent& event);
   void go_on(Process& process, pid_t tid, int signal);
   Result<> seize_threads(pid_t pid, Process& process, bool& changed);
+  Result<> set_follow(pid_t pid, bool follow);
   Result<> wait_all_held(pid_t pid, Deadline deadline);
-  Result<> enter_call(pid_t pid, pid_t tid, const Entry& entry, Deadline deadline);
+  Result<bool> enter_call(pid_t pid, pid_t tid, const Entry& entry, Deadline deadline);
   Result<> wait_held(pid_t tid, Deadline deadline);
   Result<Tracee> stop_thread(pid_t tid, std::chrono::milliseconds timeout);
   Result<> resume_thread(pid_t tid);

@@ -38,6 +38,8 @@ def restart(lab, node, between=lambda: None):
     lab.start(node)
     labs.wait_until(lambda: lab.run(node, [lab.tess if node == "n1" else "tess", "nodes", "--json"], check=False).returncode == 0,
                     DEADLINE, f"tessd of {node} to answer again", interval=0.1)
+    for other in ("n1", "n2", "n3"):
+        labs.wait_until(lambda: all_alive(lab, other), DEADLINE, f"{node} and {other} to know each other again", interval=0.1)
 
 
 def all_alive(lab, node="n1"):
@@ -48,7 +50,6 @@ def test_metrics(lab):
     """n1 answers scrapes after a restart with `metrics` in its configuration."""
     config = ["sed", "-i", '1i metrics = "127.0.0.1"', "/etc/tessera/tessera.toml"]
     restart(lab, "n1", lambda: lab.run("n1", config))
-    labs.wait_until(lambda: all_alive(lab), DEADLINE, "n1 to be back among the others", interval=0.1)
     values = scrape(lab)
     check(values['tessera_members{state="alive"}'] == 3, "the members that metrics tell")
     check(values["tessera_peers_connected"] == 2, "the connections that metrics tell")
