@@ -342,6 +342,33 @@ TEST_F(TraceTest, ForksAreTakenInAndExitsReported) {
   EXPECT_TRUE(tracer_->processes().empty());
 }
 
+TEST_F(TraceTest, AThreadInVforkIsHeldWhenItsChildHasGoneOn) {
+  Shared* const shared = shared_;
+  const pid_t pid = child([shared] {
+    while (shared->go != 2) {
+      const pid_t grandchild = ::vfork();
+      if (grandchild == 0) {
+        ::_exit(3);
+      }
+      int status = 0;
+      if (::waitpid(grandchild, &status, 0) != grandchild || WEXITSTATUS(status) != 3) {
+        ::_exit(1);
+      }
+      ++shared->counter;
+    }
+    ::_exit(5);
+  });
+  ASSERT_TRUE(tracer_->seize(pid, true));
+  for (int i = 0; i < 100; ++i) {
+    const Result<> held = tracer_->hold(pid, kTimeout);
+    ASSERT_TRUE(held) << held.error().message();
+    ASSERT_TRUE(tracer_->release(pid));
+  }
+  shared_->go = 2;
+  ASSERT_TRUE(until([&] { return !heard_.exits.empty() && heard_.exits.back().first == pid; }));
+  EXPECT_EQ(WEXITSTATUS(heard_.exits.back().second), 5);
+}
+
 TEST_F(TraceTest, GroupStopsAreHonoured) {
   Shared* const shared = shared_;
   const pid_t pid = child([shared] {

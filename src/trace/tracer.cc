@@ -196,9 +196,14 @@ Result<> Tracer::wait_all_held(pid_t pid, Deadline deadline) {
     if (all) {
       return {};
     }
-    // Events of unknown threads are taken too: they may be new threads of this process.
+    // Events of unknown threads are taken too: they may be new threads of this process. And the
+    // first stops of children: one of these threads may be in vfork, and stops only when its child
+    // has gone on.
     const auto event = hub_.wait_for_any(
-        [&](pid_t tid) { return process->threads.contains(tid) || pid_of(tid) == 0; }, deadline);
+        [&](pid_t tid) {
+          return process->threads.contains(tid) || newborn_.contains(tid) || pid_of(tid) == 0;
+        },
+        deadline);
     if (!event) {
       return fail_with(event.error(), "stop all threads of process {}", pid);
     }

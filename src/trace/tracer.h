@@ -136,6 +136,7 @@ class Tracer {
   std::map<pid_t, Process> processes_;
   std::set<pid_t> unannounced_;  // children seen before their parent's event
   std::set<pid_t> dead_early_;   // and dead before it
+  std::set<pid_t> newborn_;      // children that have not come to their first stop yet
 };
 
 // Thread ids in /proc/PID/task, leader first; empty if the process is gone.

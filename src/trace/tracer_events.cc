@@ -68,6 +68,7 @@ void Tracer::handle(const WaitEvent& event) {
   if (process == nullptr) {
     return;
   }
+  newborn_.erase(event.tid());
   switch (event.kind()) {
     case WaitEvent::Kind::kExited:
       handle_exit(event);
@@ -163,7 +164,10 @@ void Tracer::handle_new_task(pid_t pid, const WaitEvent& event) {
     const auto child = static_cast<pid_t>(*message);
     // Parent's event and child's first stop come in any order; the child may even be dead by now.
     const pid_t group = dead_early_.erase(child) != 0 ? 0 : thread_group(child);
-    unannounced_.erase(group);
+    const bool stopped_already = unannounced_.erase(group) != 0;
+    if (group != pid && group != 0 && !stopped_already) {
+      newborn_.insert(group);
+    }
     if (group == pid) {
       processes_[pid].threads.try_emplace(child, State::kRunning);
     } else if (group != 0) {
