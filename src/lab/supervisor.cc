@@ -300,13 +300,23 @@ Result<> start_and_await(State state, const sys::Fd& link, const MakeIdentities&
   return {};
 }
 
+// errno says why not. Another lab's end may take the empty directory of all labs away meanwhile.
+bool make_lab_directory(const std::string& name) {
+  while (::mkdir(lab_directory(name).c_str(), 0755) != 0) {
+    if (errno != ENOENT || !sys::make_directories(kLabsDirectory)) {
+      return false;
+    }
+  }
+  return true;
+}
+
 int keep(const State& state, const sys::Fd& link, const MakeIdentities& make_identities) {
   sys::close_all_but({link.get()});
   ::prctl(PR_SET_NAME, "tess-lab-keeper");
   // Whoever means to end the lab signals the supervisor; the keeper only goes when all is done.
   const auto signals = sys::SignalFd::block({SIGTERM, SIGINT, SIGHUP});
   const std::string name = state.spec.name;
-  if (::mkdir(lab_directory(name).c_str(), 0755) != 0) {
+  if (!make_lab_directory(name)) {
     (void)send_news(link, News::kFailed,
                     fmt::format("make {}: {}", lab_directory(name), ::strerror(errno)));
     return 1;
