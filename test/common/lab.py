@@ -203,7 +203,7 @@ def judge(lab, steps, *failures):
     try:
         steps()
     except (*failures, LabError, subprocess.TimeoutExpired) as failure:
-        print(f"FAILED: {failure}\n{lab.evidence()[-20000:]}")
+        print(f"FAILED: {failure}\n{lab.evidence()[-20000:]}\nFAILED: {failure}")
         return 1
     return 0
 
