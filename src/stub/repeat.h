@@ -20,6 +20,7 @@ inline constexpr uint64_t kRepeatMark = 0x7e55'e7a0'4e00'9ea7;
 inline constexpr bool handler_ends(int64_t number) {
   switch (number) {
     case __NR_pause:
+    case __NR_rt_sigsuspend:
     case __NR_nanosleep:
     case __NR_clock_nanosleep:
     case __NR_select:

@@ -43,19 +43,24 @@ fcntl.flock(lock, fcntl.LOCK_EX)
 def take():
     libc.semop(semaphores, (ctypes.c_short * 3)(0, -1, 0), 1)
 
+def suspend():
+    libc.sigsuspend((ctypes.c_ulong * 16)())
+
 signal.signal(signal.SIGUSR1, wake)
 signal.signal(signal.SIGUSR2, count)
 signal.siginterrupt(signal.SIGUSR2, False)
 counted = 0
 print(os.getpid(), flush=True)
-waits = [signal.pause, lambda: select.poll().poll(), lambda: select.select([], [], [], 9000), lambda: select.epoll().poll(9000), take,
+waits = [signal.pause, lambda: select.poll().poll(), lambda: select.select([], [], [], 9000), lambda: select.epoll().poll(9000), take, suspend,
          lambda: os.read(pipe[0], 1), lambda: ours.recvmsg(1), listener.accept, child.wait, lambda: fcntl.flock(lock_again, fcntl.LOCK_EX)]
 for number in range(ROUNDS):
+    which = number % len(waits)
+    signal.siginterrupt(signal.SIGUSR1, which >= RESTARTED or number // len(waits) % 2 == 1)
     before = counted
     ended = 0
     try:
         while True:
-            waits[number % len(waits)]()
+            waits[which]()
             ended += 1
     except Woken:
         early = counted - before
@@ -64,11 +69,11 @@ libc.semctl(semaphores, 0, 0)
 child.kill()
 sys.stdin.read()
 """
-WAITS = 10
-RESTARTED = 5  # those from here on go on after a handler with SA_RESTART
+WAITS = 11
+RESTARTED = 6  # those from here on go on after a handler with SA_RESTART; the others end, with and without it
 ROUNDS = 3 * WAITS
 # What those waits are to the kernel; 219: restart_syscall, after a stop.
-CALLS = {0, 7, 23, 34, 43, 47, 61, 65, 73, 219, 220, 232, 247, 270, 271, 281, 288}
+CALLS = {0, 7, 23, 34, 43, 47, 61, 65, 73, 130, 219, 220, 232, 247, 270, 271, 281, 288}
 RECVMSG, OWN_DESCRIPTORS = 47, 32
 DEADLINE = 60
 
@@ -164,7 +169,7 @@ def main():
     with labs.Lab(f"waits-{os.getpid()}", 3) as lab:
 
         def steps():
-            program = lab.popen("n1", ["/usr/bin/python3", "-c", f"ROUNDS = {ROUNDS}\n{PROGRAM}"], stdin=subprocess.PIPE,
+            program = lab.popen("n1", ["/usr/bin/python3", "-c", f"ROUNDS, RESTARTED = {ROUNDS}, {RESTARTED}\n{PROGRAM}"], stdin=subprocess.PIPE,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             try:
                 [program.pid_there] = line_of(program, "the start")
