@@ -283,6 +283,13 @@ void HomeAgent::handle_request(const wire::AgentDown& message) {
       if (Managed* const process = find(message.migrate().pid()); process != nullptr) {
         process->put_by_hand = message.migrate().by_hand() && !message.migrate().home();
         process->by_root = message.migrate().by_root();
+        if (message.migrate().by_hand() && message.migrate().home() && let_go_of(*process)) {
+          tessd_->answer(request, true,
+                         "at home, and let go: debuggers can attach to it, and what it starts "
+                         "stays at home");
+          maybe_finish();
+          break;
+        }
       }
       migrate(message.migrate().pid(), message.migrate().home() ? "" : message.migrate().node(),
               answer);

@@ -105,6 +105,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   std::shared_ptr<HostLink> link_of(const std::string& node);
   void answer_channel(Managed& process, const stub::MailboxNote& note);
   void bring_home_for(Managed& process, uint32_t number, int64_t target);
+  bool let_go_of(Managed& process);
   void fetch(Managed& target, bool let_go, std::function<void()> then);
   void tell_whether_away(const Managed& process, int64_t target);
   void settle_children_time(const Managed& process, const stub::MailboxNote& note);

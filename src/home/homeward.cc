@@ -81,6 +81,24 @@ void HomeAgent::bring_home_for(Managed& process, uint32_t number, int64_t target
   });
 }
 
+// A person wants a process at home that is there already: it is to be nobody's but home's. From
+// then on it is not traced, so that others can trace it.
+bool HomeAgent::let_go_of(Managed& process) {
+  if (process.busy || process.state == Managed::State::kDeputy) {
+    return false;
+  }
+  process.stays_seized = false;
+  process.placed_on.clear();
+  if (tracer_.traced(process.pid)) {
+    if (const Result<> gone = tracer_.detach(process.pid); !gone) {
+      log::warn("home", "event=not_let_go pid={} reason=\"{}\"", process.pid,
+                gone.error().message());
+      return false;
+    }
+  }
+  return true;
+}
+
 // A process that another of the job acts on: home, and not traced by us if it is about to be
 // traced.
 void HomeAgent::fetch(Managed& target, bool let_go, std::function<void()> then) {

@@ -404,7 +404,7 @@ void end_wait(const trace::Tracee& tracee, pid_t pid, const stub::SignalAction& 
 
 }  // namespace
 
-Result<bool> enter_waits(trace::Tracer& tracer, pid_t pid, const Actions& actions) {
+Result<> enter_waits(trace::Tracer& tracer, pid_t pid, const Actions& actions) {
   const trace::Tracer::Entry entry{
       .into =
           [](const trace::Registers& registers) {

@@ -39,10 +39,9 @@ Result<> catch_leavers(trace::Tracer& tracer, pid_t pid, const Placement& placem
 Result<> take_stub_out(trace::Tracer& tracer, pid_t pid, const Placement& placement);
 // The stub is out. Threads that stand before a wait that the move has interrupted are let into it
 // and held there; one that a handler reaches first has waited until then, as if it had not been
-// moved. `actions`: what the application has installed, by signal. True if a thread waits now: the
-// process is to be released then, and not detached.
+// moved. `actions`: what the application has installed, by signal.
 using Actions = std::array<stub::SignalAction, 65>;
-Result<bool> enter_waits(trace::Tracer& tracer, pid_t pid, const Actions& actions);
+Result<> enter_waits(trace::Tracer& tracer, pid_t pid, const Actions& actions);
 
 // Innermost id of a thread or process of ours: what it sees itself. 0 if it is gone.
 int32_t innermost_id(pid_t pid, pid_t tid);

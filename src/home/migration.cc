@@ -11,6 +11,7 @@
 #include "home/image_builder.h"
 #include "home/kick.h"
 #include "home/vfork_wait.h"
+#include "home/wake_up.h"
 #include "migrate/eligibility.h"
 #include "wire/agent.pb.h"
 
@@ -303,18 +304,20 @@ Result<> Migration::become_native() {
   });
 }
 
-// Detaching would end a wait that has just begun again; what is only released is let go by the
-// kernel when this agent ends (main thread).
+// A wait that has just begun again must not be ended by detaching from it, unless another tracer
+// is about to come, which would end it too (main thread).
 Result<> Migration::let_go_at_home(bool keep) {
   trace::Tracer& tracer = services_.tracer();
-  const bool wait_on = waits_ && !process_->let_go;
-  if (!keep && !wait_on) {
-    return tracer.detach(process_->pid);
+  const pid_t pid = process_->pid;
+  if (keep) {
+    return tracer.release(pid);
   }
-  if (!keep) {
-    TESS_TRY(tracer.leave_children(process_->pid));
+  if (process_->let_go) {
+    return tracer.detach(pid);
   }
-  return tracer.release(process_->pid);
+  TESS_TRY(tracer.leave_children(pid));
+  return tracer.detach_after_calls(
+      pid, [pid](const trace::Registers& registers) { return a_wake_ends(pid, registers); });
 }
 
 Result<> Migration::drop_source() {

@@ -123,7 +123,6 @@ class Migration {
   std::shared_ptr<HostLink> target_;
   bool parked_ = false;    // all threads at home are in the stub and wait for us
   bool injected_ = false;  // the stub is in the process
-  bool waits_ = false;     // it has left the stub, some thread into a wait
   bool froze_ = false;     // these two steps have been begun
   bool transferred_ = false;
   struct ThreadChannel {

@@ -234,10 +234,7 @@ Result<> Migration::leave_stub() {
       return out ? take_stub_out(services_.tracer(), pid, process_->placement) : Result<>();
     }));
     if (out) {
-      return services_.on_main([&]() -> Result<> {
-        TESS_TRY_ASSIGN(waits_, enter_waits(services_.tracer(), pid, actions));
-        return {};
-      });
+      return services_.on_main([&] { return enter_waits(services_.tracer(), pid, actions); });
     }
     if (std::chrono::steady_clock::now() > deadline) {
       return fail(ErrorKind::kRetry, "process {} did not leave the stub in time", pid);

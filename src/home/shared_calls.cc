@@ -4,11 +4,6 @@
 #include "home/shared_segments.h"
 
 namespace tess::home {
-namespace {
-
-constexpr int kFlushShare = 30;  // at most that part of the time goes into flushes nobody asked for
-
-}  // namespace
 
 void SharedSegments::call(pid_t pid, stub::SharedMoment moment, const stub::SharedCall& call,
                           Done done) {
@@ -26,6 +21,7 @@ void SharedSegments::call(pid_t pid, stub::SharedMoment moment, const stub::Shar
       lock(number, [this, number, pid, done] {
         if (Segment* const segment = find(number); segment != nullptr) {
           segment->window = pid;
+          note_others(*segment);
         }
         flush(number, done);
       });
@@ -42,6 +38,9 @@ void SharedSegments::call(pid_t pid, stub::SharedMoment moment, const stub::Shar
 void SharedSegments::close_window(uint64_t number, uint64_t offset, uint64_t size, Done done) {
   Segment* const segment = find(number);
   const bool had_window = segment != nullptr && segment->window != 0;
+  if (segment != nullptr) {
+    note_own(*segment);
+  }
   if (!had_window) {  // a call that could not keep the file to itself
     lock(number, [this, number, offset, size, done] {
       update(number, offset, size, [this, number, done] {
@@ -109,6 +108,11 @@ void SharedSegments::tick() {
     return;
   }
   prune();
+  flush_due();
+  look_at_others();
+}
+
+void SharedSegments::flush_due() {
   const auto now = Clock::now();
   std::vector<uint64_t> due;
   for (const auto& [number, segment] : segments_) {
@@ -123,7 +127,7 @@ void SharedSegments::tick() {
         if (Segment* const segment = find(number); segment != nullptr) {
           const auto end = Clock::now();
           segment->next_flush =
-              end + std::max<Clock::duration>(kFlushInterval / 2, (end - now) * kFlushShare);
+              end + std::max<Clock::duration>(kFlushInterval / 2, (end - now) * kUnaskedShare);
         }
         unlock(number);
       });

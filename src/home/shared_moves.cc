@@ -46,7 +46,7 @@ void SharedSegments::prune() {
           unlock(number);
           return;
         }
-        drop_at(segment->holder, number);
+        drop_everywhere(*segment);
         erase(number);
       });
     });
@@ -58,6 +58,7 @@ void SharedSegments::publish() {
   for (const auto& [number, segment] : segments_) {
     if (!segment.anonymous && table_.size() < stub::kSharedFilesMax) {
       table_.push_back(segment.identity);
+      table_.back().segment |= segment.writable ? 0 : stub::kSharedReadOnly;
     }
   }
   handlers_.table_changed();
@@ -87,7 +88,7 @@ uint64_t SharedSegments::begin_move(const std::vector<pid_t>& pids, const Link& 
   std::vector<uint64_t> numbers;
   std::vector<uint64_t> joined;
   for (const auto& [number, segment] : segments_) {
-    if (keys.contains(segment.key)) {
+    if (segment.writable && keys.contains(segment.key)) {
       (segment.holder != target ? numbers : joined).push_back(number);
     }
   }
@@ -134,14 +135,19 @@ void SharedSegments::end_move(uint64_t id, bool committed) {
     }
     segment->move = 0;
     if (!committed) {
-      if (move.opened.contains(number)) {
+      if (move.opened.contains(number) && !segment->readers.contains(move.target)) {
         drop_at(move.target, number);
       }
     } else {
       drop_at(segment->holder, number);
       segment->holder = move.opened.contains(number) ? move.target : nullptr;
+      segment->readers.erase(segment->holder);
     }
-    if (segment->holder == nullptr) {
+    if (segment->holder == nullptr && !segment->readers.empty()) {
+      segment->writable = false;
+      publish();
+      unlock(number);
+    } else if (segment->holder == nullptr) {
       erase(number);
     } else {
       unlock(number);

@@ -107,26 +107,12 @@ Result<SharedSegments::Segment*> SharedSegments::find_or_make(pid_t pid,
                                                               const SharedMapping& mapping,
                                                               const Link& link) {
   if (Segment* const known = find(mapping.key); known != nullptr) {
-    TESS_TRY(admit(*known, pid, link));
-    if (mapping.may_write && !known->writable) {
-      TESS_TRY_ASSIGN(known->fd, open_object(pid, mapping));
-      known->writable = true;
-    }
+    TESS_TRY(mapping.may_write && !known->writable ? make_writable(*known, pid, mapping, link)
+                                                   : admit(*known, pid, link));
     return known;
   }
   if (mapping.may_write) {
-    for (const migrate::Sharer& other : migrate::find_writers(
-             pid, mapping.key.dev_major, mapping.key.dev_minor, mapping.key.inode)) {
-      if (handlers_.is_away(other.pid, link->host().node)) {
-        continue;
-      }
-      if (move_of(pid) == nullptr && handlers_.gather(pid, "")) {
-        return tl::unexpected(Error(ErrorKind::kRetry, "it is used at home", kAskAgain));
-      }
-      return fail(ErrorKind::kNotPossible,
-                  "process {} cannot map {} away from home: process {} ({}) has it mapped there",
-                  pid, mapping.path, other.pid, other.command);
-    }
+    TESS_TRY(refuse_if_written_at_home(pid, mapping, link));
   }
   Segment segment;
   TESS_TRY_ASSIGN(segment.fd, open_object(pid, mapping));
@@ -141,16 +127,12 @@ Result<SharedSegments::Segment*> SharedSegments::find_or_make(pid_t pid,
   segment.anonymous = mapping.anonymous;
   segment.mapper = pid;
   segment.next_flush = Clock::now() + kFlushInterval;
-  if (Move* const move = move_of(pid); move != nullptr && move->target == link) {
-    segment.locked = true;
-    for (const auto& [number, other] : moves_) {
-      segment.move = &other == move ? number : segment.move;
-    }
-    move->segments.insert(segment.number);
-    move->opened.insert(segment.number);
+  if (segment.writable) {
+    give_to(segment, pid, link);
   } else {
-    segment.holder = link;
+    segment.readers.insert(link);
   }
+  note_own(segment);
   const uint64_t number = segment.number;
   log::debug("home", "event=shared segment={} path={} pid={}", number, mapping.path, pid);
   segments_[number] = std::move(segment);
@@ -158,8 +140,67 @@ Result<SharedSegments::Segment*> SharedSegments::find_or_make(pid_t pid,
   return find(number);
 }
 
-// One host at a time; the target of a move becomes the next.
+Result<> SharedSegments::refuse_if_written_at_home(pid_t pid, const SharedMapping& mapping,
+                                                   const Link& link) {
+  for (const migrate::Sharer& other : migrate::find_writers(
+           pid, mapping.key.dev_major, mapping.key.dev_minor, mapping.key.inode)) {
+    if (handlers_.is_away(other.pid, link->host().node)) {
+      continue;
+    }
+    if (move_of(pid) == nullptr && handlers_.gather(pid, "")) {
+      return tl::unexpected(Error(ErrorKind::kRetry, "it is used at home", kAskAgain));
+    }
+    return fail(ErrorKind::kNotPossible,
+                "process {} cannot map {} away from home: process {} ({}) has it mapped there", pid,
+                mapping.path, other.pid, other.command);
+  }
+  return {};
+}
+
+// From now on this host alone may write to it: at once, or when the move that brings the process
+// there is decided.
+void SharedSegments::give_to(Segment& segment, pid_t pid, const Link& link) {
+  Move* const move = move_of(pid);
+  if (move == nullptr || move->target != link) {
+    segment.holder = link;
+    segment.readers.erase(link);
+    return;
+  }
+  segment.locked = true;
+  for (const auto& [number, other] : moves_) {
+    segment.move = &other == move ? number : segment.move;
+  }
+  move->segments.insert(segment.number);
+  move->opened.insert(segment.number);
+}
+
+// One that could only be read until now. Who reads it on one other node may want to see at once
+// what is written: the writer goes there. Those on several nodes see it a moment later.
+Result<> SharedSegments::make_writable(Segment& segment, pid_t pid, const SharedMapping& mapping,
+                                       const Link& link) {
+  if (segment.locked) {
+    return tl::unexpected(Error(ErrorKind::kRetry, "it is being changed", kAskAgain));
+  }
+  TESS_TRY(refuse_if_written_at_home(pid, mapping, link));
+  if (segment.readers.size() == 1 && !segment.readers.contains(link) && move_of(pid) == nullptr) {
+    const std::string& node = (*segment.readers.begin())->host().node;
+    if (handlers_.gather(pid, node)) {
+      return tl::unexpected(Error(ErrorKind::kRetry, "it is on " + node, kAskAgain));
+    }
+  }
+  TESS_TRY_ASSIGN(segment.fd, open_object(pid, mapping));
+  segment.writable = true;
+  give_to(segment, pid, link);
+  publish();
+  return {};
+}
+
+// One host at a time may write; the target of a move becomes the next.
 Result<> SharedSegments::admit(Segment& segment, pid_t pid, const Link& link) {
+  if (!segment.writable) {
+    segment.readers.insert(link);
+    return {};
+  }
   Move* const move = move_of(pid);
   const auto moving = moves_.find(segment.move);
   if (segment.move != 0 && moving != moves_.end() && moving->second.target == link) {
@@ -265,6 +306,13 @@ void SharedSegments::erase(uint64_t number) {
   }
 }
 
+void SharedSegments::drop_everywhere(const Segment& segment) {
+  drop_at(segment.holder, segment.number);
+  for (const Link& reader : segment.readers) {
+    drop_at(reader, segment.number);
+  }
+}
+
 void SharedSegments::drop_at(const Link& link, uint64_t number) {
   if (link != nullptr) {
     wire::LinkMessage message;
@@ -298,8 +346,11 @@ void SharedSegments::dirty(const wire::LinkMessage& message) {
   if (waiting == pending_.end() || waiting->second.segment != news.segment()) {
     return;
   }
-  const Segment* const segment = find(news.segment());
+  Segment* const segment = find(news.segment());
   const uint64_t size = segment != nullptr && segment->writable ? size_of(segment->fd) : 0;
+  if (segment != nullptr && !news.run().empty()) {
+    note_others(*segment);
+  }
   for (const wire::SharedRun& run : news.run()) {
     if (run.offset() >= size) {
       continue;  // the object has become shorter: what was behind its end is lost, as it would be
@@ -312,6 +363,10 @@ void SharedSegments::dirty(const wire::LinkMessage& message) {
                  run.offset(), errno);
     }
   }
+  if (segment != nullptr && !news.run().empty()) {
+    note_own(*segment);
+    pass_on(*segment, message);
+  }
   if (news.last()) {
     const Done done = std::move(waiting->second.done);
     pending_.erase(waiting);
@@ -319,17 +374,33 @@ void SharedSegments::dirty(const wire::LinkMessage& message) {
   }
 }
 
-// The holder hears of a change at home. `size` kSharedAll: of a change somewhere.
+// What the holder has written, for those that have a copy on other hosts.
+void SharedSegments::pass_on(const Segment& segment, const wire::LinkMessage& dirty) {
+  for (const Link& reader : segment.readers) {
+    wire::LinkMessage message;
+    wire::SharedUpdate& news = *message.mutable_shared_update();
+    news.set_segment(segment.number);
+    news.set_size(size_of(segment.fd));
+    for (const wire::SharedRun& run : dirty.shared_dirty().run()) {
+      if (run.offset() < news.size()) {
+        *news.add_run() = run;
+        news.mutable_run()->rbegin()->mutable_data()->resize(
+            std::min<uint64_t>(run.data().size(), news.size() - run.offset()));
+      }
+    }
+    (void)reader->send(message);  // nobody waits for it
+  }
+}
+
+// All hosts hear of a change at home. `size` kSharedAll: of a change somewhere.
 void SharedSegments::update(uint64_t number, uint64_t offset, uint64_t size, Done done) {
   Segment* const segment = find(number);
-  if (segment == nullptr || segment->holder == nullptr) {
+  if (segment == nullptr) {
     done();
     return;
   }
-  const uint64_t id = next_id_++;
   wire::LinkMessage message;
   wire::SharedUpdate& news = *message.mutable_shared_update();
-  news.set_id(id);
   news.set_segment(number);
   news.set_size(size_of(segment->fd));
   if (size > kAnswerMax) {
@@ -343,8 +414,27 @@ void SharedSegments::update(uint64_t number, uint64_t offset, uint64_t size, Don
     news.add_run()->set_offset(offset);
     news.mutable_run(0)->set_data(std::move(data));
   }
-  pending_[id] = {segment->holder, number, std::move(done)};
-  const Link link = segment->holder;
+  std::set<Link> links = segment->readers;
+  if (segment->holder != nullptr) {
+    links.insert(segment->holder);
+  }
+  const auto left = std::make_shared<size_t>(links.size() + 1);
+  const auto one_done = [left, done = std::move(done)] {
+    if (--*left == 0) {
+      done();
+    }
+  };
+  for (const Link& link : links) {
+    send_update(link, number, message, one_done);
+  }
+  one_done();
+}
+
+void SharedSegments::send_update(const Link& link, uint64_t number, wire::LinkMessage& message,
+                                 Done done) {
+  const uint64_t id = next_id_++;
+  message.mutable_shared_update()->set_id(id);
+  pending_[id] = {link, number, std::move(done)};
   if (!link->send(message)) {
     host_lost(link);
   }
@@ -370,6 +460,7 @@ void SharedSegments::handle(const Link& link, const wire::LinkMessage& message) 
 
 void SharedSegments::host_lost(const Link& link) {
   for (auto& [number, segment] : segments_) {
+    segment.readers.erase(link);
     if (segment.holder == link) {
       segment.holder.reset();
     }

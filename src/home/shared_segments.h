@@ -1,8 +1,9 @@
 // The objects at home that bodies of the job have mapped shared ("segments"): which host holds
-// their memory, and in which order what bodies write and what is done at home meet. Each segment is
-// held by one host at a time; its object at home is where content passes from host to host and to
-// everybody else. Whatever needs a segment for itself (a write at home, a flush, a move) waits for
-// its turn. Main thread only; nothing here blocks. docs/adr/0005.
+// their memory, and in which order what bodies write and what is done at home meet. Each segment
+// that bodies can write to is held by one host at a time, others may be had by many; its object at
+// home is where content passes from host to host and to everybody else. Whatever needs a segment
+// for itself (a write at home, a flush, a move) waits for its turn. Main thread only; nothing here
+// blocks. docs/adr/0005.
 #pragma once
 
 #include <sys/types.h>
@@ -78,6 +79,15 @@ class SharedSegments {
  private:
   using Clock = std::chrono::steady_clock;
   static constexpr std::chrono::milliseconds kFlushInterval{1'000};
+  // At most that part of the time goes into flushes and updates that nobody asked for.
+  static constexpr int kUnaskedShare = 30;
+  struct Stamp {
+    int64_t modified_ns = 0;
+    int64_t changed_ns = 0;
+    int64_t size = 0;
+    std::string content;  // its hash, if it is looked at so closely
+    bool operator==(const Stamp&) const = default;
+  };
   struct Segment {
     uint64_t number = 0;
     ObjectKey key;
@@ -85,13 +95,18 @@ class SharedSegments {
     stub::SharedFile identity{};
     bool writable = false;
     bool anonymous = false;
-    Link holder;  // null while it is only being opened by the target of a move
+    Link holder;  // null while it is only being opened by the target of a move, or not writable
+    std::set<Link> readers;  // hosts that have a copy which nobody there can write to
     bool locked = false;
     std::deque<Done> waiting;
     pid_t window = 0;  // the process whose write it is locked for
     uint64_t move = 0;
     pid_t mapper = 0;  // one that has it mapped
     Clock::time_point next_flush{};
+    // What is known of the object at home: it has been changed by somebody else if it differs.
+    Stamp stamp;
+    bool changed_by_others = false;
+    Clock::time_point next_look{};
   };
   struct Move {
     std::set<pid_t> pids;
@@ -108,7 +123,11 @@ class SharedSegments {
   Segment* find(uint64_t number);
   Segment* find(const ObjectKey& key);
   Result<Segment*> find_or_make(pid_t pid, const SharedMapping& mapping, const Link& link);
+  Result<> refuse_if_written_at_home(pid_t pid, const SharedMapping& mapping, const Link& link);
   Result<> admit(Segment& segment, pid_t pid, const Link& link);
+  Result<> make_writable(Segment& segment, pid_t pid, const SharedMapping& mapping,
+                         const Link& link);
+  void give_to(Segment& segment, pid_t pid, const Link& link);
   Result<> describe(const Link& link, pid_t pid, uint64_t address, wire::SharedOpened& answer);
   void read(const Link& link, const wire::LinkMessage& message);
   void dirty(const wire::LinkMessage& message);
@@ -117,11 +136,20 @@ class SharedSegments {
   void flush(uint64_t number, Done done);  // locked by the caller
   void flush_all(bool anonymous_too, Done done);
   void update(uint64_t number, uint64_t offset, uint64_t size, Done done);
+  void send_update(const Link& link, uint64_t number, wire::LinkMessage& message, Done done);
+  void pass_on(const Segment& segment, const wire::LinkMessage& dirty);
+  void flush_due();
+  // Changes by others than bodies and deputies (shared_watch.cc).
+  static Stamp stamp_of(const Segment& segment, uint64_t* budget);
+  void note_others(Segment& segment);
+  void note_own(Segment& segment);
+  void look_at_others();
   void close_window(uint64_t number, uint64_t offset, uint64_t size, Done done);
   bool still_mapped(Segment& segment);
   void prune();
   void erase(uint64_t number);
   void drop_at(const Link& link, uint64_t number);
+  void drop_everywhere(const Segment& segment);
   void publish();
   Move* move_of(pid_t pid);
 

@@ -22,11 +22,7 @@ constexpr uint32_t kCodecLz4 = 1;
 constexpr uint32_t kFrameSmall = 1 << 20;  // WantFiles of 100,000 mappings
 
 bool has_clean_content(const Mapping& mapping) {
-  const bool read_only_shared =
-      mapping.kind == MappingKind::kFileShared && (mapping.traits & kTraitMayWrite) == 0 &&
-      !mapping.path.starts_with("/memfd:tess-s:");  // others may write to it
-  return (mapping.traits & kTraitDevice) == 0 &&
-         (mapping.kind == MappingKind::kFilePrivate || read_only_shared);
+  return (mapping.traits & kTraitDevice) == 0 && mapping.kind == MappingKind::kFilePrivate;
 }
 
 Result<sys::Fd> open_mapped_file(pid_t pid, const Mapping& mapping) {

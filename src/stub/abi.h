@@ -207,8 +207,10 @@ static_assert(sizeof(ControlBlock) <= kSharedTableOffset - kControlOffset);
 struct SharedFile {
   uint64_t device;  // st_dev
   uint64_t inode;
-  uint64_t segment;
+  uint64_t segment;  // and kSharedReadOnly
 };
+// No body can write to it: home has what bodies have, and only what changes it is told.
+inline constexpr uint64_t kSharedReadOnly = uint64_t{1} << 63;
 inline constexpr uint32_t kSharedFilesMax = 1000;
 struct SharedTable {
   uint32_t count;

@@ -156,6 +156,8 @@ Result<> Tracer::hold(pid_t pid, std::chrono::milliseconds timeout) {
   }
   process->hold = true;
   process->until = nullptr;
+  process->leaving = false;
+  process->entered.clear();
   for (const auto& [tid, state] : process->threads) {
     if (state != State::kHeld) {
       ignore_gone("interrupt", Tracee::attached(tid).interrupt());
@@ -273,33 +275,31 @@ bool Tracer::all_held(pid_t pid) const {
                      [](const auto& entry) { return entry.second == State::kHeld; });
 }
 
-Result<bool> Tracer::enter_calls(pid_t pid, const Entry& entry, std::chrono::milliseconds timeout) {
+Result<> Tracer::enter_calls(pid_t pid, const Entry& entry, std::chrono::milliseconds timeout) {
   const Deadline deadline = after(timeout);
-  bool any = false;
   for (const pid_t tid : threads(pid)) {
-    const Result<bool> entered = enter_call(pid, tid, entry, deadline);
+    const Result<> entered = enter_call(pid, tid, entry, deadline);
     if (!entered) {
       return fail_with(entered.error(), "let thread {} begin its call", tid);
     }
-    any = any || *entered;
   }
-  return any;
+  return {};
 }
 
-// True once it is in the call.
-Result<bool> Tracer::enter_call(pid_t pid, pid_t tid, const Entry& entry, Deadline deadline) {
+Result<> Tracer::enter_call(pid_t pid, pid_t tid, const Entry& entry, Deadline deadline) {
   const Tracee tracee = Tracee::attached(tid);
   while (true) {
     TESS_TRY_ASSIGN(const Registers registers, tracee.registers());
     if (!entry.into(registers)) {
-      return false;
+      return {};
     }
     TESS_TRY(tracee.resume_to_syscall());
     processes_[pid].threads[tid] = State::kRunning;
     TESS_TRY_ASSIGN(const WaitEvent event, hub_.wait_for(tid, deadline));
     if (event.kind() == WaitEvent::Kind::kSyscall) {
       processes_[pid].threads[tid] = State::kHeld;
-      return true;
+      processes_[pid].entered.insert(tid);
+      return {};
     }
     if (event.kind() == WaitEvent::Kind::kSignal) {
       entry.before(tracee, event.signal());
@@ -307,9 +307,35 @@ Result<bool> Tracer::enter_call(pid_t pid, pid_t tid, const Entry& entry, Deadli
     handle(event);
     TESS_TRY(wait_held(tid, deadline));
     if (stopped(pid)) {
-      return false;
+      return {};
     }
   }
+}
+
+Result<> Tracer::detach_after_calls(pid_t pid, const std::function<bool(const Registers&)>& ends) {
+  Process* const process = find(pid);
+  if (process == nullptr) {
+    return fail(ErrorKind::kDisconnected, "process {} is gone", pid);
+  }
+  (void)resume_stops(pid);
+  process->hold = false;
+  process->leaving = true;
+  for (const pid_t tid : threads(pid)) {
+    const Tracee tracee = Tracee::attached(tid);
+    const auto registers = tracee.registers();
+    if (process->entered.contains(tid) && registers && ends(*registers)) {
+      ignore_gone("resume", tracee.resume_to_syscall());
+      process->threads[tid] = State::kRunning;
+    } else {
+      ignore_gone("detach", tracee.detach());
+      process->threads.erase(tid);
+    }
+  }
+  process->entered.clear();
+  if (process->threads.empty()) {
+    processes_.erase(pid);
+  }
+  return {};
 }
 
 // Its process is being held.

@@ -56,14 +56,17 @@ class Tracer {
   // The process is held. Lets each thread that stands before a system call run into it, if `into`
   // says so of its registers, and holds it there: what comes now interrupts the call. A signal that
   // comes before that is told to `before`, which may change the thread's registers; its handler
-  // begins, and the thread is held behind that. kRetry if it takes longer than `timeout`. True if a
-  // thread is in its call: release the process then, for detach() would interrupt the call
-  // (__ptrace_unlink wakes a stopped thread as a signal does); the end of this process does not.
+  // begins, and the thread is held behind that. kRetry if it takes longer than `timeout`.
   struct Entry {
     std::function<bool(const Registers&)> into;
     std::function<void(const Tracee&, int signal)> before;
   };
-  Result<bool> enter_calls(pid_t pid, const Entry& entry, std::chrono::milliseconds timeout);
+  Result<> enter_calls(pid_t pid, const Entry& entry, std::chrono::milliseconds timeout);
+  // The process is held. Stops tracing as detach() does, but for threads that enter_calls has let
+  // into a call which that would end (__ptrace_unlink wakes a stopped thread as a signal does; the
+  // kernel repeats most calls by itself then, `ends` names those that it does not): each of them is
+  // traced until its call is over. The end of this process ends no call.
+  Result<> detach_after_calls(pid_t pid, const std::function<bool(const Registers&)>& ends);
   // While a process is being moved its threads must run even when it is stopped (signal(7)): from
   // now on a stop takes effect only as far as its parent can see, and all threads run on. A process
   // that is stopped already may be held. resume_stops() lets a stop that is still in force take
@@ -107,6 +110,8 @@ class Tracer {
     std::function<bool(const Registers&)> until;  // release_until
     bool override_stops = false;
     bool stop_overridden = false;  // there is one in force
+    std::set<pid_t> entered;       // held in a call (enter_calls)
+    bool leaving = false;          // its threads are let go one by one (detach_after_calls)
   };
 
   // A failure that only says "the thread died" is no failure: its exit event comes by itself.
@@ -117,7 +122,8 @@ class Tracer {
   void adopt_unknown(const WaitEvent& event);
   void handle(const WaitEvent& event);
   void handle_exit(const WaitEvent& event);
-  void handle_syscall(Process& process, pid_t tid);
+  void handle_syscall(pid_t pid, Process& process, pid_t tid);
+  void forget_thread(pid_t pid, pid_t tid);
   void end_overridden_stop(pid_t pid, Process& process);
   void handle_event_stop(pid_t pid, Process& process, const WaitEvent& event);
   void handle_exec(pid_t pid, const WaitEvent& event);
@@ -126,7 +132,7 @@ class Tracer {
   Result<> seize_threads(pid_t pid, Process& process, bool& changed);
   Result<> set_follow(pid_t pid, bool follow);
   Result<> wait_all_held(pid_t pid, Deadline deadline);
-  Result<bool> enter_call(pid_t pid, pid_t tid, const Entry& entry, Deadline deadline);
+  Result<> enter_call(pid_t pid, pid_t tid, const Entry& entry, Deadline deadline);
   Result<> wait_held(pid_t tid, Deadline deadline);
   Result<Tracee> stop_thread(pid_t tid, std::chrono::milliseconds timeout);
   Result<> resume_thread(pid_t tid);

@@ -26,11 +26,26 @@ void Tracer::go_on(Process& process, pid_t tid, int signal) {
   if (process.hold) {
     ignore_gone("interrupt", tracee.interrupt());
   }
-  ignore_gone("resume", process.until ? tracee.resume_to_syscall(signal) : tracee.resume(signal));
+  ignore_gone("resume", process.until || process.leaving ? tracee.resume_to_syscall(signal)
+                                                         : tracee.resume(signal));
   process.threads[tid] = State::kRunning;
 }
 
-void Tracer::handle_syscall(Process& process, pid_t tid) {
+// A process that is being let go.
+void Tracer::forget_thread(pid_t pid, pid_t tid) {
+  Process& process = processes_[pid];
+  process.threads.erase(tid);
+  if (process.threads.empty()) {
+    processes_.erase(pid);
+  }
+}
+
+void Tracer::handle_syscall(pid_t pid, Process& process, pid_t tid) {
+  if (process.leaving) {
+    ignore_gone("detach", Tracee::attached(tid).detach());
+    forget_thread(pid, tid);
+    return;
+  }
   if (process.until) {
     const auto registers = Tracee::attached(tid).registers();
     if (registers && process.until(*registers)) {
@@ -80,7 +95,7 @@ void Tracer::handle(const WaitEvent& event) {
       go_on(*process, event.tid(), event.signal());
       break;
     case WaitEvent::Kind::kSyscall:
-      handle_syscall(*process, event.tid());
+      handle_syscall(pid, *process, event.tid());
       break;
     case WaitEvent::Kind::kInterrupt:
     case WaitEvent::Kind::kGroupStop:
@@ -102,6 +117,10 @@ void Tracer::handle(const WaitEvent& event) {
 void Tracer::handle_exit(const WaitEvent& event) {
   const pid_t pid = pid_of(event.tid());
   Process* const process = find(pid);
+  if (process->leaving && event.tid() != pid) {
+    forget_thread(pid, event.tid());
+    return;
+  }
   process->threads.erase(event.tid());
   // The leader's status is the process's; it is reported last, when no other thread is left.
   if (event.tid() == pid) {

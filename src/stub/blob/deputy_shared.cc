@@ -15,8 +15,8 @@ uint32_t count_of(const Slot* slot) {
   return __atomic_load_n(&table_of(slot).count, __ATOMIC_ACQUIRE);
 }
 
-// The segment of a file, 0: none.
-uint64_t find(const Slot* slot, uint64_t device, uint64_t inode) {
+// The segment of a file and kSharedReadOnly, 0: none.
+uint64_t look_up(const Slot* slot, uint64_t device, uint64_t inode) {
   const SharedTable& table = table_of(slot);
   const uint32_t count = count_of(slot);
   for (uint32_t i = 0; i < count && i < kSharedFilesMax; ++i) {
@@ -27,9 +27,30 @@ uint64_t find(const Slot* slot, uint64_t device, uint64_t inode) {
   return 0;
 }
 
-uint64_t find_fd(const Slot* slot, int32_t fd) {
+uint64_t look_up_fd(const Slot* slot, int32_t fd) {
   KernelStat stat;
-  return fd >= 0 && sys(__NR_fstat, fd, &stat) == 0 ? find(slot, stat.dev, stat.ino) : 0;
+  return fd >= 0 && sys(__NR_fstat, fd, &stat) == 0 ? look_up(slot, stat.dev, stat.ino) : 0;
+}
+
+// The segment that a change of the file has to be told of.
+uint64_t changed(uint64_t found) {
+  return found & ~kSharedReadOnly;
+}
+
+// The segment that has to come home before the file is looked at.
+uint64_t seen(uint64_t found) {
+  return (found & kSharedReadOnly) != 0 ? 0 : found;
+}
+
+bool any_written(const Slot* slot) {
+  const SharedTable& table = table_of(slot);
+  const uint32_t count = count_of(slot);
+  for (uint32_t i = 0; i < count && i < kSharedFilesMax; ++i) {
+    if (seen(table.files[i].segment) != 0) {
+      return true;
+    }
+  }
+  return false;
 }
 
 void tell(Slot* slot, SharedMoment moment, uint64_t segment, uint64_t offset, uint64_t size) {
@@ -116,14 +137,14 @@ SharedGuard::SharedGuard(Slot* slot, uint64_t number, const uint64_t args[6])
 }
 
 void SharedGuard::see(int32_t fd) {
-  if (const uint64_t segment = find_fd(slot_, fd); segment != 0) {
+  if (const uint64_t segment = seen(look_up_fd(slot_, fd)); segment != 0) {
     tell(slot_, SharedMoment::kBefore, segment, 0, 0);
   }
 }
 
 // A call that may wait for a pipe does not keep the file to itself meanwhile.
 void SharedGuard::change(int32_t fd) {
-  open_segment_ = find_fd(slot_, fd);
+  open_segment_ = changed(look_up_fd(slot_, fd));
   open_fd_ = fd;
   if (open_segment_ != 0) {
     tell(slot_, number_ == __NR_splice ? SharedMoment::kBefore : SharedMoment::kOpen, open_segment_,
@@ -148,7 +169,7 @@ void SharedGuard::before_path() {
   }
   KernelStat stat;
   if ((flags & kOTrunc) != 0 && sys(__NR_newfstatat, dirfd, path, &stat, 0) == 0) {
-    open_segment_ = find(slot_, stat.dev, stat.ino);
+    open_segment_ = changed(look_up(slot_, stat.dev, stat.ino));
     if (open_segment_ != 0) {
       tell(slot_, SharedMoment::kOpen, open_segment_, 0, 0);
     }
@@ -215,11 +236,11 @@ bool SharedGuard::finish(int64_t result) {
     memcpy(&about, (const void*)args_[4], sizeof(about));
     const uint64_t device = (uint64_t)(about.minor & 0xff) | (uint64_t)(about.major & 0xfff) << 8 |
                             (uint64_t)(about.minor & ~0xffu) << 12;
-    segment = find(slot_, device, about.inode);
+    segment = seen(look_up(slot_, device, about.inode));
   } else {
     KernelStat stat;
     memcpy(&stat, (const void*)args_[number_ == __NR_newfstatat ? 2 : 1], sizeof(stat));
-    segment = find(slot_, stat.dev, stat.ino);
+    segment = seen(look_up(slot_, stat.dev, stat.ino));
   }
   if (segment == 0) {
     return false;
@@ -229,7 +250,7 @@ bool SharedGuard::finish(int64_t result) {
 }
 
 void sync_shared(Slot* slot) {
-  if (count_of(slot) != 0) {
+  if (any_written(slot)) {
     tell(slot, SharedMoment::kAll, 0, 0, 0);
   }
 }

@@ -1,0 +1,101 @@
+// What others do to a shared object at home: programs outside of the job, and processes of the job
+// that are not away. Nobody tells of it, so each object is looked at now and then. What is written
+// by write() and its like shows in the file's times; what is written through a mapping need not, so
+// the content of small objects that bodies only read is looked at, too.
+#include <sys/stat.h>
+#include <unistd.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "home/shared_segments.h"
+
+namespace tess::home {
+namespace {
+
+constexpr uint64_t kSmall = 4 << 20;         // an object whose content is looked at
+constexpr uint64_t kLookedAtMax = 16 << 20;  // bytes of content in one round
+
+int64_t nanoseconds(const timespec& time) {
+  return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+}
+
+std::string hash_of(const sys::Fd& fd, uint64_t size) {
+  std::string content(size, '\0');
+  const ssize_t n = ::pread(fd.get(), content.data(), content.size(), 0);
+  const XXH128_hash_t hash = XXH3_128bits(content.data(), n > 0 ? static_cast<size_t>(n) : 0);
+  std::string bytes(sizeof(hash), '\0');
+  std::memcpy(bytes.data(), &hash, sizeof(hash));
+  return bytes;
+}
+
+}  // namespace
+
+// `budget`: bytes of content that may still be looked at.
+SharedSegments::Stamp SharedSegments::stamp_of(const Segment& segment, uint64_t* budget) {
+  struct stat info {};
+  if (::fstat(segment.fd.get(), &info) != 0) {
+    return segment.stamp;
+  }
+  Stamp stamp{.modified_ns = nanoseconds(info.st_mtim),
+              .changed_ns = nanoseconds(info.st_ctim),
+              .size = info.st_size,
+              .content = segment.stamp.content};
+  const auto size = static_cast<uint64_t>(info.st_size);
+  if (segment.writable) {
+    stamp.content.clear();
+  } else if (size <= std::min(kSmall, *budget)) {
+    *budget -= size;
+    stamp.content = hash_of(segment.fd, size);
+  }
+  return stamp;
+}
+
+// It is about to be changed by the job: has somebody else changed it since it was last looked at?
+void SharedSegments::note_others(Segment& segment) {
+  uint64_t none = 0;
+  segment.changed_by_others =
+      segment.changed_by_others || stamp_of(segment, &none) != segment.stamp;
+}
+
+// It has just been changed by the job, which tells all hosts itself.
+void SharedSegments::note_own(Segment& segment) {
+  uint64_t enough = kSmall;
+  segment.stamp = stamp_of(segment, &enough);
+}
+
+void SharedSegments::look_at_others() {
+  const auto now = Clock::now();
+  uint64_t budget = kLookedAtMax;
+  std::vector<uint64_t> changed;
+  for (auto& [number, segment] : segments_) {
+    if (segment.anonymous || segment.locked || segment.next_look > now ||
+        (segment.holder == nullptr && segment.readers.empty())) {
+      continue;
+    }
+    if (segment.changed_by_others || stamp_of(segment, &budget) != segment.stamp) {
+      changed.push_back(number);
+    }
+  }
+  for (const uint64_t number : changed) {
+    lock(number, [this, number, now] {
+      flush(number, [this, number, now] {
+        if (Segment* const segment = find(number); segment != nullptr) {
+          note_own(*segment);
+          segment->changed_by_others = false;
+        }
+        update(number, 0, stub::kSharedAll, [this, number, now] {
+          if (Segment* const segment = find(number); segment != nullptr) {
+            const auto end = Clock::now();
+            segment->next_look = end + (end - now) * kUnaskedShare;
+          }
+          unlock(number);
+        });
+      });
+    });
+  }
+}
+
+}  // namespace tess::home

@@ -1,0 +1,64 @@
+#include "home/wake_up.h"
+
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <string>
+
+#include "home/interrupted_call.h"
+#include "sys/fd.h"
+
+namespace tess::home {
+namespace {
+
+bool is_inotify(pid_t pid, int fd) {
+  const std::string path = "/proc/" + std::to_string(pid) + "/fd/" + std::to_string(fd);
+  char target[32];
+  const ssize_t n = ::readlink(path.c_str(), target, sizeof(target));
+  return n > 0 && std::string_view(target, static_cast<size_t>(n)) == "anon_inode:inotify";
+}
+
+// Sockets with a timeout of their own do not wait again. One that cannot be looked at may be such.
+bool has_timeout(pid_t pid, int fd) {
+  const sys::Fd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  const sys::Fd socket(static_cast<int>(::syscall(SYS_pidfd_getfd, pidfd.get(), fd, 0)));
+  for (const int option : {SO_RCVTIMEO, SO_SNDTIMEO}) {
+    timeval timeout{};
+    socklen_t size = sizeof(timeout);
+    if (::getsockopt(socket.get(), SOL_SOCKET, option, &timeout, &size) != 0) {
+      return errno != ENOTSOCK;
+    }
+    if (timeout.tv_sec != 0 || timeout.tv_usec != 0) {
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+bool a_wake_ends(pid_t pid, const trace::Registers& registers) {
+  const auto number = static_cast<int64_t>(registers.orig_rax);
+  const auto fd = static_cast<int>(registers.rdi);
+  if (!returns_eintr_when_stopped(number)) {
+    return false;
+  }
+  switch (number) {
+    case SYS_read:
+      return is_inotify(pid, fd) || has_timeout(pid, fd);
+    case SYS_accept:
+    case SYS_accept4:
+    case SYS_recvfrom:
+    case SYS_recvmsg:
+    case SYS_sendto:
+    case SYS_sendmsg:
+      return has_timeout(pid, fd);
+    default:
+      return true;
+  }
+}
+
+}  // namespace tess::home

@@ -1,0 +1,93 @@
+// The end of tracing leaves waits alone.
+#include <sys/epoll.h>
+
+#include <fstream>
+
+#include "trace/trace_fixture.h"
+
+namespace tess::trace {
+namespace {
+
+pid_t tracer_of(pid_t tid) {
+  std::ifstream status("/proc/" + std::to_string(tid) + "/status");
+  std::string key;
+  pid_t tracer = -1;
+  while (status >> key) {
+    if (key == "TracerPid:") {
+      status >> tracer;
+      break;
+    }
+  }
+  return tracer;
+}
+
+class LetGoTest : public TraceTest {
+ protected:
+  // The child calls getppid and then `wait`, and stands at the entry of that, held.
+  pid_t at_its_wait(const std::function<void()>& wait) {
+    Shared* const shared = shared_;
+    const pid_t pid = child([shared, &wait] {
+      while (shared->go == 0) {
+      }
+      ::syscall(SYS_getppid);
+      wait();
+      ::pause();
+    });
+    EXPECT_TRUE(tracer_->seize(pid, true));
+    EXPECT_TRUE(tracer_->hold(pid, kTimeout));
+    EXPECT_TRUE(tracer_->release_until(pid, [](const Registers& registers) {
+      return registers.orig_rax == SYS_getppid &&
+             static_cast<int64_t>(registers.rax) == static_cast<int64_t>(::getpid());
+    }));
+    shared->go = 1;
+    EXPECT_TRUE(until([&] { return tracer_->all_held(pid); }));
+    EXPECT_TRUE(tracer_->hold(pid, kTimeout));
+    const Tracer::Entry entry{.into = [](const Registers&) { return true; },
+                              .before = [](const Tracee&, int) {}};
+    EXPECT_TRUE(tracer_->enter_calls(pid, entry, kTimeout));
+    return pid;
+  }
+};
+
+TEST_F(LetGoTest, AWaitThatAWakeWouldEndIsTracedUntilItIsOver) {
+  Shared* const shared = shared_;
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  const int epoll = ::epoll_create1(EPOLL_CLOEXEC);
+  epoll_event event{.events = EPOLLIN, .data = {}};
+  ASSERT_EQ(::epoll_ctl(epoll, EPOLL_CTL_ADD, ends[0], &event), 0);
+  const pid_t pid = at_its_wait([shared, epoll] {
+    epoll_event happened{};
+    shared->threads = static_cast<uint32_t>(::epoll_wait(epoll, &happened, 1, -1));
+    shared->handled = 1;
+  });
+  ASSERT_TRUE(tracer_->detach_after_calls(
+      pid, [](const Registers& registers) { return registers.orig_rax == SYS_epoll_wait; }));
+  EXPECT_EQ(tracer_of(pid), ::getpid());
+  EXPECT_EQ(::write(ends[1], "x", 1), 1);
+  ASSERT_TRUE(until([&] { return shared->handled == 1; }));
+  EXPECT_EQ(shared->threads, 1u) << "something else has ended the wait";
+  ASSERT_TRUE(until([&] { return tracer_of(pid) == 0; }));
+  EXPECT_FALSE(tracer_->traced(pid));
+}
+
+TEST_F(LetGoTest, AWaitThatTheKernelRepeatsIsLetGoAtOnce) {
+  Shared* const shared = shared_;
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  const pid_t pid = at_its_wait([shared, &ends] {
+    char byte = 0;
+    shared->threads = static_cast<uint32_t>(::read(ends[0], &byte, 1));
+    shared->handled = 1;
+  });
+  ASSERT_TRUE(tracer_->detach_after_calls(pid, [](const Registers&) { return false; }));
+  EXPECT_EQ(tracer_of(pid), 0);
+  EXPECT_FALSE(tracer_->traced(pid));
+  EXPECT_EQ(shared->handled, 0u);
+  EXPECT_EQ(::write(ends[1], "x", 1), 1);
+  ASSERT_TRUE(until([&] { return shared->handled == 1; }));
+  EXPECT_EQ(shared->threads, 1u);
+}
+
+}  // namespace
+}  // namespace tess::trace

@@ -1,0 +1,109 @@
+// Children of a test, and a tracer for them.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <functional>
+#include <thread>
+#include <vector>
+
+#include "trace/remote_calls.h"
+#include "trace/tracer.h"
+
+namespace tess::trace {
+
+using std::chrono::milliseconds;
+inline constexpr milliseconds kTimeout(10'000);
+
+struct Shared {
+  std::atomic<uint64_t> counter;
+  std::atomic<uint32_t> threads;
+  std::atomic<uint32_t> go;
+  std::atomic<uint32_t> handled;
+};
+
+struct Heard : TraceListener {
+  std::vector<std::pair<pid_t, pid_t>> forks;
+  std::vector<pid_t> execs;
+  std::vector<pid_t> stops;
+  std::vector<pid_t> continues;
+  std::vector<std::pair<pid_t, int>> exits;
+  bool hold_at_exec = false;
+
+  void forked(pid_t parent, pid_t, pid_t child) override { forks.emplace_back(parent, child); }
+  bool executed(pid_t pid) override {
+    execs.push_back(pid);
+    return hold_at_exec;
+  }
+  void group_stopped(pid_t pid, int) override { stops.push_back(pid); }
+  void group_continued(pid_t pid) override { continues.push_back(pid); }
+  void exited(pid_t pid, int status) override { exits.emplace_back(pid, status); }
+};
+
+class TraceTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto hub = WaitHub::create();
+    ASSERT_TRUE(hub) << hub.error().message();
+    hub_ = std::make_unique<WaitHub>(std::move(*hub));
+    tracer_ = std::make_unique<Tracer>(*hub_, heard_);
+    void* const page =
+        ::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    ASSERT_NE(page, MAP_FAILED);
+    shared_ = new (page) Shared();
+  }
+  void TearDown() override {
+    for (const pid_t pid : children_) {
+      ::kill(pid, SIGKILL);
+    }
+    // The hub reaps; waiting ends when there is no child left.
+    while (::waitpid(-1, nullptr, __WALL) > 0 || errno == EINTR) {
+    }
+    ::munmap(shared_, sizeof(Shared));
+  }
+  pid_t child(const std::function<void()>& body) {
+    const pid_t pid = ::fork();
+    if (pid == 0) {
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      sigset_t none;
+      sigemptyset(&none);
+      ::sigprocmask(SIG_SETMASK, &none, nullptr);
+      body();
+      ::_exit(0);
+    }
+    children_.push_back(pid);
+    return pid;
+  }
+  template <typename Condition>
+  ::testing::AssertionResult until(Condition condition) {
+    const Deadline deadline = after(kTimeout);
+    while (!condition()) {
+      if (std::chrono::steady_clock::now() > deadline) {
+        return ::testing::AssertionFailure() << "condition not reached";
+      }
+      tracer_->handle_events();
+      std::this_thread::yield();
+    }
+    return ::testing::AssertionSuccess();
+  }
+  bool counts() {
+    const uint64_t before = shared_->counter;
+    return static_cast<bool>(until([&] { return shared_->counter != before; }));
+  }
+
+  Heard heard_;
+  std::unique_ptr<WaitHub> hub_;
+  std::unique_ptr<Tracer> tracer_;
+  Shared* shared_ = nullptr;
+  std::vector<pid_t> children_;
+};
+
+}  // namespace tess::trace
