@@ -52,8 +52,10 @@ struct Config {
   Duration sync_interval = ms(2000);  // between two exchanges that this node begins
   double sync_rate = 8000;            // bytes a second, what it sends in answers
   double sync_burst = 1 << 20;
-  size_t pull_packets = 6;  // in answer to one request of a node that joins
-  Duration pull_timeout = ms(300);
+  // In answer to one request of a node that joins: with more, the loss of one would go unnoticed.
+  size_t pull_packets = 1;
+  Duration pull_timeout = ms(100);  // the first; then longer, as the network may be
+  Duration pull_timeout_most = ms(600);
   size_t sync_inquiries = 16;  // members at once that others believe dead
 
   // Finding each other.

@@ -5,6 +5,7 @@ namespace tess::cluster {
 namespace {
 constexpr size_t kIpAndUdp = 28;
 constexpr Duration kRecent = std::chrono::seconds(60);
+constexpr Duration kOnItsWay = std::chrono::milliseconds(300);
 constexpr Duration kUnwellFor = std::chrono::minutes(1);
 constexpr size_t kPacketOverhead = kHeaderSize + kTagSize + kIpAndUdp;
 }  // namespace
@@ -111,6 +112,21 @@ void Context::add_recent(PacketWriter& packet, Slot peer) {
       add_record(packet, slot);
     }
   }
+}
+
+void Context::add_missed(PacketWriter& packet) {
+  const size_t before = packet.size();
+  double left = gossip_budget.available(now);
+  for (auto at = recently_changed.rbegin(); at != recently_changed.rend() && left > 0; ++at) {
+    const auto& [slot, since] = *at;
+    const size_t size = packet.size();
+    // What is newer is on its way anyhow.
+    if (now - since >= kOnItsWay && now - since <= kRecent && table.known(slot)) {
+      add_record(packet, slot);
+    }
+    left -= static_cast<double>(packet.size() - size);
+  }
+  gossip_budget.spend(packet.size() - before);
 }
 
 void Context::add_news(PacketWriter& packet) {

@@ -85,6 +85,7 @@ struct Context {
       unwell;                           // what their packets said of their own health, and when
   std::unordered_map<Slot, Time> gone;  // dead or left, since when
   std::deque<std::pair<Slot, Time>> recently_gone;
+  std::deque<std::pair<Slot, Time>> recently_changed;  // whichever way, if others were told
   std::array<uint64_t, kCountCount> counts{};
   std::array<uint64_t, kDropCount> drops{};
   std::array<uint64_t, kKindEnd> sent{};  // packets by kind
@@ -116,6 +117,8 @@ struct Context {
   // Who has gone lately. One that starves drops most of what it is sent, so news that is told a few
   // times may never reach it: between it and others every packet repeats these.
   void add_recent(PacketWriter& packet, Slot peer);
+  // For one whose table differs: what it is likely to have missed.
+  void add_missed(PacketWriter& packet);
   double log_members() const { return std::log(1.0 + table.live_count()); }
   uint32_t fresh_nonce() { return static_cast<uint32_t>(random.next() >> 32); }
 
@@ -155,6 +158,11 @@ struct Context {
   // Everyone is to hear about this member.
   void tell(Slot slot) {
     news.add(slot, static_cast<unsigned>(std::ceil(log_members())) + config.gossip_extra);
+    std::erase_if(recently_changed, [slot](const auto& one) { return one.first == slot; });
+    recently_changed.emplace_back(slot, now);
+    if (recently_changed.size() > kRecentKept) {
+      recently_changed.pop_front();
+    }
   }
   // Most are to hear that it is suspect: a verdict or an objection follows, and is told to all.
   void tell_suspicion(Slot slot) {

@@ -299,6 +299,14 @@ void Membership::knocked(Time now, const NodeId& node, KnockAnswer answer, Effec
   }
 }
 
+void Membership::lost_connection(Time now, const NodeId& node, Effects& out) {
+  const Call call(*parts_, now, Duration(0), out);
+  const Slot slot = parts_->context.table.find(node.key());
+  if (slot != kNoSlot && parts_->context.table.live(slot) && !parts_->leaving) {
+    parts_->prober.doubt(slot);
+  }
+}
+
 void Membership::leave(Time now, Effects& out) {
   const Call call(*parts_, now, Duration(0), out);
   if (parts_->leaving) {
@@ -361,6 +369,25 @@ void Membership::set_seeds(std::vector<Address> seeds) {
 
 void Membership::set_keys(KeyRing keys) {
   parts_->context.envelope.set_keys(std::move(keys));
+}
+
+void Membership::shut_out(Time now, std::span<const NodeId> nodes, Effects& out) {
+  const Call call(*parts_, now, Duration(0), out);
+  Context& context = parts_->context;
+  for (const NodeId& node : nodes) {
+    const Slot slot = context.table.find(node.key());
+    if (slot == context.table.self()) {
+      continue;  // whoever is expelled itself does not hear of it
+    }
+    parts_->shut_out.insert(node);
+    if (slot != kNoSlot && context.table.profile(slot).id == node) {
+      const auto change = context.table.apply(
+          Verdict{node.key(), context.table.incarnation(slot), MemberState::kLeft, node.key()});
+      if (change == MemberTable::Change::kLeft) {
+        parts_->gone(change, slot);
+      }
+    }
+  }
 }
 
 void Membership::remember(Time now, std::span<const AliveRecord> records) {

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -47,6 +48,9 @@ class Membership {
   void tick(Time now, Effects& out);
   Time deadline() const;
   void knocked(Time now, const NodeId& node, KnockAnswer answer, Effects& out);
+  // A connection with it that was in use has ended, and nobody here wanted that: it is looked at
+  // now.
+  void lost_connection(Time now, const NodeId& node, Effects& out);
 
   // Says good-bye; to be followed by ticks until departed(), at most half a second.
   void leave(Time now, Effects& out);
@@ -58,6 +62,9 @@ class Membership {
   void set_name(Time now, std::string name, Effects& out);
   void set_seeds(std::vector<Address> seeds);
   void set_keys(KeyRing keys);
+  // Those that were expelled: gone at once, whatever their kernels answer, and whatever anybody
+  // says of them from now on.
+  void shut_out(Time now, std::span<const NodeId> nodes, Effects& out);
   // Takes over a list of members, as after a restart: they are believed until they do not answer.
   void remember(Time now, std::span<const AliveRecord> records);
 

@@ -2,6 +2,8 @@
 // framed. Private.
 #pragma once
 
+#include <set>
+
 #include "cluster/discovery.h"
 #include "cluster/membership.h"
 #include "cluster/prober.h"
@@ -37,6 +39,7 @@ struct Membership::Parts {
     Time at;
   };
   std::vector<AddressVote> address_votes;
+  std::set<NodeId> shut_out;
   unsigned clashes = 0;
   Time clashes_since;
 
@@ -55,6 +58,8 @@ struct Membership::Parts {
   void on_kind(Slot sender, Duration queued, const Address& from, bool doubted);
   void take_alive(const AliveRecord& record);
   void take_verdict(const Verdict& verdict, Slot sender);
+  // The table took it for dead or left: whatever is under way about it ends, and others are told.
+  void gone(MemberTable::Change how, Slot slot);
   void take_own_record(const AliveRecord& record);
   void refute(uint32_t incarnation);
   void on_observed(const Address& seen, uint64_t from);

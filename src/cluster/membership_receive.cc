@@ -115,6 +115,9 @@ void Membership::Parts::on_kind(Slot sender, Duration queued, const Address& fro
                      }
                      context.add_doubt(answer, sender);
                      context.add_recent(answer, sender);
+                     if (live && packet.digest != context.table.digest()) {
+                       context.add_missed(answer);
+                     }
                      if (context.table.profile(sender).address != from) {
                        answer.add_observed(from);
                      }
@@ -169,6 +172,9 @@ void Membership::Parts::take_alive(const AliveRecord& record) {
   const uint64_t key = record.profile.id.key();
   if (key == context.self_key()) {
     take_own_record(record);
+    return;
+  }
+  if (shut_out.contains(record.profile.id)) {
     return;
   }
   Slot slot = table.find(key);
@@ -256,11 +262,7 @@ void Membership::Parts::take_verdict(const Verdict& verdict, Slot sender) {
       return;
     case MemberTable::Change::kDied:
     case MemberTable::Change::kLeft:
-      prober.on_settled(slot);
-      context.note_gone(slot);
-      context.event(change == MemberTable::Change::kDied ? EventKind::kDied : EventKind::kLeft,
-                    slot);
-      context.tell(slot);
+      gone(change, slot);
       return;
     case MemberTable::Change::kAhead:
       if (slot != kNoSlot) {
@@ -275,6 +277,13 @@ void Membership::Parts::take_verdict(const Verdict& verdict, Slot sender) {
   } else if (verdict.state == MemberState::kSuspect && table.state(slot) == MemberState::kSuspect) {
     prober.on_suspected(slot, verdict.from);
   }
+}
+
+void Membership::Parts::gone(MemberTable::Change how, Slot slot) {
+  prober.on_settled(slot);
+  context.note_gone(slot);
+  context.event(how == MemberTable::Change::kDied ? EventKind::kDied : EventKind::kLeft, slot);
+  context.tell(slot);
 }
 
 void Membership::Parts::want(uint64_t key, Slot from) {

@@ -102,6 +102,16 @@ void Prober::inquire(Slot slot, bool insist) {
   ping(slot, inquiry.nonce);
 }
 
+void Prober::doubt(Slot slot) {
+  inquire(slot, true);
+  for (Inquiry& inquiry : inquiries_) {
+    if (inquiry.slot == slot) {
+      inquiry.knock_at = context_.now;
+      knock(inquiry);
+    }
+  }
+}
+
 void Prober::ping(Slot slot, uint32_t nonce) {
   context_.send(Kind::kPing, nonce, slot,
                 [&](PacketWriter& packet) { context_.add_doubt(packet, slot); });

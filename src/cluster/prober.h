@@ -24,6 +24,9 @@ class Prober {
   // Begins an inquiry, unless one is under way. It ends early if enough others suspect the member
   // already, unless `insist`.
   void inquire(Slot slot, bool insist = false);
+  // Its kernel has ended a connection: an inquiry that asks its kernel at once, and believes it
+  // that no process is left.
+  void doubt(Slot slot);
   size_t inquiries() const { return inquiries_.size(); }
 
   void on_ack(const Packet& packet, Slot from, Duration queued);

@@ -231,7 +231,9 @@ void Sync::pull(Slot slot) {
 }
 
 void Sync::ask_pull() {
-  pull_->due = context_.now + context_.attention.stretched(context_.config.pull_timeout);
+  const Duration wait = std::min(context_.config.pull_timeout * (1 + pull_->failures),
+                                 context_.config.pull_timeout_most);
+  pull_->due = context_.now + context_.attention.stretched(wait);
   if (pull_->peer == kNoSlot) {
     return;
   }
@@ -282,7 +284,9 @@ void Sync::answer_pull(uint64_t from_key, Slot to) {
 }
 
 void Sync::on_pulled(uint64_t to_key, Slot from) {
-  if (!pull_ || from != pull_->peer || (to_key != 0 && to_key <= pull_->from_key)) {
+  // An answer that comes when another node has been asked is as good: it goes on from the same key,
+  // or from one before it.
+  if (!pull_ || (to_key != 0 && to_key <= pull_->from_key)) {
     return;
   }
   if (to_key == 0) {

@@ -12,7 +12,7 @@ namespace tess::sim {
 using SimTime = int64_t;  // microseconds since the world began
 
 struct SimEvent {
-  enum class Type : uint8_t { kPacket, kWake, kService, kKnock, kAction, kResume };
+  enum class Type : uint8_t { kPacket, kWake, kService, kWord, kAction, kResume };
 
   SimTime at = 0;
   uint64_t order = 0;

@@ -262,6 +262,7 @@ void deaths(Run& run, const ScenarioOptions& options, bool power) {
     world.run_for(3 * kSecond);
   }
   run.figure("first_known_s_p50", first.at(0.5));
+  run.figure("first_known_s_max", first.at(1));
   run.figure("all_known_s_p50", all.at(0.5));
   run.figure("all_known_s_p90", all.at(0.9));
   run.figure("all_known_s_max", all.at(1));

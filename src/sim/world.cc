@@ -19,6 +19,7 @@ namespace {
 constexpr double kPacketCost = 40;
 constexpr double kDrainCost = 1;  // from the socket into the inbox, or dropped
 constexpr double kTickCost = 20;
+constexpr double kWordCost = 10;
 constexpr size_t kSocketQueue = 256;  // datagrams
 constexpr SimTime kKnockSilence = 300 * kMillisecond;
 constexpr SimTime kAfterPartition =
@@ -49,6 +50,7 @@ struct World::Node {
   bool enlisted = false;
   bool tick_next = false;
   std::vector<std::pair<SimTime, uint32_t>> socket;
+  std::deque<uint32_t> words;
   cluster::Inbox<Flight> inbox{64, std::chrono::milliseconds(100), std::chrono::seconds(2)};
 };
 
@@ -138,6 +140,10 @@ void World::stop(NodeIndex index, bool power) {
     free_flights_.push_back(flight);
   }
   node.socket.clear();
+  node.words.clear();
+  if (options_.connections && !power) {
+    end_connections(index);
+  }
 }
 
 void World::restart(NodeIndex index, const std::vector<NodeIndex>& seeds) {
@@ -154,6 +160,12 @@ void World::restart(NodeIndex index, const std::vector<NodeIndex>& seeds) {
 void World::leave(NodeIndex index) {
   nodes_[index]->member->leave(clock(index), effects_);
   carry_out(index);
+}
+
+void World::shut_out(NodeIndex by, NodeIndex node) {
+  const NodeId whom = nodes_[node]->id;
+  nodes_[by]->member->shut_out(clock(by), std::span(&whom, 1), effects_);
+  carry_out(by);
 }
 
 void World::partition(const std::function<unsigned(NodeIndex)>& group) {
@@ -208,6 +220,11 @@ void World::feed() {
     node.pool = UINT32_MAX;
     node.enlisted = false;
     if (node.up) {
+      while (!node.words.empty()) {
+        const uint32_t word = node.words.front();
+        node.words.pop_front();
+        hear(i, words_[word]);
+      }
       drain(i);
       while (read_one(i)) {
       }
@@ -347,11 +364,12 @@ void World::handle(const SimEvent& event) {
     case SimEvent::Type::kService:
       service(event.index);
       return;
-    case SimEvent::Type::kKnock:
-      if (node.up) {
-        const PendingKnock& pending = knocks_[event.index];
-        node.member->knocked(clock(event.node), pending.target, pending.answer, effects_);
-        carry_out(event.node);
+    case SimEvent::Type::kWord:
+      if (node.up && node.pool != UINT32_MAX) {
+        node.words.push_back(event.index);
+        enlist(event.node);
+      } else if (node.up) {
+        hear(event.node, words_[event.index]);
       }
       return;
     case SimEvent::Type::kResume:
@@ -483,6 +501,12 @@ void World::service(uint32_t pool_index) {
       continue;
     }
     const double before = node.cpu;
+    while (!node.words.empty()) {  // the loop finds them beside the datagrams
+      const uint32_t word = node.words.front();
+      node.words.pop_front();
+      node.cpu += kWordCost;
+      hear(index, words_[word]);
+    }
     const bool due = clock(index) >= node.member->deadline() || now_ >= node.next_load;
     drain(index);
     if (due && (node.tick_next || node.inbox.empty())) {
@@ -573,19 +597,42 @@ void World::send(NodeIndex from, NodeIndex to, cluster::Bytes datagram) {
 }
 
 void World::knock(NodeIndex from, const cluster::Effects::Knock& wanted) {
-  PendingKnock pending{wanted.node, KnockAnswer::kSilent};
+  Word word{wanted.node, KnockAnswer::kSilent};
   SimTime delay = kKnockSilence;
   const auto at = by_address_.find(wanted.at);
   const bool lost = random_.chance(1 - (1 - options_.loss) * (1 - options_.loss));
   if (at != by_address_.end() && !lost) {
     const Node& target = *nodes_[at->second];
     if (target.powered && target.group == nodes_[from]->group) {
-      pending.answer = target.up ? KnockAnswer::kHolds : KnockAnswer::kRefused;
+      word.answer = target.up ? KnockAnswer::kHolds : KnockAnswer::kRefused;
       delay = 2 * options_.latency;
     }
   }
-  knocks_.push_back(pending);
-  queue_.put(now_ + delay, SimEvent::Type::kKnock, from, static_cast<uint32_t>(knocks_.size() - 1));
+  words_.push_back(word);
+  queue_.put(now_ + delay, SimEvent::Type::kWord, from, static_cast<uint32_t>(words_.size() - 1));
+}
+
+// A process has ended: its kernel says so to everyone it was connected with.
+void World::end_connections(NodeIndex index) {
+  words_.push_back({nodes_[index]->id, KnockAnswer::kSilent, true});
+  const auto word = static_cast<uint32_t>(words_.size() - 1);
+  for (NodeIndex i = 0; i < size(); ++i) {
+    // One that was lost is sent again, with patience.
+    if (i != index && nodes_[i]->up && nodes_[i]->group == nodes_[index]->group) {
+      const SimTime delay = random_.chance(options_.loss) ? 300 * kMillisecond : 0;
+      queue_.put(now_ + options_.latency + delay, SimEvent::Type::kWord, i, word);
+    }
+  }
+}
+
+void World::hear(NodeIndex index, Word word) {
+  cluster::Membership& member = *nodes_[index]->member;
+  if (word.lost) {
+    member.lost_connection(clock(index), word.about, effects_);
+  } else {
+    member.knocked(clock(index), word.about, word.answer, effects_);
+  }
+  carry_out(index);
 }
 
 void World::note(NodeIndex observer, const cluster::Event& event) {

@@ -32,6 +32,7 @@ struct WorldOptions {
   bool warm = true;          // all know each other at the start; else node 0 is everyone's seed
   bool multicast = false;    // beacons reach everyone
   bool load_changes = true;  // every node measures a new load each second; else it stays the same
+  bool connections = true;   // every node has one with every other, and hears of its end
   bool check_resurrection = false;  // costs memory by observers times members
   cluster::Config config;
 };
@@ -58,6 +59,8 @@ class World {
   void power_off(NodeIndex node) { stop(node, true); }
   void restart(NodeIndex node, const std::vector<NodeIndex>& seeds);
   void leave(NodeIndex node);
+  // `by` learns that `node` is expelled.
+  void shut_out(NodeIndex by, NodeIndex node);
   void set_loss(double loss) { options_.loss = loss; }
   // Nodes of different groups do not reach each other.
   void partition(const std::function<unsigned(NodeIndex)>& group);
@@ -112,12 +115,16 @@ class World {
     cluster::Address from;
     std::vector<uint8_t> bytes;
   };
-  struct PendingKnock {
-    cluster::NodeId target;
+  // What a node's kernel tells it about another: a knock's answer, or that a connection has ended.
+  struct Word {
+    cluster::NodeId about;
     cluster::KnockAnswer answer;
+    bool lost = false;
   };
 
   void stop(NodeIndex node, bool power);
+  void end_connections(NodeIndex node);
+  void hear(NodeIndex node, Word word);
   NodeIndex make_node();
   void boot(NodeIndex node);
   cluster::Time clock_of(const Node& node, SimTime at) const;
@@ -152,7 +159,7 @@ class World {
   std::unordered_map<uint64_t, NodeIndex> by_key_;
   std::vector<Flight> flights_;
   std::vector<uint32_t> free_flights_;
-  std::vector<PendingKnock> knocks_;
+  std::vector<Word> words_;
   std::vector<std::unique_ptr<Pool>> pools_;
   SimTime cpu_since_ = 0;
   SimTime partitioned_until_ = 0;
