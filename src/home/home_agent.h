@@ -106,6 +106,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   void answer_channel(Managed& process, const stub::MailboxNote& note);
   void bring_home_for(Managed& process, uint32_t number, int64_t target);
   bool let_go_of(Managed& process);
+  bool leave_alone(Managed& process);
   void fetch(Managed& target, bool let_go, std::function<void()> then);
   void tell_whether_away(const Managed& process, int64_t target);
   void settle_children_time(const Managed& process, const stub::MailboxNote& note);

@@ -287,6 +287,9 @@ bool HomeAgent::executed(pid_t pid) {
     });
     return true;
   }
+  if (leave_alone(*process)) {
+    return true;  // until it is let go
+  }
   if (!process->stays_seized) {
     loop_.post([this, pid] {
       (void)tracer_.detach(pid);

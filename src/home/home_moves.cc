@@ -171,6 +171,9 @@ void HomeAgent::go_on_after_exec(const std::shared_ptr<Managed>& process, const 
     return;
   }
   process->placed_on.clear();
+  if (leave_alone(*process)) {
+    return;
+  }
   if (!process->stays_seized && tracer_.traced(process->pid)) {
     (void)tracer_.detach(process->pid);
   } else if (tracer_.held(process->pid)) {

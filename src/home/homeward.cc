@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "home/home_agent.h"
+#include "home/tracing_program.h"
 
 namespace tess::home {
 
@@ -96,6 +97,24 @@ bool HomeAgent::let_go_of(Managed& process) {
       return false;
     }
   }
+  return true;
+}
+
+// At its exec: a program that traces others, which must not be ours then, is let go before its
+// first instruction. So are those that it starts, since they are not followed.
+bool HomeAgent::leave_alone(Managed& process) {
+  if (!process.stays_seized || !traces_others(process.pid)) {
+    return false;
+  }
+  process.stays_seized = false;
+  loop_.post([this, pid = process.pid] {
+    constexpr std::chrono::seconds kExec(10);
+    if (tracer_.held(pid)) {
+      (void)tracer_.hold(pid, kExec);  // it may not have come to its stop
+    }
+    (void)tracer_.detach(pid);
+    maybe_finish();
+  });
   return true;
 }
 

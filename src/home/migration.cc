@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "home/image_builder.h"
 #include "home/kick.h"
+#include "home/tracing_program.h"
 #include "home/vfork_wait.h"
 #include "home/wake_up.h"
 #include "migrate/eligibility.h"
@@ -300,6 +301,7 @@ Result<> Migration::become_native() {
     process_->session.reset();
     process_->host.reset();
     (void)services_.tracer().resume_stops(process_->pid);
+    process_->stays_seized = process_->stays_seized && !traces_others(process_->pid);
     return let_go_at_home(process_->stays_seized);
   });
 }

@@ -66,7 +66,7 @@ void HomeAgent::program_placed(pid_t pid, const std::string& node) {
     return;
   }
   process->placed_on.clear();
-  if (tracer_.held(pid)) {
+  if (!leave_alone(*process) && tracer_.held(pid)) {
     (void)tracer_.release(pid);
   }
 }

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """Whoever may trace a process natively can trace it once it has come home: at once if nobody started it with `tess run`,
-and when a person has sent it home once more if somebody did. See README.md."""
+and when a person has sent it home once more if somebody did. And what a job executes can trace, away and at home. See
+README.md."""
 
+import argparse
 import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "common"))
+import build_programs  # noqa: E402
 import lab as labs  # noqa: E402
 from workers import Worker, migrate  # noqa: E402
 
@@ -95,12 +98,27 @@ def started_by_run(lab):
             raise Failure(f"the program suffered: {worker.output()!r} {worker.errors()!r}")
 
 
+def tracers_in_a_job(lab, programs):
+    build_programs.build(["tracer"], programs)
+    tracer = str(Path(programs) / "tracer")
+    for options, command in ((["--home"], [tracer]), ([], ["sh", "-c", f"{tracer}; {tracer}"]), (["--on", "n2"], [tracer]),
+                             (["--on", "n2"], ["sh", "-c", f"{tracer}; {tracer}"])):
+        argv = ["tess", "run", *options, *command]
+        done = lab.run("n1", argv, DEADLINE, check=False)
+        if done.returncode != 0 or set(done.stdout.split()) != {"traced"}:
+            raise Failure(f"{argv}: exit {done.returncode}: {done.stdout!r} {done.stderr!r}")
+
+
 def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--programs", default=str(labs.ROOT / "build" / "test-programs"))
+    options = parser.parse_args()
     with labs.Lab(f"attach-{os.getpid()}", 3) as lab:
 
         def steps():
             child_of_one_away(lab)
             started_by_run(lab)
+            tracers_in_a_job(lab, options.programs)
 
         return labs.judge(lab, steps, Failure)
 
