@@ -309,3 +309,34 @@ T(all_descriptors_used) {
   EQ(byte, 'C');
   child_thread_and_program();
 }
+// A program that a linker has written through a shared mapping runs as soon as the linker has
+// ended: nobody has it open for writing any more.
+static void copy_mapped(const char* from, int to) {
+  int source = open(from, O_RDONLY);
+  struct stat st;
+  EQ(fstat(source, &st), 0);
+  EQ(ftruncate(to, st.st_size), 0);
+  char* out = mmap(0, st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, to, 0);
+  CHECK(out != MAP_FAILED);
+  EQ(pread(source, out, st.st_size, 0), st.st_size);
+}
+T(executes_what_was_mapped) {
+  char name[] = "/tmp/mappedXXXXXX";
+  int fd = mkstemp(name);
+  EQ(fchmod(fd, 0755), 0);
+  pid_t linker = fork();
+  if (!linker) {
+    copy_mapped("/bin/true", fd);
+    _exit(0);
+  }
+  close(fd);
+  EQ(reap(linker), 0);
+  pid_t p = fork();
+  if (!p) {
+    execl(name, "true", NULL);
+    _exit(errno);
+  }
+  int status = reap(p);
+  unlink(name);
+  EQ(WEXITSTATUS(status), 0);
+}
