@@ -1,6 +1,7 @@
 // What others' conformance suites found to differ, one small test for each.
 #include <linux/sched.h>
 #include <sys/auxv.h>
+#include <sys/shm.h>
 #include <sys/statfs.h>
 
 #include "check.h"
@@ -339,4 +340,45 @@ T(executes_what_was_mapped) {
   int status = reap(p);
   unlink(name);
   EQ(WEXITSTATUS(status), 0);
+}
+// A new segment with this identifier. Others make some, too: until nobody else takes the number.
+static int segment_numbered(int wanted) {
+  for (int i = 0; i < 100; i++) {
+    FILE* next = fopen("/proc/sys/kernel/shm_next_id", "w");
+    CHECK(next);
+    fprintf(next, "%d", wanted);
+    fclose(next);
+    int id = shmget(IPC_PRIVATE, 4096, 0600);
+    if (id == wanted)
+      return id;
+    shmctl(id, IPC_RMID, 0);
+  }
+  CHECK(!"the number is taken");
+}
+// The identifier of System V shared memory stands where other memory has its inode, on the same
+// device: two objects, though their numbers are the same.
+T(shm_numbered_like_a_memfd) {
+  int fd = memfd_create("twin", 0);
+  struct stat st;
+  EQ(ftruncate(fd, 4096), 0);
+  EQ(fstat(fd, &st), 0);
+  int id = segment_numbered(st.st_ino);
+  char* memory = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  CHECK(memory != MAP_FAILED);
+  strcpy(memory, "memfd");
+  char* segment = shmat(id, 0, 0);
+  EQ(shmctl(id, IPC_RMID, 0), 0);
+  CHECK(segment != (void*)-1);
+  EQ(segment[0], 0);
+  strcpy(segment, "sysv");
+  CHECK(!strcmp(memory, "memfd"));
+}
+// The first segment of a machine.
+T(shm_numbered_zero) {
+  int id = segment_numbered(0);
+  char* segment = shmat(id, 0, 0);
+  int error = errno;
+  EQ(shmctl(id, IPC_RMID, 0), 0);
+  CHECK(segment != (void*)-1 || (errno = error, 0));
+  strcpy(segment, "zero");
 }
