@@ -74,8 +74,7 @@ Result<SharedMapping> read_shared_mapping(pid_t pid, uint64_t address) {
 Result<sys::Fd> open_object(pid_t pid, const SharedMapping& mapping) {
   const std::string path =
       fmt::format("/proc/{}/map_files/{:x}-{:x}", pid, mapping.start, mapping.end);
-  const int flags = (mapping.may_write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY;
-  sys::Fd fd(::open(path.c_str(), flags));
+  sys::Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
   if (!fd.valid()) {
     return fail_errno("open {}, mapped by process {}", mapping.path, pid);
   }

@@ -39,7 +39,7 @@ struct SharedMapping {
 std::vector<SharedMapping> shared_mappings(pid_t pid);
 // The one at that address. kNotPossible if nothing shared is there.
 Result<SharedMapping> read_shared_mapping(pid_t pid, uint64_t address);
-// For writing if the mapping may write.
+// For reading. While a file is open for writing nobody can execute it.
 Result<sys::Fd> open_object(pid_t pid, const SharedMapping& mapping);
 
 }  // namespace tess::home

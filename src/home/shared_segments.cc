@@ -1,6 +1,7 @@
 #include "home/shared_segments.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -38,6 +39,38 @@ int read_runs(const sys::Fd& fd, uint64_t from, uint64_t to, auto add_run) {
     }
   }
   return 0;
+}
+
+Result<sys::Fd> open_to_write(const sys::Fd& object) {
+  const std::string path = fmt::format("/proc/self/fd/{}", object.get());
+  sys::Fd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY));
+  if (!fd.valid()) {
+    return fail_errno("open {} for writing", path);
+  }
+  return fd;
+}
+
+// The object is open for writing no longer than this takes: while it is, nobody can execute it.
+void write_runs(const sys::Fd& fd, const wire::SharedDirty& news) {
+  const auto out = open_to_write(fd);
+  if (!out) {
+    log::error("home", "event=shared_write_failed segment={} reason=\"{}\"", news.segment(),
+               out.error().message());
+    return;
+  }
+  const uint64_t size = size_of(fd);
+  for (const wire::SharedRun& run : news.run()) {
+    if (run.offset() >= size) {
+      continue;  // the object has become shorter: what was behind its end is lost, as it would be
+                 // here
+    }
+    const uint64_t n = std::min<uint64_t>(run.data().size(), size - run.offset());
+    if (::pwrite(out->get(), run.data().data(), n, static_cast<off_t>(run.offset())) !=
+        static_cast<ssize_t>(n)) {
+      log::error("home", "event=shared_write_failed segment={} offset={} errno={}", news.segment(),
+                 run.offset(), errno);
+    }
+  }
 }
 
 }  // namespace
@@ -188,7 +221,6 @@ Result<> SharedSegments::make_writable(Segment& segment, pid_t pid, const Shared
       return tl::unexpected(Error(ErrorKind::kRetry, "it is on " + node, kAskAgain));
     }
   }
-  TESS_TRY_ASSIGN(segment.fd, open_object(pid, mapping));
   segment.writable = true;
   give_to(segment, pid, link);
   publish();
@@ -347,21 +379,9 @@ void SharedSegments::dirty(const wire::LinkMessage& message) {
     return;
   }
   Segment* const segment = find(news.segment());
-  const uint64_t size = segment != nullptr && segment->writable ? size_of(segment->fd) : 0;
-  if (segment != nullptr && !news.run().empty()) {
+  if (segment != nullptr && segment->writable && !news.run().empty()) {
     note_others(*segment);
-  }
-  for (const wire::SharedRun& run : news.run()) {
-    if (run.offset() >= size) {
-      continue;  // the object has become shorter: what was behind its end is lost, as it would be
-                 // here
-    }
-    const uint64_t n = std::min<uint64_t>(run.data().size(), size - run.offset());
-    if (::pwrite(segment->fd.get(), run.data().data(), n, static_cast<off_t>(run.offset())) !=
-        static_cast<ssize_t>(n)) {
-      log::error("home", "event=shared_write_failed segment={} offset={} errno={}", news.segment(),
-                 run.offset(), errno);
-    }
+    write_runs(segment->fd, news);
   }
   if (segment != nullptr && !news.run().empty()) {
     note_own(*segment);

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cstdio>
 
+#include "memory/object_number.h"
 #include "memory/proc_file.h"
 #include "wire/agent.pb.h"
 
@@ -67,6 +68,7 @@ void classify(Mapping& mapping) {
     mapping.offset = 0;  // the kernel shows a page number for some anonymous ranges
   }
   if (path.starts_with("/SYSV")) {
+    mapping.inode = object_number(mapping.inode, path);
     mapping.traits |= kTraitSysv;
   }
   if (path.find("[aio]") != std::string_view::npos) {

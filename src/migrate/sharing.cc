@@ -9,7 +9,10 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <string_view>
 #include <tuple>
+
+#include "memory/object_number.h"
 
 namespace tess::migrate {
 namespace {
@@ -67,7 +70,11 @@ std::vector<Sharer> find_sharers(pid_t pid, const std::map<FileId, std::string>&
           (writers && permissions[1] != 'w')) {
         continue;
       }
-      if (const auto it = wanted.find({major, minor, inode}); it != wanted.end()) {
+      const size_t name = line.find('/');
+      const std::string_view path =
+          name == std::string::npos ? std::string_view() : std::string_view(line).substr(name);
+      if (const auto it = wanted.find({major, minor, memory::object_number(inode, path)});
+          it != wanted.end()) {
         sharers.push_back({other, command_of(other), it->second});
         break;
       }

@@ -1,6 +1,7 @@
 // What others' conformance suites found to differ, one small test for each.
 #include <linux/sched.h>
 #include <sys/auxv.h>
+#include <sys/shm.h>
 #include <sys/statfs.h>
 
 #include "check.h"
@@ -308,4 +309,76 @@ T(all_descriptors_used) {
   EQ(pread(file, &byte, 1, 0), 1);
   EQ(byte, 'C');
   child_thread_and_program();
+}
+// A program that a linker has written through a shared mapping runs as soon as the linker has
+// ended: nobody has it open for writing any more.
+static void copy_mapped(const char* from, int to) {
+  int source = open(from, O_RDONLY);
+  struct stat st;
+  EQ(fstat(source, &st), 0);
+  EQ(ftruncate(to, st.st_size), 0);
+  char* out = mmap(0, st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, to, 0);
+  CHECK(out != MAP_FAILED);
+  EQ(pread(source, out, st.st_size, 0), st.st_size);
+}
+T(executes_what_was_mapped) {
+  char name[] = "/tmp/mappedXXXXXX";
+  int fd = mkstemp(name);
+  EQ(fchmod(fd, 0755), 0);
+  pid_t linker = fork();
+  if (!linker) {
+    copy_mapped("/bin/true", fd);
+    _exit(0);
+  }
+  close(fd);
+  EQ(reap(linker), 0);
+  pid_t p = fork();
+  if (!p) {
+    execl(name, "true", NULL);
+    _exit(errno);
+  }
+  int status = reap(p);
+  unlink(name);
+  EQ(WEXITSTATUS(status), 0);
+}
+// A new segment with this identifier. Others make some, too: until nobody else takes the number.
+static int segment_numbered(int wanted) {
+  for (int i = 0; i < 100; i++) {
+    FILE* next = fopen("/proc/sys/kernel/shm_next_id", "w");
+    CHECK(next);
+    fprintf(next, "%d", wanted);
+    fclose(next);
+    int id = shmget(IPC_PRIVATE, 4096, 0600);
+    if (id == wanted)
+      return id;
+    shmctl(id, IPC_RMID, 0);
+  }
+  CHECK(!"the number is taken");
+}
+// The identifier of System V shared memory stands where other memory has its inode, on the same
+// device: two objects, though their numbers are the same.
+T(shm_numbered_like_a_memfd) {
+  int fd = memfd_create("twin", 0);
+  struct stat st;
+  EQ(ftruncate(fd, 4096), 0);
+  EQ(fstat(fd, &st), 0);
+  int id = segment_numbered(st.st_ino);
+  char* memory = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  CHECK(memory != MAP_FAILED);
+  strcpy(memory, "memfd");
+  char* segment = shmat(id, 0, 0);
+  EQ(shmctl(id, IPC_RMID, 0), 0);
+  CHECK(segment != (void*)-1);
+  EQ(segment[0], 0);
+  strcpy(segment, "sysv");
+  CHECK(!strcmp(memory, "memfd"));
+}
+// The first segment of a machine.
+T(shm_numbered_zero) {
+  int id = segment_numbered(0);
+  char* segment = shmat(id, 0, 0);
+  int error = errno;
+  EQ(shmctl(id, IPC_RMID, 0), 0);
+  CHECK(segment != (void*)-1 || (errno = error, 0));
+  strcpy(segment, "zero");
 }
