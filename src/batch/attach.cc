@@ -30,7 +30,8 @@ json request_of(const JobSpec& spec) {
   if (spec.memory_bytes != 0) {
     wishes["memory_bytes"] = spec.memory_bytes;
   }
-  return {{"op", "run"}, {"node", spec.node}, {"wishes", std::move(wishes)}};
+  return {
+      {"op", "run"}, {"node", spec.node}, {"node_id", spec.node_id}, {"wishes", std::move(wishes)}};
 }
 
 // kDisconnected: tessd went away in the middle.

@@ -145,6 +145,7 @@ std::string encode(const JobSpec& spec) {
                      {"held", spec.held},
                      {"requeue", spec.requeue},
                      {"node", spec.node},
+                     {"node_id", spec.node_id},
                      {"home", spec.home},
                      {"stay", spec.stay},
                      {"cpu_bound", spec.cpu_bound},
@@ -180,6 +181,7 @@ Result<JobSpec> decode(const std::string& text) {
   reader.flag("held", spec.held);
   reader.flag("requeue", spec.requeue);
   reader.text("node", spec.node);
+  reader.text("node_id", spec.node_id);
   reader.flag("home", spec.home);
   reader.flag("stay", spec.stay);
   reader.flag("cpu_bound", spec.cpu_bound);

@@ -37,7 +37,8 @@ struct JobSpec {
   bool held = false;
   bool requeue = false;  // run again if it is lost
   // Wishes of `tess run`.
-  std::string node;  // --on
+  std::string node;     // --on
+  std::string node_id;  // who had that name when it was submitted, as tessd knew it; empty: nobody
   bool home = false;
   bool stay = false;
   bool cpu_bound = false;

@@ -83,6 +83,7 @@ struct Job {
 // A node as the queue sees it.
 struct NodeRoom {
   std::string name;
+  std::string id;     // stays when its name does not
   bool home = false;  // where the queue is
   bool usable = true;
   double cpus = 1;

@@ -83,7 +83,8 @@ std::vector<Queue::Bin> Queue::bins(Time now, std::span<const NodeRoom> nodes) c
 bool Queue::may_use(const JobSpec& spec, const Bin& bin) {
   const NodeRoom& node = *bin.node;
   const bool here = spec.home || spec.node == "home";
-  return (!here || node.home) && (here || spec.node.empty() || spec.node == node.name) &&
+  const bool named = spec.node == node.name || (!spec.node_id.empty() && spec.node_id == node.id);
+  return (!here || node.home) && (here || spec.node.empty() || named) &&
          std::find(spec.avoid.begin(), spec.avoid.end(), node.name) == spec.avoid.end();
 }
 

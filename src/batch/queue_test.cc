@@ -104,6 +104,20 @@ TEST_F(QueueTest, WhatNoNodeHasIsTold) {
   EXPECT_EQ(waits(3), "no node that it may use is there");
 }
 
+TEST_F(QueueTest, AWishFollowsANodeToItsNewName) {
+  nodes_.push_back(node("new", 2));
+  nodes_.back().id = "its id";
+  JobSpec there = job(1, "1-9");
+  there.node = "old";
+  there.node_id = "its id";
+  queue_.add(1, there, now_, false);
+  EXPECT_EQ(go().size(), 2U);
+  there.node_id = "another id";
+  queue_.add(2, there, now_, false);
+  EXPECT_TRUE(go().empty());
+  EXPECT_EQ(waits(2), "no node that it may use is there");
+}
+
 TEST_F(QueueTest, WishesChooseNodes) {
   JobSpec there = job(1, "1-9");
   there.node = "n2";

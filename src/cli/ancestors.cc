@@ -23,8 +23,10 @@ bool is_address(const std::string& text) {
 
 constexpr const char* kNumbers =
     "nodes have names here, not numbers: `tess nodes` lists them, -rNAME takes one";
-constexpr const char* kQueue =
-    "there is no queue: what is started runs at once, and is spread over the cluster";
+constexpr const char* kTime = "the queue does not ask how long a job will take";
+constexpr const char* kPriority =
+    "`tess batch submit --priority` is the other way round: a higher one goes first";
+constexpr const char* kProcesses = "how many processes it will be is asked of queued jobs: -q";
 constexpr const char* kCheckpoints = "there are no checkpoints in files";
 constexpr const char* kSpeed = "a node's speed is measured, nobody sets it";
 constexpr const char* kDecay =
@@ -50,12 +52,10 @@ const std::map<char, const char*>& meaningless() {
       {'J',
        "jobs get their ids by themselves: `tess ps` shows them, `tess kill --job` and `tess "
        "migrate --job` take them"},
-      {'q', kQueue},
-      {'Q', kQueue},
-      {'P', kQueue},
-      {'D', kQueue},
-      {'E', "there is no native batch: start it without mosrun"},
-      {'M', "every job may be moved"},
+      {'q', kPriority},
+      {'Q', kPriority},
+      {'P', kProcesses},
+      {'D', kTime},
       {'G', "a node is in one cluster only"},
       {'X', "files stay at home, and are read from there wherever the process runs"},
       {'C', kCheckpoints},
@@ -107,6 +107,10 @@ class MosrunOptions {
       options_.push_back("--memory=" + value + "M");
       return {};
     }
+    if (letter == 'P' && is_number(value)) {
+      cpus_ = value;
+      return {};
+    }
     if (value.empty() && take_flag(letter)) {
       return {};
     }
@@ -115,8 +119,19 @@ class MosrunOptions {
                                          : no("mosrun " + word, "there is no such option");
   }
 
+  // The command of tess, and what it is to know.
   Result<Words> words() const {
-    Words all = options_;
+    if (!cpus_.empty() && !queued_) {
+      return no("mosrun -P" + cpus_, kProcesses);
+    }
+    Words all = queued_ ? Words{"batch", "submit"} : Words{"run"};
+    if (queued_ && waits_) {
+      all.emplace_back("--wait");
+    }
+    if (!cpus_.empty()) {
+      all.push_back("--cpu=" + cpus_);
+    }
+    all.insert(all.end(), options_.begin(), options_.end());
     if (!node_.empty()) {
       bool up = true;
       if (anyway_) {
@@ -145,6 +160,18 @@ class MosrunOptions {
       case 'F':
         anyway_ = true;
         return true;
+      case 'q':  // in the queue, and it is waited for
+      case 'Q':
+        queued_ = true;
+        waits_ = true;
+        return true;
+      case 'E':  // a batch job that stays at home
+        options_.emplace_back("--home");
+        queued_ = true;
+        return true;
+      case 'M':  // a batch job
+        queued_ = true;
+        return true;
       case 'b':  // where it runs best: without any option
       case 'l':  // it may be moved: so may all
       case 'n':
@@ -158,7 +185,10 @@ class MosrunOptions {
   const Lookup& lookup_;
   Words options_;
   std::string node_;
+  std::string cpus_;
   bool anyway_ = false;
+  bool queued_ = false;
+  bool waits_ = false;
 };
 
 Result<Translation> mosrun(const Words& arguments, const Lookup& lookup) {
@@ -176,7 +206,6 @@ Result<Translation> mosrun(const Words& arguments, const Lookup& lookup) {
     TESS_TRY(options.take(arguments[at]));
   }
   TESS_TRY_ASSIGN(Words words, options.words());
-  words.insert(words.begin(), "run");
   words.emplace_back("--");
   words.insert(words.end(), arguments.begin() + static_cast<long>(at), arguments.end());
   return Translation{words, false};
@@ -247,6 +276,8 @@ Result<Translation> mosctl(const Words& arguments, const Lookup& lookup) {
     return Translation{{"migrate", "--all-from", node}, false};
   }
   static const std::map<std::string, std::string> reasons = {
+      {"nolstay",
+       "guests and own processes are not told apart: `tess set balance on` lets both go"},
       {"lstay", "guests and own processes are not told apart: `tess set balance off` holds both"},
       {"block", "who takes no guests sends away those it has, too: `tess node drain`"},
       {"quiet", "a node always tells the others how it is: placement needs it"},
@@ -370,6 +401,16 @@ const std::map<std::string, Translate>& translations() {
       {"nomig", running({"--stay"})},
       {"cpujob", running({"--cpu-bound"})},
       {"iojob", running({})},
+      {"omdiscd", refusing(kDiscovery)},
+      {"mosconf", refusing(kDiscovery)},
+      {"mos_autoconf", refusing(kDiscovery)},
+      {"mos_checkconf", refusing(kDiscovery)},
+      {"mostestload", refusing("any program that computes is a load: `tess run` starts it")},
+      {"mostimeof", refusing("`tess ps` shows the CPU time of each process, home and away")},
+      {"mospipe",
+       refusing("start the pipe with a shell, `tess run sh -c 'a | b'`: its programs are "
+                "placed one by one")},
+      {"mos_in_job", refusing("all that a job starts belongs to it: `tess ps` shows its id")},
       {"nodecay", refusing(kDecay)},
       {"slowdecay", refusing(kDecay)},
       {"fastdecay", refusing(kDecay)}};

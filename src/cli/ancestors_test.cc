@@ -59,8 +59,8 @@ TEST(Ancestors, MosrunSaysHow) {
 }
 
 TEST(Ancestors, WhatHasNoMeaningIsRefusedWithTheReason) {
-  for (const char* option : {"-j1-5",  "-e",     "-w",  "-u",  "-d50",   "-t",    "-T",    "-z",
-                             "-J7",    "-q",     "-Q5", "-P4", "-D1:0",  "-E",    "-M",    "-G2",
+  for (const char* option : {"-j1-5",  "-e",     "-w",  "-u",  "-d50",   "-t",    "-T",
+                             "-z",     "-J7",    "-q7", "-Q5", "-P4",    "-D1:0", "-G2",
                              "-X/tmp", "-Cfile", "-A5", "-N3", "-Rfile", "-O3=x", "-Ifile"}) {
     const std::string why = refusal("mosrun", {option, "ls"});
     EXPECT_TRUE(why.starts_with(std::string("mosrun ") + option + ": ")) << why;
@@ -68,6 +68,17 @@ TEST(Ancestors, WhatHasNoMeaningIsRefusedWithTheReason) {
   }
   EXPECT_TRUE(says(refusal("mosrun", {"-y", "ls"}), "no such option"));
   EXPECT_TRUE(says(refusal("mosrun", {"-mlots", "ls"}), "no such option"));
+}
+
+TEST(Ancestors, TheQueueIsThatOfBatchJobs) {
+  EXPECT_EQ(words("mosrun", {"-q", "ls", "-l"}),
+            (Words{"batch", "submit", "--wait", "--", "ls", "-l"}));
+  EXPECT_EQ(
+      words("mosrun", {"-Q", "-P4", "-m512", "-rn2", "ls"}),
+      (Words{"batch", "submit", "--wait", "--cpu=4", "--memory=512M", "--on=n2", "--", "ls"}));
+  EXPECT_EQ(words("mosrun", {"-E", "ls"}), (Words{"batch", "submit", "--home", "--", "ls"}));
+  EXPECT_EQ(words("mosrun", {"-M", "ls"}), (Words{"batch", "submit", "--", "ls"}));
+  EXPECT_TRUE(says(refusal("mosrun", {"-P4", "ls"}), "of queued jobs"));
 }
 
 TEST(Ancestors, ManyJobsFromAFile) {
@@ -100,7 +111,8 @@ TEST(Ancestors, Mosctl) {
   EXPECT_EQ(words("mosctl", {"expel"}), (Words{"migrate", "--all-from", "n1"}));
   EXPECT_EQ(words("mosctl", {"getload", "n2"}), (Words{"nodes", "--field", "load", "n2"}));
   EXPECT_EQ(words("mosctl", {"isup", "n2"}), (Words{"nodes", "--field", "state", "n2"}));
-  for (const char* what : {"lstay", "block", "quiet", "setspeed", "setyard", "getdecay"}) {
+  for (const char* what :
+       {"lstay", "nolstay", "block", "quiet", "setspeed", "setyard", "getdecay"}) {
     EXPECT_FALSE(says(refusal("mosctl", {what}), "no such command")) << what;
   }
   EXPECT_TRUE(says(refusal("mosctl", {"dance"}), "no such command"));

@@ -178,6 +178,7 @@ TEST_F(Belonging, WhoIsExpelledStaysOut) {
   EXPECT_TRUE(eventually([&] { return key_is_settled(n2_); }));
   EXPECT_NE(key_of(n1_), old_key);
   EXPECT_EQ(key_of(n3_), old_key);
+  EXPECT_EQ(entry(n1_, "n3").value("state", ""), "expelled");  // at once, whatever its kernel says
   EXPECT_TRUE(eventually([&] { return !n1_.sees("n3") && !n2_.sees("n3") && !n3_.sees("n1"); }));
   EXPECT_TRUE(eventually([&] { return !hears(n1_, "n3") && !hears(n2_, "n3"); }));
   EXPECT_TRUE(eventually([&] {
@@ -238,6 +239,28 @@ TEST_F(Belonging, CertificatesAreRenewedForTheSameKey) {
   expect(n2_.tess({"rotate", "certificate"}), 7, "no node that holds the cluster's CA");
   n1_.start();
   EXPECT_TRUE(eventually([&] { return n1_.sees("n2") && n2_.sees("n1"); }));
+}
+
+TEST_F(Belonging, TheCasCertificateIsRenewedAndReachesThoseWhoWereAway) {
+  bring_in(n2_, "n2", "127.0.0.2");
+  bring_in(n3_, "n3", "127.0.0.3");
+  const auto ca_of = [](const TestNode& node) {
+    return sys::read_file(node.dir() + "/state/ca.crt").value_or("");
+  };
+  const std::string before = ca_of(n1_);
+  n3_.kill_daemon();
+  expect(n2_.tess({"rotate", "ca"}), 6, "does not hold the cluster's CA");
+  // notAfter is told in seconds: one that was made in the same second lasts no longer.
+  ASSERT_TRUE(eventually([&] { return n1_.tess({"rotate", "ca"}).code() == 0; }));
+  EXPECT_NE(ca_of(n1_), before);
+  EXPECT_EQ(*net::key_fingerprint(ca_of(n1_)), *net::key_fingerprint(before));
+  EXPECT_TRUE(eventually([&] { return ca_of(n2_) == ca_of(n1_); }));
+  n3_.start();
+  EXPECT_TRUE(eventually([&] { return ca_of(n3_) == ca_of(n1_); }));
+  // The old certificates of nodes are good under it, also where tessd reads it from the disk.
+  n2_.kill_daemon();
+  n2_.start();
+  EXPECT_TRUE(eventually([&] { return n1_.sees("n2") && n2_.sees("n3") && n3_.sees("n2"); }));
 }
 
 TEST_F(Belonging, ACertificateIsRenewedByItselfAndOneThatHasExpiredIsToldClearly) {

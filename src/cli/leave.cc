@@ -102,6 +102,14 @@ void add_rotate(CLI::App& app, int& exit_code) {
     ask({{"op", "rotate_certificate"}}, code);
     exit_code = code;
   });
+  CLI::App* ca = rotate->add_subcommand(
+      "ca", "The certificate of the cluster's CA, for the same key (happens by itself in time)");
+  ca->footer("It reaches all nodes by itself, also those that are away now. Only where the CA is.");
+  ca->callback([&exit_code] {
+    ExitCode code = kOk;
+    ask({{"op", "rotate_ca"}}, code);
+    exit_code = code;
+  });
   CLI::App* key = rotate->add_subcommand("key", "The key that seals the datagrams between nodes");
   key->footer(
       "All nodes learn the new key, then use it, then forget the old one; a node that is away\n"
@@ -126,7 +134,7 @@ void add_node_rename(CLI::App& node, int& exit_code) {
   command->footer(
       "Only where the CA is. The node must be up; its guests go home and its own processes come "
       "back "
-      "first.\nWishes of running jobs that name it (--on, --avoid) do not follow.");
+      "first.\nWishes of running jobs that name it (--on, --avoid) follow.");
   command->callback([names, &exit_code] {
     ExitCode code = kOk;
     ask({{"op", "rename"}, {"node", names->old_name}, {"name", names->new_name}}, code);

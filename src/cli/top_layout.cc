@@ -395,7 +395,7 @@ const std::vector<std::string>& help_text() {
       "  q        quit",
       "",
       "Nodes",
-      "  STATE    alive; suspect (silent, not given up); draining; dead; left; no answer",
+      "  STATE    alive; suspect (silent, not given up); draining; dead; left; expelled; no answer",
       "  SPEED    of a core, the reference machine being 1",
       "  LOAD     threads that run or want to; the bar is full when each core has one",
       "  GUESTS   processes of other nodes; AGE how old the figures are",

@@ -7,14 +7,14 @@
 
 #include "cli/client.h"
 #include "cli/commands.h"
-#include "wire/agent_process.h"
+#include "wire/version.h"
 
 namespace tess::cli {
 
 void add_version(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("version", "Print the versions of tess and tessd");
   command->callback([&exit_code] {
-    std::printf("tess %s (protocol %u)\n", node::kVersion, wire::kProtocolVersion);
+    std::printf("tess %s (protocol %u)\n", node::kVersion, wire::protocol_version());
     auto client = Client::connect();
     if (!client || !client->send({{"op", "ping"}})) {
       std::printf("tessd: not running\n");

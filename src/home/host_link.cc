@@ -16,6 +16,7 @@
 #include "wire/agent.pb.h"
 #include "wire/agent_process.h"
 #include "wire/frame.h"
+#include "wire/version.h"
 
 namespace tess::home {
 namespace {
@@ -23,6 +24,7 @@ namespace {
 constexpr wire::Timeout kConnectTimeout(5'000);
 constexpr wire::Timeout kSendTimeout(15'000);
 constexpr size_t kSpareChannels = 8;
+constexpr unsigned kFirstSaid = 1;  // before tessd told the version of a host agent
 constexpr std::chrono::seconds kSpareCheckInterval{1};
 
 Result<std::array<uint8_t, 16>> make_secret() {
@@ -50,6 +52,12 @@ Result<std::shared_ptr<HostLink>> HostLink::open(const net::TlsContext& tls, uin
   if (host.token.size() != wire::kTokenSize) {
     return fail(ErrorKind::kBadInput, "the token for the host agent on {} is not {} bytes",
                 host.node, wire::kTokenSize);
+  }
+  const unsigned theirs = host.protocol_version == 0 ? kFirstSaid : host.protocol_version;
+  if (!wire::common_version(wire::protocol_version(), theirs)) {
+    return fail(
+        ErrorKind::kNotPossible, "{}",
+        wire::version_mismatch(tls.node_name(), wire::protocol_version(), host.node, theirs));
   }
   auto stream = net::TlsStream::connect(tls, host.address, host.port, kConnectTimeout);
   if (!stream) {
@@ -100,7 +108,7 @@ void HostLink::close() {
 
 Result<> HostLink::say_hello(wire::ByteStream& stream, bool is_link, uint64_t operation) const {
   wire::AgentHello hello;
-  hello.set_protocol_version(wire::kProtocolVersion);
+  hello.set_protocol_version(wire::protocol_version());
   hello.set_job(job_);
   hello.set_token(host_.token);
   hello.set_kind(is_link ? wire::AgentHello::LINK : wire::AgentHello::STREAM);

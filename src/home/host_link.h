@@ -33,6 +33,7 @@ struct HostAddress {
   uint16_t port = 0;
   std::string token;
   bool encrypt_channels = true;
+  unsigned protocol_version = 0;  // that its host agent speaks; 0: not said
 };
 
 // One connected channel: our end and its keys. The host has its offer.

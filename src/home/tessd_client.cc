@@ -65,7 +65,8 @@ void TessdClient::handle(const wire::AgentDown& message) {
                                                      .address = host.address(),
                                                      .port = static_cast<uint16_t>(host.port()),
                                                      .token = host.token(),
-                                                     .encrypt_channels = host.encrypt_channels()});
+                                                     .encrypt_channels = host.encrypt_channels(),
+                                                     .protocol_version = host.protocol_version()});
       break;
     }
     case wire::AgentDown::kProgramPlaced:

@@ -23,6 +23,7 @@
 #include "wire/agent.pb.h"
 #include "wire/agent_process.h"
 #include "wire/frame.h"
+#include "wire/version.h"
 
 namespace tess::host {
 namespace {
@@ -186,7 +187,7 @@ Result<> Guest::send_image(const wire::LinkMessage& message) {
                 order.address(), order.port(), (*stream)->peer_name(), order.node());
   }
   wire::AgentHello hello;
-  hello.set_protocol_version(wire::kProtocolVersion);
+  hello.set_protocol_version(wire::protocol_version());
   hello.set_job(services_.job);
   hello.set_token(order.token());
   hello.set_kind(wire::AgentHello::STREAM);

@@ -28,6 +28,7 @@
 #include "wire/agent_process.h"
 #include "wire/frame.h"
 #include "wire/node.pb.h"
+#include "wire/version.h"
 
 namespace tess::host {
 namespace {
@@ -174,9 +175,9 @@ int HostAgent::run() {
 // ---- connections ----
 
 void HostAgent::on_tls(std::unique_ptr<net::TlsStream> stream, const wire::AgentHello& hello) {
-  if (hello.protocol_version() != wire::kProtocolVersion) {
+  if (!wire::common_version(wire::protocol_version(), hello.protocol_version())) {
     log::warn("host", "event=connection_refused from={} reason=\"protocol {}, here {}\"",
-              hello.node(), hello.protocol_version(), wire::kProtocolVersion);
+              hello.node(), hello.protocol_version(), wire::protocol_version());
     return;
   }
   if (hello.kind() == wire::AgentHello::LINK) {

@@ -28,6 +28,7 @@
 #include "wire/agent.pb.h"
 #include "wire/agent_process.h"
 #include "wire/frame.h"
+#include "wire/version.h"
 
 namespace tess::host {
 namespace {
@@ -63,7 +64,8 @@ struct Agent {
 // The test's side of the link to one host agent.
 class Home {
  public:
-  Home(const net::TlsContext& tls, const Agent& agent) : tls_(tls), agent_(agent) {
+  Home(const net::TlsContext& tls, const Agent& agent, unsigned protocol = wire::protocol_version())
+      : protocol_(protocol), tls_(tls), agent_(agent) {
     auto stream = connect(wire::AgentHello::LINK, 0, agent.token);
     EXPECT_NE(stream, nullptr);
     link_ = std::move(stream);
@@ -73,7 +75,7 @@ class Home {
     auto stream = net::TlsStream::connect(tls_, "127.0.0.1", agent_.port, kTimeout);
     EXPECT_TRUE(stream) << stream.error().message();
     wire::AgentHello hello;
-    hello.set_protocol_version(wire::kProtocolVersion);
+    hello.set_protocol_version(protocol_);
     hello.set_job(kJob);
     hello.set_token(token);
     hello.set_kind(kind);
@@ -81,6 +83,11 @@ class Home {
     hello.set_node(tls_.node_name());
     EXPECT_TRUE(wire::write_frame(**stream, hello, kTimeout));
     return std::move(*stream);
+  }
+  bool is_turned_away() {
+    std::byte byte;
+    const auto read = link_->read_exact(std::span(&byte, 1), kTimeout);
+    return !read && read.error().kind() == ErrorKind::kDisconnected;
   }
   void send(uint64_t operation, int32_t pid, const std::function<void(LinkMessage&)>& fill) {
     LinkMessage message;
@@ -166,6 +173,7 @@ class Home {
   void close() { link_->shutdown(); }
 
  private:
+  unsigned protocol_;
   const net::TlsContext& tls_;
   Agent agent_;
   std::unique_ptr<net::TlsStream> link_;
@@ -439,6 +447,18 @@ TEST_F(HostAgentTest, ADiscardEndsARestoreInProgress) {
   home.bring(2, process);
 }
 
+TEST_F(HostAgentTest, AHomeAgentOfTheNextVersionIsServedAndOfOneAfterThatNot) {
+  const Agent a = start("n2");
+  const net::TlsContext mine = tls("n1");
+  {
+    Home strange(mine, a, wire::protocol_version() + 2);
+    EXPECT_TRUE(strange.is_turned_away());
+  }
+  Home home(mine, a, wire::protocol_version() + 1);
+  home.send(6, 0, [](LinkMessage& m) { m.mutable_ask_usage(); });
+  home.wait(LinkMessage::kUsage);
+}
+
 TEST_F(HostAgentTest, OnlyTheHomeAgentComesIn) {
   const Agent a = start("n2");
   const net::TlsContext mine = tls("n1");
@@ -450,7 +470,7 @@ TEST_F(HostAgentTest, OnlyTheHomeAgentComesIn) {
     auto stream = net::TlsStream::connect(who, "127.0.0.1", to.port, kTimeout);
     EXPECT_TRUE(stream);
     wire::AgentHello hello;
-    hello.set_protocol_version(wire::kProtocolVersion);
+    hello.set_protocol_version(wire::protocol_version());
     hello.set_job(kJob);
     hello.set_token(token);
     hello.set_kind(kind);

@@ -1,13 +1,17 @@
 #include "net/certificate.h"
 
 #include <openssl/ec.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/rand.h>
 #include <openssl/x509v3.h>
 
+#include <ctime>
+
 #include "net/openssl_error.h"
 #include "net/openssl_ptr.h"
+#include "net/tls_context.h"
 
 namespace tess::net {
 namespace {
@@ -126,6 +130,20 @@ Result<std::string> sign_for(const Certificate& ca, EVP_PKEY* key, const std::st
   return certificate_to_pem(raw);
 }
 
+// Signed by its own key.
+Result<std::string> ca_for(EVP_PKEY* key, const std::string& name, std::chrono::seconds lifetime) {
+  TESS_TRY_ASSIGN(const X509Ptr certificate, blank(name, key, lifetime));
+  X509* raw = certificate.get();
+  X509_set_issuer_name(raw, X509_get_subject_name(raw));
+  TESS_TRY(add_extension(raw, raw, NID_basic_constraints, "critical,CA:TRUE,pathlen:0"));
+  TESS_TRY(add_extension(raw, raw, NID_key_usage, "critical,keyCertSign,cRLSign"));
+  TESS_TRY(add_extension(raw, raw, NID_subject_key_identifier, "hash"));
+  if (X509_sign(raw, key, EVP_sha256()) == 0) {
+    return fail(ErrorKind::kFailed, "sign the CA certificate: {}", openssl_error());
+  }
+  return certificate_to_pem(raw);
+}
+
 Result<KeyPrint> print_of(const unsigned char* der, int size) {
   KeyPrint digest{};
   unsigned length = 0;
@@ -173,19 +191,40 @@ Result<KeyPrint> fingerprint_of(const X509_PUBKEY* key) {
 
 Result<Certificate> make_ca(const std::string& common_name, std::chrono::seconds lifetime) {
   TESS_TRY_ASSIGN(const KeyPtr key, new_key());
-  TESS_TRY_ASSIGN(const X509Ptr certificate, blank(common_name, key.get(), lifetime));
-  X509* raw = certificate.get();
-  X509_set_issuer_name(raw, X509_get_subject_name(raw));
-  TESS_TRY(add_extension(raw, raw, NID_basic_constraints, "critical,CA:TRUE,pathlen:0"));
-  TESS_TRY(add_extension(raw, raw, NID_key_usage, "critical,keyCertSign,cRLSign"));
-  TESS_TRY(add_extension(raw, raw, NID_subject_key_identifier, "hash"));
-  if (X509_sign(raw, key.get(), EVP_sha256()) == 0) {
-    return fail(ErrorKind::kFailed, "sign the CA certificate: {}", openssl_error());
-  }
   Certificate made;
-  TESS_TRY_ASSIGN(made.certificate_pem, certificate_to_pem(raw));
+  TESS_TRY_ASSIGN(made.certificate_pem, ca_for(key.get(), common_name, lifetime));
   TESS_TRY_ASSIGN(made.key_pem, key_to_pem(key.get()));
   return made;
+}
+
+Result<std::string> renew_ca(const Certificate& ca, std::chrono::seconds lifetime) {
+  TESS_TRY_ASSIGN(const X509Ptr old, certificate_from_pem(ca.certificate_pem));
+  TESS_TRY_ASSIGN(const KeyPtr key, key_from_pem(ca.key_pem));
+  if (X509_check_private_key(old.get(), key.get()) != 1) {
+    return fail(ErrorKind::kBadInput, "the CA's key does not belong to its certificate");
+  }
+  return ca_for(key.get(), common_name(old.get()), lifetime);
+}
+
+Result<> check_renewed_ca(const std::string& old_pem, const std::string& new_pem) {
+  TESS_TRY_ASSIGN(const X509Ptr old, certificate_from_pem(old_pem));
+  TESS_TRY_ASSIGN(const X509Ptr renewed, certificate_from_pem(new_pem));
+  TESS_TRY_ASSIGN(const KeyPrint old_key, fingerprint_of(X509_get_X509_PUBKEY(old.get())));
+  TESS_TRY_ASSIGN(const KeyPrint new_key, fingerprint_of(X509_get_X509_PUBKEY(renewed.get())));
+  if (old_key != new_key ||
+      X509_NAME_cmp(X509_get_subject_name(old.get()), X509_get_subject_name(renewed.get())) != 0 ||
+      X509_verify(renewed.get(), X509_get0_pubkey(old.get())) != 1 ||
+      X509_check_ca(renewed.get()) != 1) {
+    ERR_clear_error();
+    return fail(ErrorKind::kBadInput, "it is not a certificate of this cluster's CA");
+  }
+  if (X509_cmp_current_time(X509_get0_notBefore(renewed.get())) >= 0) {
+    return fail(ErrorKind::kBadInput, "by this machine's clock it is not valid yet");
+  }
+  if (ASN1_TIME_compare(X509_get0_notAfter(renewed.get()), X509_get0_notAfter(old.get())) <= 0) {
+    return fail(ErrorKind::kBadInput, "it ends no later than the one that is here");
+  }
+  return {};
 }
 
 Result<Certificate> issue_certificate(const Certificate& ca, const std::string& name) {
@@ -251,6 +290,15 @@ Result<Validity> validity_of(const std::string& certificate_pem) {
   }
   validity.left = std::chrono::seconds(days * kDay + seconds);
   return validity;
+}
+
+Result<int64_t> valid_until(const std::string& certificate_pem) {
+  TESS_TRY_ASSIGN(const X509Ptr certificate, certificate_from_pem(certificate_pem));
+  tm end{};
+  if (ASN1_TIME_to_tm(X509_get0_notAfter(certificate.get()), &end) != 1) {
+    return fail(ErrorKind::kBadInput, "a certificate without an end: {}", openssl_error());
+  }
+  return timegm(&end);
 }
 
 Result<KeyPrint> key_fingerprint(const std::string& certificate_pem) {

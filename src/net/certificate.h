@@ -23,6 +23,13 @@ struct Certificate {
 Result<Certificate> make_ca(const std::string& common_name,
                             std::chrono::seconds lifetime = kLongLived);
 
+// A new certificate of the CA for the same key and by the same name: what the CA has signed stays
+// good.
+Result<std::string> renew_ca(const Certificate& ca, std::chrono::seconds lifetime = kLongLived);
+// kBadInput: not a certificate of the same CA, made by whoever has its key, that is valid now and
+// for longer than the old one.
+Result<> check_renewed_ca(const std::string& old_pem, const std::string& new_pem);
+
 // A certificate for a node, good for both ends of a connection: CN and DNS subject alternative name
 // are `name`.
 Result<Certificate> issue_certificate(const Certificate& ca, const std::string& name);
@@ -46,6 +53,8 @@ struct Validity {
   std::chrono::seconds left;
 };
 Result<Validity> validity_of(const std::string& certificate_pem);
+// notAfter, in seconds since 1970.
+Result<int64_t> valid_until(const std::string& certificate_pem);
 
 // SHA-256 of the certificate's public key (SubjectPublicKeyInfo, DER): stays the same when the
 // certificate is renewed for the same key.

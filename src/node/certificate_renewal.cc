@@ -5,8 +5,6 @@
 
 namespace tess::node {
 namespace {
-// Long enough for a site to plan the change.
-constexpr std::chrono::hours kCaWarning{365 * 24};
 
 constexpr std::chrono::milliseconds kAnswerTimeout{10'000};
 constexpr size_t kRequestMost = 4096;
@@ -25,30 +23,12 @@ bool CertificateRenewal::is_due(const net::Validity& validity) {
   return validity.left < (validity.since + validity.left) / 3;
 }
 
-std::string CertificateRenewal::ca_warning(const std::string& state_dir) {
-  const auto certificate = sys::read_file(state_dir + "/ca.crt");
-  const auto validity = certificate ? net::validity_of(*certificate)
-                                    : Result<net::Validity>(tl::unexpected(certificate.error()));
-  if (!validity || validity->left >= kCaWarning) {
-    return {};
-  }
-  const auto days = validity->left.count() / 86400;
-  return fmt::format(
-      "the certificate of the cluster's CA {}: make the cluster anew before that (HOWTO, \"When "
-      "the "
-      "CA ends\")",
-      days > 0 ? fmt::format("ends in {} days", days) : "ends today or has ended");
-}
-
 void CertificateRenewal::start() {
   look();
 }
 
 void CertificateRenewal::look() {
   timer_.start(options_.check_interval, [this] { look(); });
-  if (const std::string warning = ca_warning(); !warning.empty()) {
-    log::warn("node", "event=ca_ends text=\"{}\"", warning);
-  }
   const auto certificate = sys::read_file(options_.state_dir + "/node.crt");
   const auto validity = certificate ? net::validity_of(*certificate)
                                     : Result<net::Validity>(tl::unexpected(certificate.error()));

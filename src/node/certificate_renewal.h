@@ -32,10 +32,6 @@ class CertificateRenewal {
 
   // Less than a third of its time is left.
   static bool is_due(const net::Validity& validity);
-  // What to tell people about the CA's own certificate, which nobody renews; empty while it has a
-  // year or more.
-  static std::string ca_warning(const std::string& state_dir);
-  std::string ca_warning() const { return ca_warning(options_.state_dir); }
   // Looks at once, and then every hour.
   void start();
   void on_peer(const std::string& node, bool holds_ca);

@@ -45,13 +45,6 @@ bool read_messages(wire::FrameReader& reader, std::span<const std::byte> bytes, 
   }
 }
 
-std::string version_mismatch(const std::string& here, unsigned our_protocol,
-                             const std::string& there, unsigned their_protocol) {
-  return fmt::format(
-      "protocol versions differ: {} speaks {}, {} speaks {}; install the same Tessera on both",
-      here, our_protocol, there, their_protocol);
-}
-
 }  // namespace
 
 struct Cluster::Peer {
@@ -142,7 +135,13 @@ void Cluster::connect(Peer& peer) {
       loop_, context_, peer.state.endpoint,
       {[this, &peer] { on_peer_open(peer); },
        [this, &peer](std::span<const std::byte> bytes) { on_peer_data(peer, bytes); },
-       [this, &peer](const Error& error) { peer_down(peer, error.message()); }});
+       [this, &peer](const Error& error) {
+         const bool was_up = peer.state.up;
+         peer_down(peer, error.message());
+         if (was_up && service_.on_lost) {
+           service_.on_lost(peer.state.node_id);
+         }
+       }});
 }
 
 wire::ClusterMessage Cluster::make_hello() const {
@@ -153,6 +152,7 @@ wire::ClusterMessage Cluster::make_hello() const {
   hello.set_node(options_.node_name);
   hello.set_node_id(options_.node_id);
   hello.set_charter_serial(service_.charter_serial ? service_.charter_serial() : 0);
+  hello.set_ca_until(service_.ca_until ? service_.ca_until() : 0);
   hello.set_holds_ca(service_.holds_ca && service_.holds_ca());
   return message;
 }
@@ -187,16 +187,20 @@ void Cluster::on_peer_message(Peer& peer, wire::ClusterMessage message) {
   }
   if (message.has_hello()) {
     const wire::ClusterHello& hello = message.hello();
-    if (hello.protocol_version() != options_.protocol_version) {
-      peer_down(peer, version_mismatch(options_.node_name, options_.protocol_version,
-                                       peer.state.name, hello.protocol_version()));
+    const auto common = wire::common_version(options_.protocol_version, hello.protocol_version());
+    if (!common) {
+      peer_down(peer, wire::version_mismatch(options_.node_name, options_.protocol_version,
+                                             peer.state.name, hello.protocol_version()));
       return;
     }
     peer.state.node_id = hello.node_id();
+    peer.state.version = hello.version();
+    peer.state.protocol = *common;
     peer.state.up = true;
     peer.state.reason.clear();
     peer.delay = milliseconds(0);
-    log::info("node", "event=node_up node={} version={}", peer.state.name, hello.version());
+    log::info("node", "event=node_up node={} version={} protocol={}", peer.state.name,
+              hello.version(), *common);
     ping(peer);
     if (service_.on_hello) {
       service_.on_hello(peer.state.name, hello);
@@ -379,9 +383,9 @@ bool Cluster::check_hello(const std::shared_ptr<Client>& client,
   std::string reason;
   if (!message.has_hello()) {
     reason = "the first message must be a hello";
-  } else if (message.hello().protocol_version() != options_.protocol_version) {
-    reason = version_mismatch(options_.node_name, options_.protocol_version, name,
-                              message.hello().protocol_version());
+  } else if (!wire::common_version(options_.protocol_version, message.hello().protocol_version())) {
+    reason = wire::version_mismatch(options_.node_name, options_.protocol_version, name,
+                                    message.hello().protocol_version());
   } else if (message.hello().node() != name) {
     reason = fmt::format("node '{}' shows the certificate of '{}'", message.hello().node(), name);
   }
@@ -424,17 +428,21 @@ void Cluster::on_client_message(const std::shared_ptr<Client>& client,
       break;
     default: {
       const std::weak_ptr<Client> weak = client;
-      if (service_.other != nullptr) {
-        // A question of a later minor version stays unanswered.
-        (void)service_.other(message, client->connection->peer_name(),
-                             [weak, request = message.request()](wire::ClusterMessage later) {
-                               if (const auto alive = weak.lock()) {
-                                 later.set_request(request);
-                                 send_message(*alive->connection, later);
-                               }
-                             });
+      if (service_.other != nullptr &&
+          service_.other(message, client->connection->peer_name(),
+                         [weak, request = message.request()](wire::ClusterMessage later) {
+                           if (const auto alive = weak.lock()) {
+                             later.set_request(request);
+                             send_message(*alive->connection, later);
+                           }
+                         })) {
+        return;
       }
-      return;
+      // Of a later version: whoever asks need not wait for its time to be over.
+      reply.mutable_done()->set_message(
+          fmt::format("node {} does not know this question: it speaks protocol version {}",
+                      options_.node_name, options_.protocol_version));
+      break;
     }
   }
   send_message(*client->connection, reply);

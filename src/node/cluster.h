@@ -17,9 +17,9 @@
 #include "node/admission.h"
 #include "node/config.h"
 #include "sys/fd.h"
-#include "wire/agent_process.h"
 #include "wire/cluster.pb.h"
 #include "wire/frame.h"
+#include "wire/version.h"
 
 namespace tess::node {
 
@@ -27,7 +27,7 @@ struct ClusterOptions {
   std::string node_name;
   std::string version;
   std::string node_id;  // bytes; empty: not told
-  unsigned protocol_version = wire::kProtocolVersion;
+  unsigned protocol_version = wire::protocol_version();
   std::chrono::milliseconds ping_interval{2000};
   std::chrono::milliseconds answer_timeout{6000};  // a node that is silent for so long is down
   std::chrono::milliseconds retry_least{200};
@@ -49,7 +49,10 @@ struct ClusterService {
   // What this node says of itself, and what a node says that we are connected with.
   std::function<uint64_t()> charter_serial = nullptr;
   std::function<bool()> holds_ca = nullptr;
+  std::function<int64_t()> ca_until = nullptr;
   std::function<void(const std::string& node, const wire::ClusterHello&)> on_hello = nullptr;
+  // A connection that was in use has ended, and not by us.
+  std::function<void(const std::string& node_id)> on_lost = nullptr;
   // From a machine without a certificate; the reply may come later.
   std::function<void(const wire::JoinRequest&, const JoinPeer&, const Admission::Reply& reply)>
       join = nullptr;
@@ -63,8 +66,10 @@ class Cluster {
     std::string name;
     net::Endpoint endpoint;
     bool up = false;
-    std::string reason;   // why it is not up
-    std::string node_id;  // as it said last
+    std::string reason;     // why it is not up
+    std::string node_id;    // as it said last
+    std::string version;    // as it said last
+    unsigned protocol = 0;  // that both speak; 0: never connected
     wire::NodeInfo info;
     bool has_info = false;
   };

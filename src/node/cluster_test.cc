@@ -44,6 +44,7 @@ class ClusterTest : public ::testing::Test {
       return answer;
     };
     service.job_table = [] { return wire::JobTable(); };
+    service.on_lost = [this](const std::string& lost) { lost_.push_back(lost); };
     Node node;
     node.cluster = std::make_unique<Cluster>(
         loop_, certificates.context(certificate_name.empty() ? name : certificate_name), options,
@@ -82,6 +83,7 @@ class ClusterTest : public ::testing::Test {
 
   net::Loop loop_;
   net::TestCluster certificates_;
+  std::vector<std::string> lost_;  // ids of nodes whose connections have ended
 };
 
 TEST_F(ClusterTest, OfTwoNodesWithOneNameTheSecondIsTurnedAwayAndTold) {
@@ -139,17 +141,48 @@ TEST_F(ClusterTest, AForeignClusterIsRefusedInWords) {
   EXPECT_FALSE(up(a, "b"));
 }
 
-TEST_F(ClusterTest, AnotherProtocolVersionIsRefusedInWords) {
-  Node a = make(certificates_, "a", 1);
-  Node b = make(certificates_, "b", 2);
-  a.cluster->set_nodes({b.entry});
-  b.cluster->set_nodes({a.entry});
-  const std::string text = "protocol versions differ";
+TEST_F(ClusterTest, NeighboursAmongProtocolVersionsSpeakTheOlderOnes) {
+  Node old = make(certificates_, "old", 1);
+  Node here = make(certificates_, "here", 2);
+  Node young = make(certificates_, "young", 3);
+  old.cluster->set_nodes({here.entry, young.entry});
+  here.cluster->set_nodes({old.entry, young.entry});
+  young.cluster->set_nodes({old.entry, here.entry});
+  const std::string text = "protocol versions differ by more than one";
   run_until([&] {
-    return reason(a, "b").find(text) != std::string::npos &&
-           reason(b, "a").find(text) != std::string::npos;
+    return up(old, "here") && up(here, "old") && up(here, "young") && up(young, "here") &&
+           reason(old, "young").find(text) != std::string::npos &&
+           reason(young, "old").find(text) != std::string::npos;
   });
-  EXPECT_NE(reason(a, "b").find("install the same Tessera"), std::string::npos);
+  const auto spoken = [](const Node& from, const std::string& name) {
+    for (const auto& node : from.cluster->nodes()) {
+      if (node.name == name) {
+        return node.protocol;
+      }
+    }
+    return 0U;
+  };
+  EXPECT_EQ(spoken(old, "here"), 1U);
+  EXPECT_EQ(spoken(here, "old"), 1U);
+  EXPECT_EQ(spoken(here, "young"), 2U);
+  EXPECT_EQ(spoken(young, "here"), 2U);
+  EXPECT_NE(reason(young, "old").find("upgrade old first"), std::string::npos);
+  EXPECT_NE(reason(old, "young").find("upgrade old first"), std::string::npos);
+}
+
+TEST_F(ClusterTest, AQuestionOfALaterVersionIsAnsweredAtOnce) {
+  Node a = make(certificates_, "a", 2);
+  Node b = make(certificates_, "b", 1);
+  a.cluster->set_nodes({b.entry});
+  run_until([&] { return up(a, "b"); });
+  std::string answer;
+  wire::ClusterMessage ask;  // without a body that this program knows: as one of a later version
+  ask.GetReflection()->MutableUnknownFields(&ask)->AddLengthDelimited(1000, "later");
+  a.cluster->ask("b", ask, 1h, [&](const Result<wire::ClusterMessage>& result) {
+    answer = result ? result->done().message() : result.error().message();
+  });
+  run_until([&] { return !answer.empty(); });
+  EXPECT_NE(answer.find("does not know this question"), std::string::npos) << answer;
 }
 
 TEST_F(ClusterTest, ANodeWithAnotherNameThanConfiguredIsNotIt) {
@@ -175,8 +208,10 @@ TEST_F(ClusterTest, ALostNodeIsDownAndItsQuestionsFail) {
   const NodeEntry entry = b->entry;
   a.cluster->set_nodes({entry});
   run_until([&] { return up(a, "b"); });
+  EXPECT_TRUE(lost_.empty());
   b.reset();
   run_until([&] { return !up(a, "b"); });
+  EXPECT_EQ(lost_, std::vector<std::string>{"b"});  // and not again at each attempt
   bool failed = false;
   wire::ClusterMessage ask;
   ask.mutable_ping();

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "node/control_request.h"
 #include "wire/agent_process.h"
+#include "wire/version.h"
 
 namespace tess::node {
 namespace {
@@ -95,6 +96,7 @@ void ControlApi::handle(const Caller& caller, const std::string& line,
       {"expel", &ControlApi::op_expel},
       {"rotate_key", &ControlApi::op_rotate_key},
       {"rotate_certificate", &ControlApi::op_rotate_certificate},
+      {"rotate_ca", &ControlApi::op_rotate_ca},
       {"rename", &ControlApi::op_rename},
       {"leave", &ControlApi::op_leave},
       {"batch_submit", &ControlApi::op_batch_submit},
@@ -119,7 +121,7 @@ void ControlApi::handle(const Caller& caller, const std::string& line,
 void ControlApi::op_ping(const RequestPtr& request) {
   request->ok({{"node", options_.node_name},
                {"version", options_.version},
-               {"protocol", wire::kProtocolVersion},
+               {"protocol", wire::protocol_version()},
                {"pid", ::getpid()}});
 }
 

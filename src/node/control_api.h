@@ -11,6 +11,7 @@
 #include "node/admission.h"
 #include "node/agent_hub.h"
 #include "node/batch_service.h"
+#include "node/ca_renewal.h"
 #include "node/certificate_renewal.h"
 #include "node/charter_keeper.h"
 #include "node/cluster.h"
@@ -49,8 +50,9 @@ class ControlApi {
   }
   void attach(BatchService& batch) { batch_ = &batch; }
   void attach(Manager& manager) { manager_ = &manager; }
-  void attach(CertificateRenewal& renewal, NodeRename& rename) {
+  void attach(CertificateRenewal& renewal, CaRenewal& ca_renewal, NodeRename& rename) {
     renewal_ = &renewal;
+    ca_renewal_ = &ca_renewal;
     rename_ = &rename;
   }
   // There are no batch jobs on this node, for that reason.
@@ -108,13 +110,14 @@ class ControlApi {
   void op_expel(const RequestPtr& request);
   void op_rotate_key(const RequestPtr& request);
   void op_rotate_certificate(const RequestPtr& request);
+  void op_rotate_ca(const RequestPtr& request);
   void op_rename(const RequestPtr& request);
   void op_leave(const RequestPtr& request);
   std::vector<net::Charter::Expelled> bearers_of(const std::string& name) const;
   bool check_ca(const RequestPtr& request);
 
   void add_placement(const RequestPtr& request, pid_t pid, nlohmann::json told);
-  Result<wire::Wishes> read_wishes(const RequestPtr& request) const;
+  Result<wire::Wishes> read_wishes(const RequestPtr& request, const std::string& node) const;
   static bool check_root(const RequestPtr& request);
 
   // control_batch.cc
@@ -154,6 +157,7 @@ class ControlApi {
   Settings* settings_ = nullptr;
   Manager* manager_ = nullptr;
   CertificateRenewal* renewal_ = nullptr;
+  CaRenewal* ca_renewal_ = nullptr;
   NodeRename* rename_ = nullptr;
   std::function<void()> apply_settings_;
   BatchService* batch_ = nullptr;

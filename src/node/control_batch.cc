@@ -9,6 +9,7 @@
 
 #include "node/control_request.h"
 #include "sys/files.h"
+#include "wire/agent_process.h"
 
 namespace tess::node {
 namespace {
@@ -196,6 +197,7 @@ void ControlApi::op_batch_submit(const RequestPtr& request) {
     request->error(limits.error());
     return;
   }
+  spec->node_id = spec->node.empty() ? "" : wire::to_hex(placer_->id_bytes_of(spec->node));
   spec->uid = caller.uid;
   spec->gid = caller.gid;
   spec->groups = caller.groups;

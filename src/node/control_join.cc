@@ -257,6 +257,14 @@ void ControlApi::op_rotate_certificate(const RequestPtr& request) {
   });
 }
 
+void ControlApi::op_rotate_ca(const RequestPtr& request) {
+  if (!check_ca(request)) {
+    return;
+  }
+  const auto renewed = ca_renewal_->renew();
+  renewed ? request->ok({{"until", ca_renewal_->until()}}) : request->error(renewed.error());
+}
+
 void ControlApi::op_rename(const RequestPtr& request) {
   const std::string node = request->text("node");
   const std::string name = request->text("name");

@@ -2,10 +2,13 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <set>
 
 #include "base/log.h"
 #include "cluster/placement/cost.h"
 #include "node/control_request.h"
+#include "wire/agent_process.h"
+#include "wire/version.h"
 
 namespace tess::node {
 namespace {
@@ -59,7 +62,7 @@ void add_member(json& node, const cluster::MemberView& member) {
 
 void ControlApi::op_nodes(const RequestPtr& request) {
   json warnings = json::array();
-  if (const std::string warning = renewal_->ca_warning(); !warning.empty()) {
+  if (const std::string warning = ca_renewal_->warning(); !warning.empty()) {
     warnings.push_back(warning);
   }
   request->ok(
@@ -85,21 +88,39 @@ json ControlApi::nodes_json() const {
                        {"version", info.version()}};
   };
   add(options_.node_name, options_.address, true, "", service_.node_info());
+  nodes[options_.node_name]["protocol"] = wire::protocol_version();
   for (const auto& node : cluster_.nodes()) {
     add(node.name, node.endpoint.to_string(), node.up, node.reason, node.info);
+    if (node.up) {
+      nodes[node.name]["protocol"] = node.protocol;
+    }
   }
   const auto view = gossip_ != nullptr ? gossip_->view() : cluster::ClusterView();
+  const auto gone = [this](const cluster::MemberView& member) {
+    return member.state == cluster::MemberState::kLeft ||
+           member.state == cluster::MemberState::kDead ||
+           charter_.charter().expels(member.id.bytes);
+  };
+  std::set<std::string> live;
   for (const auto& member : view.members) {
+    if (!gone(member)) {
+      live.insert(member.name);
+    }
+  }
+  for (const auto& member : view.members) {
+    // One that has left, or died, does not stand before another that bears its name now.
+    if (gone(member) && live.contains(member.name)) {
+      continue;
+    }
     if (!nodes.contains(member.name)) {
       add(member.name, member.address, false,
           fmt::format("it is {}", cluster::to_text(member.state)), wire::NodeInfo());
     }
-    // One that has left, or died, does not stand before another that bears its name now.
-    const std::string state = nodes[member.name].value("state", "unknown");
-    const bool gone =
-        member.state == cluster::MemberState::kLeft || member.state == cluster::MemberState::kDead;
-    if (!gone || (state != "alive" && state != "suspect")) {
-      add_member(nodes[member.name], member);
+    json& node = nodes[member.name];
+    add_member(node, member);
+    if (charter_.charter().expels(member.id.bytes) && !node.value("up", false)) {
+      node["state"] = "expelled";
+      node["why"] = "it was expelled from the cluster";
     }
   }
   // This node first.
@@ -124,7 +145,8 @@ void ControlApi::add_placement(const RequestPtr& request, pid_t pid, json told) 
   });
 }
 
-Result<wire::Wishes> ControlApi::read_wishes(const RequestPtr& request) const {
+Result<wire::Wishes> ControlApi::read_wishes(const RequestPtr& request,
+                                             const std::string& node) const {
   wire::Wishes wishes;
   const auto found = request->body.find("wishes");
   const json empty = json::object();
@@ -142,18 +164,19 @@ Result<wire::Wishes> ControlApi::read_wishes(const RequestPtr& request) const {
     wishes.set_cpus(std::clamp(given["cpus"].get<double>(), 0.0, 65535.0));
   }
   if (given.contains("avoid") && given["avoid"].is_array()) {
-    for (const auto& node : given["avoid"]) {
-      if (!node.is_string()) {
+    for (const auto& one : given["avoid"]) {
+      if (!one.is_string()) {
         return fail(ErrorKind::kBadInput, "avoid is a list of nodes' names");
       }
-      wishes.add_avoid(node.get<std::string>());
+      wishes.add_avoid(one.get<std::string>());
+      wishes.add_avoid_id(placer_->id_bytes_of(wishes.avoid(wishes.avoid_size() - 1)));
     }
   }
-  const std::string node = request->text("node");
   if (node == "home") {
     wishes.set_home(true);
   } else if (!node.empty()) {
     wishes.add_on(node);
+    wishes.add_on_id(placer_->id_bytes_of(node));
   }
   return wishes;
 }
@@ -169,6 +192,10 @@ void ControlApi::op_run(const RequestPtr& request) {
     request->error("unavailable", fmt::format("node {} is stopping", options_.node_name));
     return;
   }
+  if (!node.empty() && node != "home") {
+    node = placer_->name_now(node, wire::from_hex(request->text("node_id")));
+  }
+  const std::string wanted = node;
   const bool asked_for_place = !node.empty();
   if (node == "home" || node == options_.node_name) {
     node.clear();
@@ -182,7 +209,7 @@ void ControlApi::op_run(const RequestPtr& request) {
     return;
   }
   const uint64_t job = job_ids_.next();
-  auto wishes = read_wishes(request);
+  auto wishes = read_wishes(request, wanted);
   if (!wishes) {
     request->error(wishes.error());
     return;

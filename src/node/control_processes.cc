@@ -239,7 +239,7 @@ bool ControlApi::answer(const wire::ClusterMessage& message, const std::string& 
   // The other node's root is trusted with what may run there anyway, not with this machine.
   const auto given = asked.find("pid");
   const pid_t pid = given != asked.end() && given->is_number_integer() ? given->get<pid_t>() : 0;
-  if (hub_.home_of(pid) == nullptr) {
+  if (hub_.home_of(pid) == nullptr && !manager_->hold_of(pid)) {
     return refuse("not_permitted", fmt::format("process {} is in no job: only node {} itself may "
                                                "do this to it",
                                                pid, options_.node_name));

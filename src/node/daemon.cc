@@ -66,10 +66,20 @@ Daemon::Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContex
     return answer_other(message, asker, reply);
   };
   service_.charter_serial = [this] { return charter_->charter().serial; };
+  service_.ca_until = [this] { return ca_renewal_->until(); };
   service_.holds_ca = [this] { return admission_.holds_ca(); };
   service_.on_hello = [this](const std::string& node, const wire::ClusterHello& hello) {
     charter_->on_peer(node, hello.charter_serial());
+    ca_renewal_->on_peer(node, hello.ca_until());
     renewal_->on_peer(node, hello.holds_ca());
+  };
+  service_.on_lost = [this](const std::string& node_id) {
+    cluster::NodeId id;
+    if (gossip_ != nullptr && node_id.size() == id.bytes.size()) {
+      std::copy(node_id.begin(), node_id.end(), id.bytes.begin());
+      // Not from within the connection's own call.
+      loop_.post([this, id] { gossip_->lost_connection(id); });
+    }
   };
   service_.join = [this](const wire::JoinRequest& request, const JoinPeer& peer,
                          const Admission::Reply& reply) {
@@ -102,6 +112,8 @@ Daemon::Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContex
   renewal_ = std::make_unique<CertificateRenewal>(
       loop_, CertificateRenewal::Options{paths_.state_dir, config_.name}, *cluster_, admission_,
       [this] { use_certificate(); });
+  ca_renewal_ = std::make_unique<CaRenewal>(loop_, CaRenewal::Options{paths_.state_dir}, *cluster_,
+                                            [this] { use_certificate(); });
   rename_ = std::make_unique<NodeRename>(
       NodeRename::Options{paths_.state_dir, paths_.config, config_.name}, *cluster_, admission_,
       *renewal_, [this] { restart(); });
@@ -123,7 +135,7 @@ Daemon::Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContex
       loop_, ControlApi::Options{config_.name, kVersion, config_.listen.to_string()}, *hub_,
       *cluster_, service_, admission_, *charter_, [this] { stop(); });
   api_->attach(*manager_);
-  api_->attach(*renewal_, *rename_);
+  api_->attach(*renewal_, *ca_renewal_, *rename_);
   control_ = std::make_unique<ControlServer>(
       loop_,
       [this](const Caller& caller, const std::string& line, std::shared_ptr<ControlReply> reply) {
@@ -176,9 +188,10 @@ Result<> Daemon::start_gossip() {
   TESS_TRY_ASSIGN(gossip_,
                   Gossip::start(loop_, options, placer_->first_load(),
                                 [this](const cluster::Event& event) { on_member(event); }));
-  gossip_->set_keys(charter_->charter().keys);
+  heed_charter();
   api_->attach(*gossip_, *placer_, settings_, [this] { apply_settings(); });
   placer_->start(*gossip_);
+  ca_renewal_->start();
   renewal_->start();
   cluster_->set_nodes(known_nodes());
   return {};
@@ -272,7 +285,9 @@ wire::NodeInfo Daemon::node_info() const {
 
 wire::JobTable Daemon::job_table() const {
   wire::JobTable table;
-  for (const auto& agent : hub_->all()) {
+  auto agents = hub_->all();
+  manager_->add_candidates(agents);
+  for (const auto& agent : agents) {
     if (agent->status.process_size() == 0) {
       continue;
     }
@@ -333,6 +348,7 @@ wire::HostPrepared Daemon::prepare_host(const wire::PrepareHost& request, const 
   answer.set_token(host->token);
   answer.set_node(config_.name);
   answer.set_encrypt_channels(!config_.trusted_network);
+  answer.set_protocol_version(wire::protocol_version());
   return answer;
 }
 
@@ -356,6 +372,10 @@ void Daemon::need_host(const Agent& agent, const wire::NeedHost& need,
                 [this, reply](Result<wire::ClusterMessage> answer) {
                   if (!answer) {
                     reply(refusal(answer.error().message()));
+                    return;
+                  }
+                  if (!answer->has_host_prepared()) {
+                    reply(refusal(answer->done().message()));
                     return;
                   }
                   wire::HostPrepared host = answer->host_prepared();

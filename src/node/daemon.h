@@ -11,6 +11,7 @@
 #include "node/admission.h"
 #include "node/agent_hub.h"
 #include "node/batch_service.h"
+#include "node/ca_renewal.h"
 #include "node/certificate_renewal.h"
 #include "node/charter_keeper.h"
 #include "node/cluster.h"
@@ -65,6 +66,7 @@ class Daemon {
   NameUse name_use(const std::string& name) const;
   std::vector<NodeEntry> seeds(const std::string& local_address) const;
   // The cluster has a new charter: keys, and who belongs to it no more (daemon_join.cc).
+  void heed_charter();
   void on_charter(const net::Charter& charter);
   void use_certificate();
   void apply_expulsion(const net::Charter::Expelled& one);
@@ -93,6 +95,7 @@ class Daemon {
   std::unique_ptr<Cluster> cluster_;
   std::unique_ptr<CharterKeeper> charter_;
   std::unique_ptr<CertificateRenewal> renewal_;
+  std::unique_ptr<CaRenewal> ca_renewal_;
   std::unique_ptr<NodeRename> rename_;
   std::unique_ptr<Gossip> gossip_;
   std::unique_ptr<Placer> placer_;

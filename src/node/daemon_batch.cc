@@ -27,6 +27,7 @@ std::vector<batch::NodeRoom> Daemon::rooms() const {
     const cluster::LoadRecord& load = member.load;
     batch::NodeRoom room;
     room.name = member.name;
+    room.id = member.id.text();
     room.home = member.id == gossip_->id();
     // Guests go only where guests are welcome, and where this node can send them.
     room.usable =

@@ -87,8 +87,8 @@ bool Daemon::answer_other(const wire::ClusterMessage& message, const std::string
     return true;
   }
   return charter_->answer(message, asker, reply) || renewal_->answer(message, asker, reply) ||
-         rename_->answer(message, asker, reply) || api_->answer(message, asker, reply) ||
-         placer_->answer(message, asker, reply);
+         ca_renewal_->answer(message, asker, reply) || rename_->answer(message, asker, reply) ||
+         api_->answer(message, asker, reply) || placer_->answer(message, asker, reply);
 }
 
 void Daemon::restart() {
@@ -117,13 +117,24 @@ void Daemon::on_charter(const net::Charter& charter) {
   }
   cluster_->set_context(std::move(*context));
   if (gossip_ != nullptr) {
-    gossip_->set_keys(charter.keys);
+    heed_charter();
   }
   // At once: the next that is done may be to tell all that are connected, and they must not be.
   for (const auto& one : charter.expelled) {
     apply_expulsion(one);
   }
   loop_.post([this] { cluster_->set_nodes(known_nodes()); });
+}
+
+// What datagrams and members are like by the charter in force.
+void Daemon::heed_charter() {
+  const net::Charter& charter = charter_->charter();
+  gossip_->set_keys(charter.keys);
+  std::vector<cluster::NodeId> expelled;
+  for (const auto& one : charter.expelled) {
+    expelled.push_back({one.id});
+  }
+  gossip_->shut_out(expelled);
 }
 
 // Ends what that node still has to do with this one. Its name may be another's by now.

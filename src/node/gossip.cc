@@ -185,6 +185,16 @@ void Gossip::set_keys(const std::vector<cluster::CipherKey>& keys) {
   membership_->set_keys(std::move(ring));
 }
 
+void Gossip::shut_out(const std::vector<cluster::NodeId>& expelled) {
+  membership_->shut_out(now(), expelled, effects_);
+  carry_out();
+}
+
+void Gossip::lost_connection(const cluster::NodeId& node) {
+  membership_->lost_connection(now(), node, effects_);
+  carry_out();
+}
+
 void Gossip::set_seeds(const std::vector<net::Endpoint>& seeds) {
   membership_->set_seeds(numeric(seeds));
 }

@@ -44,6 +44,10 @@ class Gossip {
   void set_load(const cluster::LoadRecord& load);
   // The first seals, all open.
   void set_keys(const std::vector<cluster::CipherKey>& keys);
+  // Those of the charter: they are gone at once.
+  void shut_out(const std::vector<cluster::NodeId>& expelled);
+  // The kernel of that node, or what lies between, has ended a connection that was in use.
+  void lost_connection(const cluster::NodeId& node);
   void set_seeds(const std::vector<net::Endpoint>& seeds);
   // Says good-bye; `done` comes within half a second.
   void leave(std::function<void()> done);

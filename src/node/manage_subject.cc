@@ -95,6 +95,8 @@ bool parse_status(const std::string& text, Subject& subject) {
     std::istringstream value(colon == std::string::npos ? "" : line.substr(colon + 1));
     if (label == "TracerPid") {
       value >> subject.tracer;
+    } else if (label == "Threads") {
+      value >> subject.threads;
     } else if (label == "Uid") {
       for (uid_t& uid : subject.uids) {
         value >> uid;

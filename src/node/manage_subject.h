@@ -26,8 +26,9 @@ struct Subject {
   bool own_pid_namespace = true;  // the one that this tessd is in
   bool of_tessera = false;        // a part of Tessera, or a guest
   uint64_t start_time = 0;        // clock ticks since boot: with the pid it is one process for good
-  double cpu_seconds = 0;         // of its whole life
-  std::array<uid_t, 4> uids{};    // real, effective, saved, file system
+  uint32_t threads = 1;
+  double cpu_seconds = 0;       // of its whole life
+  std::array<uid_t, 4> uids{};  // real, effective, saved, file system
   std::array<gid_t, 4> gids{};
   std::string name;  // comm
   std::string exe;   // empty: not readable

@@ -9,6 +9,7 @@
 #include "node/manage_exclusions.h"
 #include "node/placer.h"
 #include "node/proc_info.h"
+#include "node/process_meter.h"
 
 namespace tess::node {
 namespace {
@@ -153,6 +154,7 @@ std::shared_ptr<Agent> Manager::make_stand_in(const Subject& subject) {
   process.set_inner_pid(subject.innermost_pid);
   process.set_parent_pid(subject.parent);
   process.set_uid(subject.uids[0]);
+  process.set_thread_count(subject.threads);
   process.set_command(subject.command_line());
   process.set_state("native");
   return agent;
@@ -192,6 +194,11 @@ size_t Manager::candidates() const {
 void Manager::add_candidates(std::vector<std::shared_ptr<Agent>>& agents) const {
   for (const auto& [pid, busy] : busy_) {
     if (busy.stand_in != nullptr && !holds(hub_, pid)) {
+      wire::JobProcess& process = *busy.stand_in->status.mutable_process(0);
+      if (const auto use = process_use(pid)) {
+        process.set_cpu_home_ns(use->ran_ns);
+        process.set_memory_bytes(use->memory_bytes);
+      }
       agents.push_back(busy.stand_in);
     }
   }

@@ -104,9 +104,12 @@ TEST_F(ManagerTest, ABusyProcessThatARuleCoversIsShownToTheBookAsAJobThatMayMove
   const auto agents = shown();
   ASSERT_EQ(agents.size(), 1u);
   EXPECT_EQ(agents[0]->status.process(0).pid(), work.pid());
+  EXPECT_GT(agents[0]->status.process(0).memory_bytes(), 0U);  // as lists tell it
+  EXPECT_GT(agents[0]->status.process(0).cpu_home_ns(), 0U);
+  EXPECT_EQ(agents[0]->status.process(0).thread_count(), 1U);
 
   ProcessBook book("n1", id(1));
-  const auto id_of = [](const std::string& node) {
+  const auto id_of = [](const std::string& node, const std::string&) {
     return node == "n1" ? id(1) : cluster::NodeId();
   };
   book.update(agents, now_, id_of);

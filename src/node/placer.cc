@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <set>
 
 #include "base/log.h"
 #include "sys/files.h"
@@ -79,6 +80,11 @@ cluster::NodeId Placer::id_of(const std::string& node) const {
   return found;
 }
 
+std::string Placer::name_now(const std::string& node, const std::string& id) const {
+  const std::string now = name_of(ids()(node, id));
+  return now.empty() ? node : now;
+}
+
 std::string Placer::name_of(const cluster::NodeId& id) const {
   const auto view = gossip_->view();
   const auto* member = view.find(id);
@@ -88,14 +94,23 @@ std::string Placer::name_of(const cluster::NodeId& id) const {
 // Resolves names from one look at the cluster.
 ProcessBook::IdOf Placer::ids() const {
   auto names = std::make_shared<std::map<std::string, cluster::NodeId>>();
+  auto live = std::make_shared<std::set<cluster::NodeId>>();
   for (const auto& member : gossip_->view().members) {
     auto& known = (*names)[member.name];
     if (known.empty() || member.state == MemberState::kAlive) {
       known = member.id;
     }
+    if (member.state == MemberState::kAlive || member.state == MemberState::kSuspect) {
+      live->insert(member.id);
+    }
   }
   (*names)[options_.node_name] = gossip_->id();
-  return [names](const std::string& node) {
+  return [names, live](const std::string& node, const std::string& id) {
+    // Whoever had the name when it was said is meant, unless its machine is gone: then the one that
+    // took its place.
+    if (const cluster::NodeId meant = id_from_wire(id); live->contains(meant)) {
+      return meant;
+    }
     const auto found = names->find(node);
     return found == names->end() ? cluster::NodeId() : found->second;
   };

@@ -93,6 +93,10 @@ class Placer {
   // Moves of processes whose home is here, newest last.
   const std::deque<placement::LoggedMove>& history() const { return history_; }
   static std::string note_of(const wire::Wishes& wishes);
+  // Who has that name now, for those who keep it; and what somebody is called now who had the name
+  // then.
+  std::string id_bytes_of(const std::string& node) const { return to_wire(ids()(node, "")); }
+  std::string name_now(const std::string& node, const std::string& id) const;
 
  private:
   // What one round sees: it owns what the pictures borrow.

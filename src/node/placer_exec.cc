@@ -109,13 +109,7 @@ void Placer::gather(const std::shared_ptr<Gathering>& gathering) {
   placement::ProcessPicture& process = gathering->process;
   process.key = gathering->name.key();
   process.name = "a new program";
-  const auto id_of_name = ids();
-  for (const std::string& node : wishes.on()) {
-    process.wishes.on.push_back(id_of_name(node));
-  }
-  for (const std::string& node : wishes.avoid()) {
-    process.wishes.avoid.push_back(id_of_name(node));
-  }
+  resolve_nodes(wishes, ids(), process.wishes);
   process.wishes.cpu_bound = wishes.cpu_bound();
   process.wishes.memory_bytes = wishes.memory_bytes();
 

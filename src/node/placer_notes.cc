@@ -7,7 +7,9 @@ namespace tess::node {
 namespace {
 
 // Why one that has not been moved is where it is; empty: there is nothing to say.
-std::string unmoved_because(const OwnProcess& own) {
+std::string unmoved_because(
+    const OwnProcess& own,
+    const std::function<std::string(const std::string&, const std::string&)>& name_now) {
   if (own.wishes.home()) {
     return "--home";
   }
@@ -15,8 +17,9 @@ std::string unmoved_because(const OwnProcess& own) {
     return "--stay";
   }
   std::string text;
-  for (const std::string& node : own.wishes.on()) {
-    text += (text.empty() ? "--on " : ",") + node;
+  for (int i = 0; i < own.wishes.on_size(); ++i) {
+    const std::string id = i < own.wishes.on_id_size() ? own.wishes.on_id(i) : "";
+    text += (text.empty() ? "--on " : ",") + name_now(own.wishes.on(i), id);
   }
   return text;
 }
@@ -29,13 +32,16 @@ std::string Placer::wish_against(pid_t pid, const std::string& node) const {
     return {};
   }
   const wire::Wishes& wishes = own->wishes;
-  const auto has = [&node](const auto& list) {
-    return std::find(list.begin(), list.end(), node) != list.end();
-  };
   if (wishes.home() || wishes.stay()) {
     return wishes.home() ? "it was started to run at home" : "it was started to stay";
   }
-  if (has(wishes.avoid()) || (!wishes.on().empty() && !has(wishes.on()))) {
+  const auto of = ids();
+  placement::Wishes nodes;
+  resolve_nodes(wishes, of, nodes);
+  const auto has = [target = of(node, "")](const auto& list) {
+    return std::find(list.begin(), list.end(), target) != list.end();
+  };
+  if (has(nodes.avoid) || (!nodes.on.empty() && !has(nodes.on))) {
     return fmt::format("it was started not to run on {}", node);
   }
   return {};
@@ -52,6 +58,9 @@ void Placer::add_notes(wire::JobTable& table) const {
     note.set_measured(resident.measured_at != placement::Time());
     note.set_cores(resident.cores);
   }
+  const auto name_now = [this](const std::string& node, const std::string& id) {
+    return this->name_now(node, id);
+  };
   for (const auto& [key, own] : book_->owns()) {
     std::string cause;
     std::string why;
@@ -62,7 +71,7 @@ void Placer::add_notes(wire::JobTable& table) const {
     if (last != moves.rend()) {
       cause = placement::to_text(last->decision.cause);
       why = last->decision.text();
-    } else if (why = unmoved_because(own); !why.empty()) {
+    } else if (why = unmoved_because(own, name_now); !why.empty()) {
       cause = placement::to_text(placement::Cause::kWish);
     } else {
       continue;

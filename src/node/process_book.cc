@@ -38,6 +38,19 @@ wire::ProcessRef to_wire(const ProcessName& name) {
   return ref;
 }
 
+void resolve_nodes(const wire::Wishes& wishes, const ProcessBook::IdOf& of,
+                   placement::Wishes& out) {
+  const auto resolve = [&of](const auto& names, const auto& ids) {
+    std::vector<cluster::NodeId> nodes;
+    for (int i = 0; i < names.size(); ++i) {
+      nodes.push_back(of(names.Get(i), i < ids.size() ? ids.Get(i) : std::string()));
+    }
+    return nodes;
+  };
+  out.on = resolve(wishes.on(), wishes.on_id());
+  out.avoid = resolve(wishes.avoid(), wishes.avoid_id());
+}
+
 ProcessName from_wire(const wire::ProcessRef& ref) {
   return {id_from_wire(ref.home()), ref.job(), ref.pid()};
 }
@@ -121,7 +134,7 @@ void ProcessBook::update_home(const Agent& agent, const wire::JobProcess& proces
 
 void ProcessBook::update_guest(const Agent& agent, const wire::JobProcess& process, Time now,
                                const IdOf& id_of, Changes& changes) {
-  const cluster::NodeId home = id_of(agent.home_node);
+  const cluster::NodeId home = id_of(agent.home_node, "");
   if (home.empty()) {
     return;  // not known to the cluster (yet)
   }
@@ -216,12 +229,7 @@ std::vector<placement::ProcessPicture> ProcessBook::pictures(Time now, const IdO
     const bool sent_away = draining && resident.guest && resident.facts_known;
     p.movable = (resident.movable || sent_away) && !waits;
     p.immovable_because = waits ? resident.failed_because : resident.immovable_because;
-    for (const std::string& node : resident.wishes.on()) {
-      p.wishes.on.push_back(id_of(node));
-    }
-    for (const std::string& node : resident.wishes.avoid()) {
-      p.wishes.avoid.push_back(id_of(node));
-    }
+    resolve_nodes(resident.wishes, id_of, p.wishes);
     p.wishes.home = resident.wishes.home();
     p.wishes.stay = resident.wishes.stay();
     p.wishes.cpu_bound = resident.wishes.cpu_bound();

@@ -59,6 +59,11 @@ struct Resident {
   double wanted_here = 0;  // seconds
 };
 
+// What the wishes that name nodes come to.
+void resolve_nodes(const wire::Wishes& wishes,
+                   const std::function<cluster::NodeId(const std::string&, const std::string&)>& of,
+                   placement::Wishes& out);
+
 // One whose home is here.
 struct OwnProcess {
   ProcessName name;
@@ -78,7 +83,9 @@ struct OwnProcess {
 
 class ProcessBook {
  public:
-  using IdOf = std::function<cluster::NodeId(const std::string& node)>;
+  // The node that is meant by a name; `id`: who had that name when it was said, or empty. It may
+  // be called otherwise by now.
+  using IdOf = std::function<cluster::NodeId(const std::string& node, const std::string& id)>;
   struct Changes {
     std::vector<placement::ProcessKey> came;   // guests that were not here before
     std::vector<placement::ProcessKey> moved;  // own processes at another node than before

@@ -19,7 +19,10 @@ cluster::NodeId id(uint8_t number) {
   return id;
 }
 
-cluster::NodeId id_of(const std::string& node) {
+cluster::NodeId id_of(const std::string& node, const std::string& meant) {
+  if (meant == "who was n2") {
+    return id(2);
+  }
   return node.size() == 2 && node[0] == 'n' ? id(static_cast<uint8_t>(node[1] - '0'))
                                             : cluster::NodeId();
 }
@@ -73,6 +76,19 @@ TEST_F(ProcessBookTest, OnlyJobsThatTheClusterMayMoveAreMovableAndTheirWishesAre
   EXPECT_TRUE(pictures[0].movable);
   EXPECT_TRUE(pictures[0].wishes.cpu_bound);
   EXPECT_EQ(pictures[0].wishes.avoid, std::vector{id(3)});
+
+  // A node that has got another name since is still the one that was meant.
+  ProcessBook third("n1", id(1));
+  wishes.add_on("n2");
+  wishes.add_on("old");
+  wishes.add_on("n4");
+  wishes.add_on_id("");
+  wishes.add_on_id("who was n2");
+  home->note = Placer::note_of(wishes);
+  third.update({home}, Time(1s), id_of);
+  pictures = third.pictures(Time(1s), id_of, false);
+  ASSERT_EQ(pictures.size(), 1u);
+  EXPECT_EQ(pictures[0].wishes.on, (std::vector{id(2), id(2), id(4)}));
   EXPECT_EQ(pictures[0].name, "prog");
 }
 

@@ -22,8 +22,6 @@ namespace tess::wire {
 inline constexpr const char* kTokenVariable = "TESS_AGENT_TOKEN";
 inline constexpr const char* kAddressVariable = "TESS_AGENT_ADDRESS";
 inline constexpr size_t kTokenSize = 32;
-inline constexpr unsigned kProtocolVersion =
-    1;  // of cluster.proto, agent.proto and node.proto together
 
 // $TESS_STATE_DIR or /var/lib/tessera; $TESS_RUN_DIR or /run/tessera; $TESS_CONFIG or
 // /etc/tessera/tessera.toml.

@@ -47,9 +47,11 @@ def leave_and_join(lab):
 
 def expel(lab):
     tess(lab, "node", "expel", "n3")
-    for node in ("n1", "n2"):
-        labs.wait_until(lambda: states(lab, node).get("n3") != "alive", 60, f"{node} to have no more to do with n3", interval=INTERVAL)
+    for node in ("n1", "n2"):  # both have confirmed
+        check(states(lab, node).get("n3", "").startswith("expelled"), f"{node} says of n3: {states(lab, node).get('n3')}")
         labs.wait_until(lambda: states(lab, node).get("n1") == states(lab, node).get("n2") == "alive", 60, f"{node} to see the other", interval=INTERVAL)
+    for node in ("n1", "n2"):
+        check(states(lab, node).get("n3", "").startswith("expelled"), f"{node} says of n3 later: {states(lab, node).get('n3')}")
     labs.wait_until(lambda: "alive" not in (states(lab, "n3").get(n) for n in ("n1", "n2")), 60, "n3 to see nobody", interval=INTERVAL)
     print("n3 was expelled", flush=True)
 

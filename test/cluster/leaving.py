@@ -83,7 +83,10 @@ def test_rename(lab, folder):
         labs.wait_until(lambda: answers(lab, node) and states(lab, node) == renamed, DEADLINE, f"{node} to know pc2", interval=0.1)
     labs.wait_until(lambda: own.where() == "pc2", DEADLINE, "the process of pc2 to be home", interval=0.1)
     tess(lab, "migrate", str(own.pid), "n3", node="n2")
-    tess(lab, "migrate", str(guest.pid), "pc2")
+    # It was started with --on n2, which other nodes' root may not overrule: pc2 is that machine.
+    table = json.loads(tess(lab, "ps", "-a", "--json", node="n3"))["processes"]
+    job = next(p["job"] for p in table if p["pid"] == guest.pid and p["home"] == "n1")
+    tess(lab, "migrate", "--job", job, "pc2", node="n3")
     check((own.where(), guest.where()) == ("n3", "pc2"), f"they are on {own.where()} and {guest.where()}")
     guest.end()
     own.end()

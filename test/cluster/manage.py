@@ -101,6 +101,13 @@ def spread(lab, work):
                            DEADLINE, "computations of nobody to spread over two other nodes", interval=0.3)
 
 
+def all_listed(lab, work, node):
+    """Those at home are in everybody's list, too, with what they use."""
+    table = {p["pid"]: p for p in json.loads(tess(lab, "ps", "-a", "--json", node=node))["processes"] if p["home"] == "n1"}
+    mine = [table.get(pid, {}) for pid in work.mine]
+    return all(p and p["memory_bytes"] > 0 and p["threads"] == 1 for p in mine) and {p["state"] for p in mine} >= {"native", "deputy"} and mine
+
+
 def why(lab, pid):
     done = lab.run("n1", [lab.tess, "why", str(pid), "--json"], check=False)
     return " ".join(json.loads(done.stdout)["why_here"])
@@ -158,6 +165,8 @@ def main():
             work = Work(lab, folder)
             say("they run")
             say(f"spread: {dict(spread(lab, work))}")
+            for node in ("n1", "n2"):
+                labs.wait_until(lambda: all_listed(lab, work, node), DEADLINE, f"{node} to list those at home and those away", interval=0.3)
             test_left_alone(lab, work)
             work.end_others()
             say("the others stay")
