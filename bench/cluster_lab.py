@@ -3,7 +3,7 @@
 
   idle    CPU that `tessd` uses on a node where nothing runs, in per cent of one CPU
   mixed   32 jobs of very different lengths started at once on one node: the time until the last has ended, against the best
-          possible one, and how often a job was moved
+          possible one, what else the nodes' CPUs did meanwhile, and how often a job was moved
   death   seconds until all others know that a node has lost its power while every node is full of work
 
 Prints one JSON line; see README.md. The quota makes the nodes the limit, not the machine: nodes x cpus must be below what the
@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import random
+import resource
 import statistics
 import subprocess
 import sys
@@ -23,14 +24,30 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "test" / "common"))
 import lab as labs  # noqa: E402
 
+# A job: rounds of work, and what it does besides. Says what it took: CPU seconds (its clock may go back when it comes home),
+# and seconds that it slept.
 WORK = """
-import time
-left, value = {rounds}, 1
+import os, time
+kind, left, value, slept, took = {kind!r}, {rounds}, 1, 0.0, 0.0
+memory = bytearray({memory} << 20)
+page, last = 0, time.process_time()
+file = os.open('/etc/passwd', os.O_RDONLY) if kind == 'calls' else -1
 while left:
     left -= 1
     for _ in range(20000):
         value = value * 3 % 1000003
-print(value, time.process_time())
+    if memory:
+        memory[page] = value & 255
+        page = (page + 4096 * 17) % len(memory)
+    if kind == 'calls' and left % 4 == 0:
+        os.pread(file, 512, 0)
+    if kind == 'sleeps' and left % 50 == 0:
+        time.sleep(0.1)
+        slept += 0.1
+    if left % 16 == 0:
+        now = time.process_time()
+        took, last = took + max(0.0, now - last), now
+print(value, took, slept)
 """
 SPIN = "x = 1\nwhile True:\n    x = x * 3 % 1000003\n"
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -52,17 +69,32 @@ def settled(lab, names):
     labs.wait_until(all_known, 60, "all nodes to be known with their loads")
 
 
-def daemon_cpu(lab, name):
-    """CPU seconds of the node's tessd so far."""
+def daemon_pid(lab, name):
     for pid in lab.processes(name):
         try:
             stat = Path(f"/proc/{pid}/stat").read_text()
         except OSError:
             continue
         if stat.split("(", 1)[1].rsplit(")", 1)[0] == "tessd":
-            fields = stat.rsplit(")", 1)[1].split()
-            return (int(fields[11]) + int(fields[12])) / TICKS
+            return pid
     raise SystemExit(f"{name} has no tessd")
+
+
+def daemon_cpu(lab, name):
+    """CPU seconds of the node's tessd so far."""
+    fields = Path(f"/proc/{daemon_pid(lab, name)}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def prefer(lab, names):
+    """Lets the nodes have their share before all else on this machine: the quota, not the others, is to be their limit."""
+    for name in names:
+        for line in Path(f"/proc/{lab.node_pid(name)}/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            top = Path("/sys/fs/cgroup")
+            for file, value in ((top / "cpu" / path[1:] / "cpu.shares", "200000"), (top / path[1:] / "cpu.weight", "10000")):
+                if ("cpu" in controllers.split(",") or not controllers) and path != "/" and file.exists():
+                    file.write_text(value)
 
 
 def idle(lab, names, seconds):
@@ -77,8 +109,9 @@ def round_cost():
     """CPU seconds of one round of WORK here: how long the jobs are made, nothing else. The least of several runs: what else
     the machine does only makes it more."""
     def once():
-        done = subprocess.run(["/usr/bin/python3", "-c", WORK.format(rounds=100)], capture_output=True, text=True, check=True)
-        return float(done.stdout.split()[1]) / 100
+        done = subprocess.run(["/usr/bin/python3", "-c", WORK.format(kind="computes", rounds=160, memory=0)], capture_output=True,
+                              text=True, check=True)
+        return float(done.stdout.split()[1]) / 160
 
     return min(once() for _ in range(7))
 
@@ -90,27 +123,76 @@ def lengths(count, longest, seed):
     return [longest * value / max(drawn) for value in drawn]
 
 
-def mixed(lab, nodes, cpus, count, longest, seed, deadline):
-    cost = round_cost()
-    rounds = [max(1, round(seconds / cost)) for seconds in lengths(count, longest, seed)]
+def kinds_of(count, mix):
+    """Of every eight jobs four compute, two have memory, one reads a file at home all the time, one sleeps now and then."""
+    order = ["computes", "remembers", "computes", "calls", "computes", "remembers", "computes", "sleeps"] if mix else ["computes"]
+    return [order[i % len(order)] for i in range(count)]
+
+
+def used_by_nodes(lab, names):
+    """CPU seconds of every tessd and of all that they have waited for: agents, and with them bodies."""
+    total = 0
+    for name in names:
+        stat = Path(f"/proc/{daemon_pid(lab, name)}/stat").read_text().rsplit(")", 1)[1].split()
+        total += sum(int(stat[i]) for i in range(11, 15)) / TICKS
+    return total
+
+
+def used_by_children():
+    """Of this program: what jobs used at home, and `tess run` itself."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def back_and_forth(moves):
+    """Moves for balance that return a process to a node that it had left for balance within 30 s."""
+    left, count = {}, 0
+    for move in sorted(moves, key=lambda one: -one["ago_s"]):
+        if move["cause"] not in ("balance", "turn", "memory") or move["outcome"] != "moved":
+            continue
+        gone = left.setdefault(move["pid"], {})
+        if move["to"] in gone and gone[move["to"]] - move["ago_s"] < 30:
+            count += 1
+        gone[move["from"]] = move["ago_s"]
+    return count
+
+
+def mixed(lab, names, cpus, given):
+    cost, count = round_cost(), given.jobs
+    rounds = [max(1, round(seconds / cost)) for seconds in lengths(count, given.longest, given.seed)]
+    kinds = kinds_of(count, given.mix)
+    nodes_before, children_before, load = used_by_nodes(lab, names), used_by_children(), []
     began = time.monotonic()
-    jobs = [lab.popen("n1", [lab.tess, "run", "/usr/bin/python3", "-c", WORK.format(rounds=r)], stdin=subprocess.DEVNULL,
-                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for r in rounds]
-    took = []
+    jobs = [lab.popen("n1", [lab.tess, "run", "/usr/bin/python3", "-c",
+                             WORK.format(kind=kind, rounds=r, memory=given.memory if kind == "remembers" else 0)],
+                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            for kind, r in zip(kinds, rounds)]
+    took, slept = [], []
     for job in jobs:
-        out, err = job.communicate(timeout=deadline)
+        out, err = job.communicate(timeout=given.deadline)
         if job.returncode != 0:
             raise SystemExit(f"a job ended with {job.returncode}: {err.strip()}")
         took.append(float(out.split()[1]))
+        slept.append(float(out.split()[2]))
+        load.append(os.getloadavg()[0])
     makespan = time.monotonic() - began
-    moves = [m for m in tess(lab, "log")["moves"]]
+    labs.wait_until(lambda: not tess(lab, "ps")["processes"], 30, "the agents to end")
+    total = used_by_nodes(lab, names) - nodes_before + used_by_children() - children_before
+    moves = tess(lab, "log")["moves"]
+    if given.moves:
+        Path(given.moves).write_text("".join(f"{m['ago_s']:7.1f} {m['pid']} {m['from']} {m['to']} {m['cause']} {m['outcome']} {m['text']} "
+                                             f"{m['because']}\n" for m in moves))
     by_cause = {}
     for move in moves:
         by_cause[move["cause"]] = by_cause.get(move["cause"], 0) + 1
-    best = max(sum(took) / (nodes * cpus), max(took) / min(cpus, 1))
-    return {"jobs": count, "cpu_s": round(sum(took), 1), "longest_cpu_s": round(max(took), 1), "makespan_s": round(makespan, 1),
-            "best_possible_s": round(best, 1), "ratio": round(makespan / best, 2), "moves": len(moves),
-            "moves_per_job": round(len(moves) / count, 2), "moves_by_cause": by_cause}
+    capacity = len(names) * cpus
+    best = max(sum(took) / capacity, max(t / min(cpus, 1) + s for t, s in zip(took, slept)))
+    return {"jobs": count, "kinds": "mixed" if given.mix else "compute", "cpu_s": round(sum(took), 1),
+            "longest_cpu_s": round(max(took), 1), "makespan_s": round(makespan, 1), "best_possible_s": round(best, 1),
+            "ratio": round(makespan / best, 3), "overhead_cpu_s": round(total - sum(took), 1),
+            "not_used_cpu_s": round(makespan * capacity - total, 1), "moves": len(moves),
+            "moves_per_job": round(len(moves) / count, 2), "moves_by_cause": by_cause, "back_and_forth": back_and_forth(moves),
+            "machine_load": [round(min(load), 1), round(statistics.mean(load), 1), round(max(load), 1)]}
 
 
 def death(lab, names, count):
@@ -147,6 +229,11 @@ def main():
     options.add_argument("--cpus", type=float, default=0.4)
     options.add_argument("--jobs", type=int, default=32)
     options.add_argument("--longest", type=float, default=12, help="CPU seconds of the longest job")
+    options.add_argument("--mix", action="store_true", help="not all jobs only compute: some have memory, call home, sleep")
+    options.add_argument("--memory", type=int, default=32, help="MiB of a job that has memory, with --mix")
+    options.add_argument("--prefer", action="store_true", help="the nodes come before all else on this machine")
+    options.add_argument("--name", default="bench", help="of the lab")
+    options.add_argument("--moves", help="file for the moves and their reasons")
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--idle-seconds", type=int, default=20)
     options.add_argument("--deadline", type=int, default=900)
@@ -155,13 +242,15 @@ def main():
     names = [f"n{i + 1}" for i in range(given.nodes)]
     wanted = given.only.split(",")
     result = {"nodes": given.nodes, "cpus": given.cpus}
-    with labs.Lab("bench", given.nodes, ["--cpus", str(given.cpus)], up_deadline=180, balance=True) as lab:
+    with labs.Lab(given.name, given.nodes, ["--cpus", str(given.cpus)], up_deadline=180, balance=True) as lab:
         settled(lab, names)
+        if given.prefer:
+            prefer(lab, names)
         if "idle" in wanted:
             result["idle_percent"] = idle(lab, names, given.idle_seconds)
             result["idle_percent_median"] = statistics.median(result["idle_percent"].values())
         if "mixed" in wanted:
-            result["mixed"] = mixed(lab, given.nodes, given.cpus, given.jobs, given.longest, given.seed, given.deadline)
+            result["mixed"] = mixed(lab, names, given.cpus, given)
         if "death" in wanted:
             result["death"] = death(lab, names, given.nodes * 6)
     result["machine_load"] = os.getloadavg()[0]

@@ -5,7 +5,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -61,6 +63,18 @@ class AgentsTest : public ::testing::Test {
   std::string directory_;
   std::string moved_;
 };
+
+template <typename Condition>
+bool settles(Condition condition) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > deadline) {
+      return false;
+    }
+    ::usleep(20'000);
+  }
+  return true;
+}
 
 #define UNTIL_MOVED_BASH "until [ -e $MOVED ]; do for i in {1..2000}; do :; done; done; "
 #define UNTIL_MOVED_PYTHON \
@@ -140,11 +154,12 @@ TEST_F(AgentsTest, AReaderOfTheClock) {
   for (int i = 0; i < 6; ++i) {
     moves.insert(moves.end(), {"n2", "home", "n3", "n4", "home"});
   }
-  compare({"perl", "-e",
-           "use Time::HiRes qw(clock_gettime CLOCK_MONOTONIC); $|=1; print \"start\\n\"; my "
-           "$last=0; do { for (1..1000) { my $t=clock_gettime(CLOCK_MONOTONIC); print \"back\\n\" if "
-           "$t<$last; $last=$t } } until -e $ENV{MOVED}; print \"end\\n\""},
-          moves);
+  compare(
+      {"perl", "-e",
+       "use Time::HiRes qw(clock_gettime CLOCK_MONOTONIC); $|=1; print \"start\\n\"; my "
+       "$last=0; do { for (1..1000) { my $t=clock_gettime(CLOCK_MONOTONIC); print \"back\\n\" if "
+       "$t<$last; $last=$t } } until -e $ENV{MOVED}; print \"end\\n\""},
+      moves);
 }
 
 TEST_F(AgentsTest, APerlReaderOfFiles) {
@@ -298,6 +313,63 @@ TEST_F(AgentsTest, ARunJobIsPlacedWhenItExecutes) {
   status = program.wait();
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 6) << status;
   EXPECT_TRUE(agents.wait_home_gone(std::chrono::seconds(60)));
+}
+
+// Waits as ARunJobIsPlacedWhenItExecutes does; `command` is placed by tessd.
+void start_placed(TestAgents& agents, Program& program) {
+  ASSERT_TRUE(program.read_bytes(6));
+  int status = 0;
+  ASSERT_EQ(::waitpid(program.pid(), &status, WUNTRACED), program.pid());
+  ASSERT_TRUE(agents.start_home(program.pid(), {"--run", "--place", "--node", "n2"}));
+  EXPECT_EQ(agents.state_of(program.pid()), "moving");  // as far as tessd is concerned
+  ::kill(program.pid(), SIGCONT);
+}
+
+bool moved_to_n2(TestAgents& agents) {
+  const auto logs = agents.logs();
+  return std::any_of(logs.begin(), logs.end(), [](const std::string& line) {
+    return line.find("moved to n2") != std::string::npos;
+  });
+}
+
+// What it does before its first second of work is done at home: it maps and reads a lot.
+TEST_F(AgentsTest, AJobThatTessdHasPlacedLeavesOnceItComputes) {
+  TestAgents agents;
+  Program program({"bash", "-c",
+                   "echo start; kill -STOP $$; exec bash -c 'echo began; while [ ! -e $MOVED ]; do "
+                   "for i in {1..1000}; do :; done; done; echo end; exit 6'"});
+  start_placed(agents, program);
+  ASSERT_TRUE(program.read_bytes(6 + 6));
+  ASSERT_TRUE(settles([&] { return agents.state_of(program.pid()) == "deputy"; }));
+  EXPECT_TRUE(moved_to_n2(agents));
+  say_moved();
+  EXPECT_EQ(program.read_all(), "start\nbegan\nend\n");
+  const int status = program.wait();
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 6) << status;
+}
+
+TEST_F(AgentsTest, AJobThatTessdHasPlacedStaysAsLongAsItOnlyWaits) {
+  TestAgents agents;
+  Program program({"bash", "-c", "echo start; kill -STOP $$; exec sleep 1000"});
+  start_placed(agents, program);
+  ASSERT_TRUE(settles([&] { return agents.state_of(program.pid()) == "native"; }));
+  EXPECT_FALSE(moved_to_n2(agents));
+  EXPECT_EQ(agents.node_of(program.pid()), "n1");
+  ::kill(program.pid(), SIGTERM);
+  EXPECT_TRUE(agents.wait_home_gone(std::chrono::seconds(60)));
+}
+
+// The program that counts is the one that it becomes.
+TEST_F(AgentsTest, AJobThatTessdHasPlacedMayExecuteAnotherProgramFirst) {
+  TestAgents agents;
+  Program program({"bash", "-c",
+                   "echo start; kill -STOP $$; exec env A=b bash -c 'while [ ! -e $MOVED ]; do "
+                   "for i in {1..1000}; do :; done; done; echo $A'"});
+  start_placed(agents, program);
+  ASSERT_TRUE(settles([&] { return agents.state_of(program.pid()) == "deputy"; }));
+  EXPECT_TRUE(moved_to_n2(agents));
+  say_moved();
+  EXPECT_EQ(program.read_all(), "start\nb\n");
 }
 
 // Moves it about; a process may be met in vfork.

@@ -5,8 +5,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <csignal>
 #include <filesystem>
+#include <thread>
 
 #include "cli/test_node.h"
 #include "sys/files.h"
@@ -438,6 +440,37 @@ TEST_F(Tessd, RunWaitsForTheAgent) {
   EXPECT_EQ(output.code(), 0);
   // The agent was started for exactly the process that became the command.
   EXPECT_TRUE(contains(n1_.log(), "agent_started role=home")) << n1_.log();
+}
+
+TEST_F(Tessd, OfManyStartsAFewAreMadeAtATime) {
+  const std::string held_back = n1_.dir() + "/held-back";
+  ASSERT_TRUE(sys::write_file(held_back, ""));
+  n1_.start({"FAKE_AGENT_HELD_BACK=" + held_back});
+  const size_t limit = std::thread::hardware_concurrency() + 1;  // at most: of cores and quotas
+  const size_t count = limit + 3;
+  std::vector<std::thread> runs;
+  std::atomic<size_t> good = 0;
+  for (size_t i = 0; i < count; ++i) {
+    runs.emplace_back([&] { good += n1_.tess({"run", "--stay", "true"}).code() == 0 ? 1 : 0; });
+  }
+  // The socket's queue is empty once every one of them has been accepted: the table has no more.
+  const auto asked = [&] {
+    size_t waiting = 0;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+      const auto comm = sys::read_file(entry.path().string() + "/comm");
+      const auto where = sys::read_file(entry.path().string() + "/wchan");
+      waiting += comm && *comm == "tess\n" && where && contains(*where, "unix_stream") ? 1 : 0;
+    }
+    return waiting;
+  };
+  EXPECT_TRUE(eventually([&] { return asked() >= count && !n1_.agents("home").empty(); }));
+  EXPECT_EQ(n1_.tess({"nodes"}).code(), 0);  // tessd has been through all that it was sent before
+  EXPECT_LE(n1_.agents("home").size(), limit);
+  std::filesystem::remove(held_back);
+  for (std::thread& run : runs) {
+    run.join();
+  }
+  EXPECT_EQ(good, count);
 }
 
 TEST_F(Tessd, InitMakesANode) {

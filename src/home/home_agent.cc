@@ -25,6 +25,9 @@ namespace {
 
 constexpr std::chrono::seconds kTick{1};
 constexpr int kIdleTicksMax = 30;
+// What has no news is told of this seldom: with many jobs each word costs, at home, on the host,
+// and in both their tessds.
+constexpr unsigned kQuietTicks = 5;
 constexpr std::chrono::seconds kMainTimeout{60};
 
 std::string environment(const char* name) {
@@ -85,8 +88,8 @@ ProcessFacts read_facts(pid_t pid) {
   return facts;
 }
 
-const char* state_name(const Managed& process) {
-  if (process.busy) {
+const char* state_name(const Managed& process, bool starting) {
+  if (process.busy || starting) {
     return "moving";
   }
   return process.state == Managed::State::kDeputy ? "deputy" : "native";
@@ -157,6 +160,7 @@ void HomeAgent::attach() {
   if (config_.run) {
     process->stays_seized = true;
     process->placed_on = config_.node;
+    starting_ = !config_.node.empty();
     if (auto seized = tracer_.seize(config_.pid, true); !seized) {
       tessd_->log(config_.pid, seized.error().message());
       log::warn("home", "event=attach_failed pid={} reason=\"{}\"", config_.pid,
@@ -348,7 +352,11 @@ void HomeAgent::tick() {
       ++it;
     }
   }
-  if (away) {
+  const bool tell = std::exchange(news_, false) || ++quiet_ticks_ >= kQuietTicks;
+  if (tell) {
+    quiet_ticks_ = 0;
+  }
+  if (away && tell) {
     const std::lock_guard lock(links_mutex_);
     for (const auto& [node, link] : links_) {
       wire::LinkMessage message;
@@ -358,7 +366,7 @@ void HomeAgent::tick() {
     }
   }
   // What a job that the cluster may move is made of, tessd has to know at home, too.
-  if (away || (config_.run && !config_.note.empty())) {
+  if (tell && (away || (config_.run && !config_.note.empty()))) {
     tessd_->send_status();
   }
   ++idle_ticks_;
@@ -428,7 +436,7 @@ void HomeAgent::fill_status(wire::JobStatus& status) {
     entry.set_memory_bytes(process->state == Managed::State::kDeputy ? process->memory_bytes
                                                                      : facts.resident);
     entry.set_moves(process->moves);
-    entry.set_state(state_name(*process));
+    entry.set_state(state_name(*process, starting_ && pid == config_.pid));
     entry.set_thread_count(facts.threads);
     entry.set_inner_pid(process->inner_pid != 0 ? process->inner_pid : innermost_id(pid, pid));
   }

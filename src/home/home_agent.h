@@ -120,6 +120,10 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   enum class ProgramPlace { kAsBefore, kHome, kAsked };
   ProgramPlace place_program(Managed& process);
   void program_placed(pid_t pid, const std::string& node);
+  bool loads_at_home(const Managed& process) const;
+  void load_at_home(const Managed& process);
+  void look_whether_loaded();
+  void begun();
   void program_ended(Managed& process);
   void drop_unused_links();
   pid_t outer_tid(pid_t pid, int32_t inner_tid) const;
@@ -145,7 +149,13 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   int running_workers_ = 0;
   bool finishing_ = false;  // SIGTERM: everybody home, then the end
   bool asked_ = false;      // tessd has wanted something already
+  bool starting_ = false;   // the job's first program is to run elsewhere, and is not there yet
+  std::unique_ptr<net::Timer> loading_timer_;            // it loads at home meanwhile
+  std::chrono::steady_clock::time_point loading_since_;  // while the timer is there
+  uint64_t waited_before_loading_ns_ = 0;                // for a CPU
   int idle_ticks_ = 0;
+  bool news_ = false;  // that tessd is to hear at the next tick
+  unsigned quiet_ticks_ = 0;
   std::mutex opening_mutex_;  // held by a worker while a link is being made
   std::mutex links_mutex_;    // of links_ only
   std::map<std::string, std::shared_ptr<HostLink>> links_;  // guarded

@@ -222,6 +222,7 @@ void HomeAgent::forked(pid_t parent, pid_t thread, pid_t child) {
     adopt_fork(*process, thread, child);
     return;
   }
+  news_ = true;
   const std::shared_ptr<Managed> born = make_process(child);
   born->stays_seized = process->stays_seized;
   born->placed_on = process->placed_on;
@@ -238,6 +239,7 @@ void HomeAgent::forked(pid_t parent, pid_t thread, pid_t child) {
 void HomeAgent::adopt_fork(Managed& parent, pid_t thread, pid_t child) {
   auto mailbox = newborn_mailboxes_.extract(thread);
   auto memory = stub::RemoteMemory::open(child);
+  news_ = true;
   const std::shared_ptr<Managed> born = make_process(child);
   born->state = Managed::State::kDeputy;
   born->stays_seized = parent.stays_seized;
@@ -260,6 +262,7 @@ bool HomeAgent::executed(pid_t pid) {
   if (process == nullptr) {
     return false;
   }
+  news_ = true;
   body_gone(*process);
   shared_.left(pid);
   if (process->busy && !finishing_) {
@@ -277,6 +280,10 @@ bool HomeAgent::executed(pid_t pid) {
       break;
     case ProgramPlace::kAsBefore:
       break;
+  }
+  if (loads_at_home(*process)) {
+    load_at_home(*process);
+    return false;
   }
   if (!process->placed_on.empty()) {
     loop_.post([this, pid] {

@@ -142,6 +142,9 @@ void HomeAgent::settle(const std::shared_ptr<Managed>& process, const std::strin
     return;
   }
   process->attempts = 0;
+  if (process->pid == config_.pid) {
+    begun();
+  }
   if (result) {
     ++process->moves;
     process->placed_on = node;
@@ -171,6 +174,9 @@ void HomeAgent::go_on_after_exec(const std::shared_ptr<Managed>& process, const 
     return;
   }
   process->placed_on.clear();
+  if (process->pid == config_.pid) {
+    begun();
+  }
   if (leave_alone(*process)) {
     return;
   }
@@ -186,6 +192,10 @@ void HomeAgent::bring_home(Done done) {
     int left = 1;
     std::string failures;
   };
+  if (starting_) {
+    begun();
+    tessd_->send_status();
+  }
   const auto progress = std::make_shared<Progress>();
   const auto one_done = [progress, done](const Result<>& result) {
     if (!result) {

@@ -25,7 +25,7 @@ constexpr wire::Timeout kConnectTimeout(5'000);
 constexpr wire::Timeout kSendTimeout(15'000);
 constexpr size_t kSpareChannels = 8;
 constexpr unsigned kFirstSaid = 1;  // before tessd told the version of a host agent
-constexpr std::chrono::seconds kSpareCheckInterval{1};
+constexpr std::chrono::seconds kSpareCheckInterval{5};
 
 Result<std::array<uint8_t, 16>> make_secret() {
   std::array<uint8_t, 16> secret;

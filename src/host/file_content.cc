@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,20 +21,20 @@ Result<sys::Fd> make_memfd(const std::string& name) {
   return fd;
 }
 
+// Within the kernel: a buffer of ours would cost another copy and its page faults.
 Result<> copy(const sys::Fd& from, const sys::Fd& to, uint64_t to_offset, uint64_t length) {
-  std::vector<std::byte> buffer(std::min<uint64_t>(length, 1 << 20));
-  for (uint64_t done = 0; done < length;) {
-    const ssize_t n =
-        ::pread(from.get(), buffer.data(), std::min<uint64_t>(buffer.size(), length - done),
-                static_cast<off_t>(done));
+  if (::lseek(to.get(), static_cast<off_t>(to_offset), SEEK_SET) < 0) {
+    return fail_errno("write file content to memory");
+  }
+  off_t at = 0;
+  while (static_cast<uint64_t>(at) < length) {
+    const ssize_t n = ::sendfile(to.get(), from.get(), &at, length - static_cast<uint64_t>(at));
+    if (n < 0 && errno == EINTR) {
+      continue;
+    }
     if (n <= 0) {
-      return fail_errno("read kept file content");
+      return fail_errno("copy kept file content to memory");
     }
-    if (::pwrite(to.get(), buffer.data(), static_cast<size_t>(n),
-                 static_cast<off_t>(to_offset + done)) != n) {
-      return fail_errno("write file content to memory");
-    }
-    done += static_cast<uint64_t>(n);
   }
   return {};
 }

@@ -35,6 +35,7 @@ namespace {
 
 constexpr std::chrono::seconds kFirstLinkTime{60};
 constexpr std::chrono::seconds kStatusInterval{1};
+constexpr unsigned kQuietIntervals = 5;  // as long as the guests are the same
 constexpr std::chrono::milliseconds kAdoptFirst{2};
 constexpr std::chrono::milliseconds kAdoptLast{500};
 constexpr std::chrono::seconds kExpectTime{5};
@@ -109,7 +110,9 @@ class HostAgent {
   std::unique_ptr<Door> door_;
   net::Timer status_timer_, adopt_timer_, link_timer_;
   std::chrono::milliseconds adopt_delay_ = kAdoptFirst;
-  bool goodbye_ = false;  // home has said that it needs nothing any more, or is gone
+  std::vector<int32_t> told_;  // whom tessd knows to be here
+  unsigned quiet_ = 0;         // intervals since it was told
+  bool goodbye_ = false;       // home has said that it needs nothing any more, or is gone
   bool quitting_ = false;
 };
 
@@ -161,8 +164,14 @@ int HostAgent::run() {
     maybe_quit();
   });
   std::function<void()> tick = [this, &tick] {
-    if (!guests_.empty()) {
+    std::vector<int32_t> pids;
+    for (const auto& guest : guests_) {
+      pids.push_back(guest->pid());
+    }
+    if (!pids.empty() && (pids != told_ || ++quiet_ >= kQuietIntervals)) {
       tessd_->send_status();
+      told_ = std::move(pids);
+      quiet_ = 0;
     }
     status_timer_.start(kStatusInterval, tick);
   };

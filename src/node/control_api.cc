@@ -60,7 +60,8 @@ ControlApi::ControlApi(net::Loop& loop, Options options, AgentHub& hub, Cluster&
       service_(service),
       admission_(admission),
       charter_(charter),
-      stop_(std::move(stop)) {}
+      stop_(std::move(stop)),
+      starts_(loop, [this] { return placer_->load().cores + size_t{1}; }) {}
 
 ControlApi::~ControlApi() = default;
 

@@ -23,6 +23,7 @@
 #include "node/placer.h"
 #include "node/proc_info.h"
 #include "node/settings.h"
+#include "node/start_queue.h"
 
 namespace tess::node {
 
@@ -70,6 +71,7 @@ class ControlApi {
 
  private:
   struct Request;
+  struct JobStart;
   using RequestPtr = std::shared_ptr<Request>;
   using WithAgent = std::function<void(Result<std::shared_ptr<Agent>>, bool fresh)>;
 
@@ -82,6 +84,9 @@ class ControlApi {
   void op_why(const RequestPtr& request);
   void op_migrate(const RequestPtr& request);
   void op_run(const RequestPtr& request);
+  void begin_job(const RequestPtr& request, const std::shared_ptr<JobStart>& start);
+  void start_job(const RequestPtr& request, const std::shared_ptr<JobStart>& start);
+  bool is_starting(uint64_t job, pid_t pid) const;
 
   // control_processes.cc
   void op_ps(const RequestPtr& request);
@@ -163,6 +168,7 @@ class ControlApi {
   BatchService* batch_ = nullptr;
   std::string no_batch_ = "tessd is just starting";
   JobIds job_ids_;
+  StartQueue starts_;
   std::multimap<uint64_t, std::weak_ptr<ControlReply>> listeners_;  // by job
   bool stopping_ = false;
 };

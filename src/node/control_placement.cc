@@ -1,4 +1,6 @@
 // ControlApi: what people ask about placement, and tell it.
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -17,6 +19,7 @@ using nlohmann::json;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kDrainTimeout{3000};
+constexpr milliseconds kLongestTurn{5000};
 
 json lines_json(const std::vector<std::string>& lines) {
   json list = json::array();
@@ -57,6 +60,16 @@ void add_member(json& node, const cluster::MemberView& member) {
 }
 
 }  // namespace
+
+// A job that `tess run` begins, from the request until it runs where it is to run.
+struct ControlApi::JobStart {
+  uint64_t job = 0;
+  pid_t pid = 0;
+  std::string node;    // where to; empty: here
+  bool fixed = false;  // by the caller: nobody is asked for a better place
+  wire::Wishes wishes;
+  StartQueue::Turn turn;
+};
 
 // ---- nodes ----
 
@@ -208,31 +221,73 @@ void ControlApi::op_run(const RequestPtr& request) {
         {{"job", job_text(agent->job)}, {"pid", pid}, {"message", "it is in a job already"}});
     return;
   }
-  const uint64_t job = job_ids_.next();
   auto wishes = read_wishes(request, wanted);
   if (!wishes) {
     request->error(wishes.error());
     return;
   }
-  const auto start = [this, request, job, pid, note = Placer::note_of(*wishes),
-                      place = !asked_for_place && !wishes->stay() &&
-                              !wishes->home()](const std::string& where) {
-    hub_.start_home(
-        job, pid, true, where, note,
-        [request, job, pid](auto started) {
-          if (!started) {
-            request->error(started.error());
-          } else {
-            request->ok({{"job", job_text(job)}, {"pid", pid}});
-          }
-        },
-        place);
-  };
-  if (asked_for_place) {
-    start(node);
-  } else {
-    placer_->place_new(job, pid, *wishes, start);
+  const auto start = std::make_shared<JobStart>();
+  start->pid = pid;
+  start->node = node;
+  start->fixed = asked_for_place;
+  start->wishes = std::move(*wishes);
+  starts_.enter(::getsid(pid), {[request] { return request->reply->alive(); },
+                                [this, request, start](StartQueue::Turn turn) {
+                                  start->turn = std::move(turn);
+                                  begin_job(request, start);
+                                }});
+}
+
+// It is its turn: what was true when it was asked for may not be so any more.
+void ControlApi::begin_job(const RequestPtr& request, const std::shared_ptr<JobStart>& start) {
+  if (stopping_) {
+    start->turn.reset();
+    request->error("unavailable", fmt::format("node {} is stopping", options_.node_name));
+    return;
   }
+  start->job = job_ids_.next();
+  if (start->fixed) {
+    start_job(request, start);
+    return;
+  }
+  placer_->place_new(start->job, start->pid, start->wishes,
+                     [this, request, start](const std::string& node) {
+                       start->node = node;
+                       start_job(request, start);
+                     });
+}
+
+void ControlApi::start_job(const RequestPtr& request, const std::shared_ptr<JobStart>& start) {
+  const wire::Wishes& wishes = start->wishes;
+  const bool place_programs = !start->fixed && !wishes.stay() && !wishes.home();
+  hub_.start_home(
+      start->job, start->pid, true, start->node, Placer::note_of(wishes),
+      [this, request, start](auto started) {
+        // Its turn lasts until it is where it is to run: what leaves this node is work of the
+        // start, too. Unless that takes long, and then hardly this node's CPU.
+        const StartQueue::Turn turn = std::move(start->turn);
+        if (!started) {
+          request->error(started.error());
+          return;
+        }
+        request->ok({{"job", job_text(start->job)}, {"pid", start->pid}});
+        if (!start->node.empty()) {
+          hub_.when([this, start] { return !is_starting(start->job, start->pid); }, kLongestTurn,
+                    [turn](bool) {});
+        }
+      },
+      place_programs);
+}
+
+bool ControlApi::is_starting(uint64_t job, pid_t pid) const {
+  const auto agent = hub_.home_agent(job);
+  if (agent == nullptr) {
+    return false;
+  }
+  const auto& processes = agent->status.process();
+  return std::any_of(processes.begin(), processes.end(), [pid](const wire::JobProcess& process) {
+    return process.pid() == pid && process.state() == "moving";
+  });
 }
 
 void ControlApi::op_log(const RequestPtr& request) {

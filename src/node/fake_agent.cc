@@ -126,6 +126,10 @@ class FakeAgent {
       send_status(stream);
       return;
     }
+    const char* held_back = std::getenv("FAKE_AGENT_HELD_BACK");
+    while (options_.run && held_back != nullptr && std::filesystem::exists(held_back)) {
+      ::usleep(20000);  // one whose start takes as long as the test wants
+    }
     if (!options_.home || options_.run || moves_ > 0) {
       send_status(stream);
     }

@@ -46,6 +46,9 @@ class LoadMeter {
   // Threads of all processes that this node sees that run or want to, but for those in `without`;
   // averaged over a second or two. To be called about once a second.
   double demand_of_others(cluster::Time now, const std::unordered_map<pid_t, bool>& without);
+  // What a second on a CPU is worth. A quota makes the node slower (it is in measure().speed), but
+  // what ran has run at this speed.
+  uint32_t core_speed() const { return speed_; }
   // What each process has wanted so far, in nanoseconds, as seen by the last of these calls.
   const std::unordered_map<pid_t, uint64_t>& wanted_ns() const { return spent_; }
   // Bytes a second by which free memory shrinks, smoothed; at least 0.

@@ -164,7 +164,7 @@ void Placer::tell_all_facts() {
 void Placer::look() {
   const Time now = Gossip::now();
   load_ = meter_.measure();
-  book_->measure(now, load_.speed);
+  book_->measure(now, meter_.core_speed());
   others_ = meter_.demand_of_others(now, book_->resident_pids());
   if (manager_ != nullptr) {
     manager_->look(now, meter_.wanted_ns());

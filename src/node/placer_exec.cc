@@ -91,7 +91,7 @@ void Placer::place_program(const Agent& agent, const wire::PlaceProgram& ask,
   gathering->name = {gossip_->id(), agent.job, inner_pid(ask.pid())};
   gathering->wishes = wishes;
   gathering->work =
-      static_cast<double>(ask.work_ns()) / 1e9 * load_.speed / cluster::kReferenceSpeed;
+      static_cast<double>(ask.work_ns()) / 1e9 * meter_.core_speed() / cluster::kReferenceSpeed;
   gathering->then = std::move(then);
   // Itself is among those that run here.
   const placement::ProcessKey key = gathering->name.key();

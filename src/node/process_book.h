@@ -96,7 +96,7 @@ class ProcessBook {
 
   Changes update(const std::vector<std::shared_ptr<Agent>>& agents, placement::Time now,
                  const IdOf& id_of);
-  // `speed`: of this node.
+  // `speed`: of this node's cores, whatever its quota.
   void measure(placement::Time now, uint32_t speed);
   // Pictures borrow from the book: until it changes. A node that is drained keeps no guest for what
   // people want of it.
