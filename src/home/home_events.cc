@@ -173,6 +173,14 @@ void HomeAgent::answer_channel(Managed& process, const stub::MailboxNote& note) 
 // A process that ends has used CPU time on hosts that home's kernel does not count: its parent's
 // deputy, if it is one of ours, hears it before the process can be reaped.
 void HomeAgent::settle_children_time(const Managed& process, const stub::MailboxNote& note) {
+  constexpr double kWorthTelling = 0.01;  // seconds
+  const double used = static_cast<double>(note.result + static_cast<int64_t>(note.id)) / 1e9;
+  if (used >= kWorthTelling) {
+    tessd_->log(process.pid,
+                fmt::format("process {} has used {:.2f} s of CPU time on other nodes, of which its "
+                            "parent at home sees nothing",
+                            process.pid, used));
+  }
   const Managed* const parent = find(parent_of(process.pid));
   if (parent != nullptr && parent->session != nullptr) {
     const stub::RemoteMemory& memory = parent->session->memory();
