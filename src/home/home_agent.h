@@ -109,6 +109,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   bool leave_alone(Managed& process);
   void fetch(Managed& target, bool let_go, std::function<void()> then);
   void tell_whether_away(const Managed& process, int64_t target);
+  void tell_call_state(const Managed& process, const stub::MailboxNote& note);
   void settle_children_time(const Managed& process, const stub::MailboxNote& note);
   void adopt_fork(Managed& parent, pid_t thread, pid_t child);
   void host_said(const std::string& node, const wire::LinkMessage& message);

@@ -9,6 +9,7 @@
 #include <fstream>
 
 #include "base/log.h"
+#include "home/call_state.h"
 #include "home/home_agent.h"
 #include "migrate/sharing.h"
 #include "sys/unix_socket.h"
@@ -108,6 +109,9 @@ void HomeAgent::handle_note(Managed& process, const stub::MailboxNote& note,
     case stub::Note::kIsAway:
       tell_whether_away(process, note.result);
       break;
+    case stub::Note::kCallState:
+      tell_call_state(process, note);
+      break;
     case stub::Note::kUnsupported:
       if (process.unsupported_call != note.value) {
         process.unsupported_call = note.value;
@@ -133,6 +137,21 @@ void HomeAgent::handle_note(Managed& process, const stub::MailboxNote& note,
     case stub::Note::kNeedShared:
     case stub::Note::kSharedSize:
       break;
+  }
+}
+
+void HomeAgent::tell_call_state(const Managed& process, const stub::MailboxNote& note) {
+  stub::ChannelAnswer answer{};
+  answer.result = -ESRCH;
+  for (const auto& [pid, other] : processes_) {
+    if (other->inner_pid == note.result) {
+      const pid_t tid = outer_tid(pid, static_cast<int32_t>(note.id));
+      answer.result = waits_in_call(pid, tid, other->placement) ? 1 : 0;
+    }
+  }
+  if (auto sent = process.session->answer_channel(answer, {}); !sent) {
+    log::warn("home", "event=answer_failed pid={} reason=\"{}\"", process.pid,
+              sent.error().message());
   }
 }
 
@@ -198,7 +217,7 @@ void HomeAgent::settle_children_time(const Managed& process, const stub::Mailbox
           break;
         }
       }
-      const Entry entry{process.inner_pid, 0, note.result, static_cast<int64_t>(note.id)};
+      const Entry entry{process.inner_pid, note.value, note.result, static_cast<int64_t>(note.id)};
       (void)memory.put(table + sizeof(Entry) * index, entry);
       (void)memory.put(control + offsetof(stub::ControlBlock, ended_next), index + 1);
     }

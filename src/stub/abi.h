@@ -191,11 +191,11 @@ struct ControlBlock {
   uint64_t cpu_limit_soft;  // body: RLIMIT_CPU at home, seconds; ~0 none
   uint64_t cpu_limit_hard;
   uint64_t filters;         // body: the application's seccomp filters (blob/body_seccomp.cc), 0 none
-  uint32_t reserved3;
+  uint32_t children_maxrss_kb;  // deputy: the most memory that a child that has been waited for, or a child of it, has had
   uint32_t ended_next;      // children that have ended and told their CPU time; written by the agent
   struct EndedChild {
     int32_t pid;            // as this process sees it; 0: none
-    uint32_t reserved;
+    uint32_t maxrss_kb;     // the most memory that it or a child of it has had at a time
     int64_t user_ns;
     int64_t system_ns;
   } ended[kEndedMax];
@@ -266,6 +266,8 @@ enum class Note : uint32_t {
   kSharedSize = 11,   // body: how long is the attached segment at `id`? Answer: result
   kSharedCall = 12,   // deputy: a SharedCall follows the note; value = SharedMoment
   kIsAway = 13,       // deputy: is the memory of process `result` away from home? Answered as kNeedChannel, without a channel: result 1 or 0
+  kCallState = 14,    // deputy: does thread `id` of process `result` wait in a call of its program at home? Answered as kNeedChannel, without a
+                      // channel: result 1 or 0
 };
 
 // What a deputy's call has to do with shared memory, and when.
@@ -407,6 +409,14 @@ enum ProcFile : uint32_t {
   kProcPagemap,
   kProcFdDir,    // handled at home
   kProcTaskDir,  // handled at home
+  kProcCall = 32,  // no file: kNeedProc for it is answered with a CallState
+};
+
+// What a thread does on its host.
+enum CallState : int64_t {
+  kCallUnknown = 0,
+  kCallCarried,  // runs, or waits for home
+  kCallLocal,    // sleeps in a call that is its host's
 };
 
 inline constexpr int64_t kRestart = -512;  // run the handlers, then the call again

@@ -95,6 +95,13 @@ struct Plan {
 };
 static_assert(sizeof(Plan) <= kSlotArenaSize);
 
+// What plan_call says of a call that only a process at home can make: this less the errno for one
+// that cannot go there. Its first argument is a descriptor.
+inline constexpr int64_t kPlanAtHome = -8192;
+inline int64_t only_at_home(int64_t error) {
+  return kPlanAtHome - error;
+}
+
 // Fills the plan from the call's table entry. 0: send it. -errno: the call fails so without asking
 // home. Plan need not be initialised. Leaves request.sequence, flags and deadline_ns 0.
 int64_t plan_call(Plan& plan, const syscalls::SyscallInfo& info, const uint64_t args[6]);

@@ -1,6 +1,6 @@
 // ioctl: what the third argument is, by number. First the numbers known by name (those older than
 // the encoding, and those that lie in it), then the size and direction encoded in the number. A
-// number that says nothing, with an argument that could be an address, is answered ENOTTY: guessing
+// number that says nothing, with an argument that could be an address, is homeward: guessing
 // could write to the wrong memory at home.
 #include "stub/marshal_internal.h"
 
@@ -262,7 +262,7 @@ int64_t plan_sized(Builder& b, uint8_t i, Way way, uint32_t size) {
       plan_inout(b, i, b.args[i], size, size, kTrimNone);
       return 0;
     case kRefuse:
-      return -ENOTTY;
+      return only_at_home(ENOTTY);
     default:
       return 0;
   }
@@ -310,7 +310,7 @@ int64_t plan_ioctl(Builder& b, uint8_t i, uint32_t command) {
     return 0;
   }
   if (size == 0 || direction == 0 || has_nested_pointers(type)) {
-    return -ENOTTY;
+    return only_at_home(ENOTTY);
   }
   return plan_sized(b, i, direction == 3 ? kBoth : direction == 2 ? kRead : kWrite, size);
 }

@@ -66,7 +66,7 @@ int64_t plan_option_in(Builder& b, uint8_t i, const Arg& arg) {
                          // application's
   }
   if ((level == kSolIp || level == kSolIpv6) && name >= kNetfilterFirst && name <= kNetfilterLast) {
-    return -ENOPROTOOPT;  // tables with pointers to more tables: as without xtables
+    return only_at_home(ENOPROTOOPT);  // tables with pointers to more tables
   }
   if (length < 0 || static_cast<uint32_t>(length) > kOptionMax) {
     b.args[i] = b.args[i] == 0 ? 0 : kBadAddress;

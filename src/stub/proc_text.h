@@ -28,6 +28,7 @@ struct ProcFacts {
   uint64_t children_ticks_user = 0;  // of children that have ended, beyond what home knows
   uint64_t children_ticks_system = 0;
   bool all_locked = false;  // mlockall in force
+  char call_state = 0;      // 'S' or 'R' where neither text says whether it sleeps
 };
 
 // `home_maps` is /proc/PID/maps at home: which path a mapped home file has.

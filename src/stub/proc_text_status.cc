@@ -71,6 +71,8 @@ bool write_status_line(Text key, Text home_value, Text host, const ProcFacts& fa
     put(sink, key);
     if (starts_with(word, "t")) {
       put_text(sink, "\tT (stopped)");  // our agent holds what a signal has stopped
+    } else if (!is_homes_state(word) && facts.call_state != 0) {
+      put_text(sink, facts.call_state == 'S' ? "\tS (sleeping)" : "\tR (running)");
     } else {
       put(sink, is_homes_state(word) ? home_value : value);
     }
@@ -117,6 +119,8 @@ void write_stat(Text host, Text home, const ProcFacts& facts, const TextSink& si
       case 3: {  // state
         if (*at_home.begin == 't') {
           put_text(sink, "T");
+        } else if (!is_homes_state(at_home) && facts.call_state != 0) {
+          put_text(sink, facts.call_state == 'S' ? "S" : "R");
         } else {
           put(sink, is_homes_state(at_home) ? at_home : at_host);
         }

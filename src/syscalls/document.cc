@@ -36,8 +36,8 @@ clock, `fcntl(F_ADD_SEALS)` that fails with EBUSY, and a new thread or child of 
 - One call carries at most 256 MiB; a longer read or write is shortened, as by a signal.
 - `sendmmsg` and `recvmmsg` take at most 64 messages at a time; more are left for the caller's next call.
 - `MSG_ZEROCOPY` fails with ENOBUFS, setting `SO_ZEROCOPY` with EOPNOTSUPP: callers fall back to copying.
-- Socket options of xtables (pointers to tables) fail with ENOPROTOOPT.
-- `ioctl`: known numbers and those that encode their size are carried. ENOTTY for numbers that tell nothing, and for drivers whose structs
+- Socket options of xtables (pointers to tables) are homeward.
+- `ioctl`: known numbers and those that encode their size are carried. Homeward are numbers that tell nothing, and drivers whose structs
   point to more or that work on mapped memory: SG_IO, TIOCLINUX, ALSA, DRM, KVM, NVMe, usbdevfs, V4L2.
 - `ioctl(SIOCETHTOOL)`: the fixed-size commands; others get EOPNOTSUPP. `keyctl`: no vectors, no public-key operations (EOPNOTSUPP).
 - The bytes between the entries of `getdents` are not those the buffer held before.

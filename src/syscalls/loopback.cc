@@ -272,6 +272,9 @@ Carried carry(uint64_t number, const Args& args) {
   std::memset(static_cast<void*>(plan.get()), 0x5a,
               sizeof(Plan));  // plan_call needs no cleared memory
   carried.result = stub::plan_call(*plan, *info, args.data());
+  if (carried.result <= stub::kPlanAtHome) {
+    carried.result -= stub::kPlanAtHome;  // there is no other place to go to
+  }
   if (carried.result != 0) {
     return carried;
   }

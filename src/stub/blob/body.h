@@ -54,6 +54,7 @@ Answer times_call(Trap& trap);
 Answer itimer_call(Trap& trap, const syscalls::SyscallInfo& info);
 // What the whole process has used, here and elsewhere.
 void process_cpu_times(Slot* slot, int64_t* user_ns, int64_t* system_ns);
+uint64_t maxrss_kb();  // the most memory that the process has had here at a time
 // An open that home has made: a file of /proc whose truth is here gets its text from here.
 Answer open_call(Trap& trap, const syscalls::SyscallInfo& info);
 // A file of this process, or a public one of another body here, opened by the agent; negative if it
@@ -67,6 +68,8 @@ Answer proc_file_call(Trap& trap);
 // process that it acts on, if there is one. If it cannot go, the call fails with `refusal`.
 Answer homeward_call(Trap& trap, int64_t refusal, uint64_t target = 0);
 // The same for calls of which only some uses cannot be carried.
+// The same for a call of a descriptor, which fails without a move if that is not open.
+Answer at_home_only(Trap& trap, int64_t refusal);
 Answer maybe_homeward_call(Trap& trap, const syscalls::SyscallInfo& info);
 // Limits (body_limits.cc).
 Answer limit_call(Trap& trap, const syscalls::SyscallInfo& info);

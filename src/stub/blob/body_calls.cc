@@ -191,14 +191,15 @@ Answer prctl_call(Trap& trap, const SyscallInfo& info) {
   return home;
 }
 
-// CPU time of the whole process goes along, for its parent's rusage.
+// CPU time and memory of the whole process go along, for its parent's rusage.
 void exit_arguments(const Trap& trap, uint64_t args[6]) {
   int64_t user_ns, system_ns;
   process_cpu_times(trap.slot, &user_ns, &system_ns);
   args[0] = trap.args[0];
   args[1] = (uint64_t)user_ns;
   args[2] = (uint64_t)system_ns;
-  args[3] = args[4] = args[5] = 0;
+  args[3] = maxrss_kb();
+  args[4] = args[5] = 0;
 }
 
 // Comes back only to run handlers of signals that home had for this thread; then it is tried again.
@@ -292,6 +293,8 @@ Answer special_call(Trap& trap, const SyscallInfo& info) {
       return itimer_call(trap, info);
     case Special::kClockGettime:
       return clock_gettime_call(trap, info);
+    case Special::kArchPrctl:
+      return homeward_call(trap, kEnotsup);
     case Special::kMembarrier:
       return membarrier_call(trap, info);
     case Special::kSetTidAddress:

@@ -48,6 +48,16 @@ Answer homeward_call(Trap& trap, int64_t refusal, uint64_t target) {
   return answer(refusal);
 }
 
+Answer at_home_only(Trap& trap, int64_t refusal) {
+  constexpr uint64_t kGetfd = 1;
+  const uint64_t args[6] = {trap.args[0], kGetfd, 0, 0, 0, 0};
+  const int64_t open = own_request(trap.slot, __NR_fcntl, args, nullptr, 0, 0);
+  if (open == kRestart || open == kKicked) {
+    return {Outcome::kAgain, 0};
+  }
+  return open < 0 ? answer(open) : homeward_call(trap, refusal);
+}
+
 namespace {
 
 // A memory file that is mapped writable cannot be sealed. At home mappings stay that the program

@@ -123,7 +123,9 @@ Answer lock_call(Trap& trap) {
         return answer(kEnomem);
       }
     }
-    control.all_locked = 1;
+    if ((how & kCurrent) != 0) {
+      control.all_locked = 1;
+    }
     return answer(0);
   }
   const int64_t result = sys((long)trap.number, trap.args[0], trap.args[1], trap.args[2]);

@@ -25,6 +25,28 @@ long host_file(Slot* slot, ProcFile file, int32_t pid, int32_t tid) {
   return count == 1 ? fd : kEagain;
 }
 
+namespace {
+
+// What another thread is doing on this host; kCallUnknown of the caller, which is running.
+int64_t call_state(Slot* slot, ProcFile file, int32_t pid, int32_t tid) {
+  const bool other = pid != control_of(slot).pid || (tid != 0 && tid != slot->thread.tid) ||
+                     (tid == 0 && slot->thread.tid != pid);
+  if ((file != kProcStat && file != kProcStatus) || !other) {
+    return kCallUnknown;
+  }
+  ChannelAnswer answer;
+  int32_t fd = -1;
+  uint32_t count = 0;
+  MailboxNote question{};
+  question.kind = Note::kNeedProc;
+  question.value = kProcCall;
+  question.id = (uint64_t)(uint32_t)pid << 32 | (uint32_t)tid;
+  return ask_agent(slot, question, &answer, &fd, 0, &count) < 0 ? (int64_t)kCallUnknown
+                                                                : answer.result;
+}
+
+}  // namespace
+
 Slot* slot_of_thread(Slot* any, int32_t tid) {
   Slot* found = nullptr;
   for_each_slot(control_of(any), [&](uint32_t index) {
@@ -69,12 +91,15 @@ int64_t send_text(Slot* slot, int64_t home_fd, const Reply& reply, int host_fd) 
       used += (uint32_t)n;
     }
     flags |= n <= 0 ? kProcTextLast : 0;
+    // Asked for after the text was read: what it says of a thread that sleeps was true before.
+    const int64_t state =
+        n <= 0 ? call_state(slot, (ProcFile)reply.proc_file, reply.proc_pid, reply.proc_tid) : 0;
     const uint64_t args[6] = {(uint64_t)home_fd,
                               reply.proc_file,
                               flags,
                               (uint64_t)reply.proc_tid,
                               (uint64_t)cpu_elsewhere(slot, reply.proc_pid, reply.proc_tid),
-                              0};
+                              (uint64_t)state};
     const OwnSegment segment{piece, used, nullptr, 0};
     const int64_t result = own_request(slot, kOpProcText, args, &segment, 1, 1u << 0);
     if (result < 0 || (flags & kProcTextLast) != 0) {

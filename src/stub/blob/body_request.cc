@@ -130,6 +130,9 @@ Answer carried_call(Trap& trap, const syscalls::SyscallInfo& info) {
   Slot* slot = trap.slot;
   Plan& plan = *reinterpret_cast<Plan*>((uint8_t*)slot + kSlotArenaOffset);
   const int64_t planned = plan_call(plan, info, trap.args);
+  if (planned <= kPlanAtHome) {
+    return at_home_only(trap, planned - kPlanAtHome);
+  }
   if (planned < 0) {
     return answer(planned);
   }

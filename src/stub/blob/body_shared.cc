@@ -100,8 +100,12 @@ Answer map_shared_call(Trap& trap) {
 // What is checked (addresses, flags) is this kernel's to check; what is promised is home's to keep.
 Answer msync_call(Trap& trap) {
   const long here = sys(__NR_msync, trap.args[0], trap.args[1], trap.args[2]);
+  constexpr uint64_t kInvalidate = 2;
   if (here < 0) {
     return answer(here);
+  }
+  if (control_of(trap.slot).all_locked != 0 && (trap.args[2] & kInvalidate) != 0) {
+    return answer(-16);  // EBUSY, by mlockall, which the host does not do
   }
   const uint64_t args[6] = {trap.args[0], trap.args[1], trap.args[2], 0, 0, 0};
   return finish(own_request(trap.slot, kOpSyncShared, args, nullptr, 0, 0));

@@ -161,6 +161,13 @@ void process_cpu_times(Slot* slot, int64_t* user_ns, int64_t* system_ns) {
   *system_ns = times[1].seconds * kSecond + times[1].microseconds * 1000;
 }
 
+uint64_t maxrss_kb() {
+  uint64_t usage[18] = {};
+  constexpr int kMaxrss = 4;
+  sys(__NR_getrusage, 0, usage);
+  return usage[kMaxrss];
+}
+
 // The rest of the clocks is the host's own, set right by the time namespace; a clock of another
 // process counts at home and here.
 Answer clock_gettime_call(Trap& trap, const SyscallInfo& info) {

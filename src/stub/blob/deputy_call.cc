@@ -302,7 +302,7 @@ void execute(Slot* slot, Call& call) {
         return;
       }
       if (control_of(slot).in_use == 1) {
-        tell_ending(slot, (int64_t)r.args[1], (int64_t)r.args[2]);
+        tell_ending(slot, (int64_t)r.args[1], (int64_t)r.args[2], r.args[3]);
       }
       leave_process(slot, (int)r.args[0]);
     case __NR_exit_group:
@@ -310,7 +310,7 @@ void execute(Slot* slot, Call& call) {
         call.result = kKicked;  // perhaps a stopped process, which must not end before it goes on
         return;
       }
-      tell_ending(slot, (int64_t)r.args[1], (int64_t)r.args[2]);
+      tell_ending(slot, (int64_t)r.args[1], (int64_t)r.args[2], r.args[3]);
       while (true) {
         sys(__NR_exit_group, r.args[0]);
       }

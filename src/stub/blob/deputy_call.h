@@ -50,7 +50,7 @@ int64_t is_away(Slot* slot, int64_t pid);
 bool is_ended_thread(const Slot* slot, const Request& r);
 
 // ---- CPU time of children (deputy_children.cc) ----
-void tell_ending(Slot* slot, int64_t user_ns, int64_t system_ns);
+void tell_ending(Slot* slot, int64_t user_ns, int64_t system_ns, uint64_t maxrss_kb);
 void correct_wait(Slot* slot, Call& call);
 void correct_children(Slot* slot, Call& call);
 

@@ -1,6 +1,6 @@
-// CPU time of children: home's kernel counts only what the deputies use. A process that ends tells
-// the agent what its body has used; the agent writes it into the parent's control block before the
-// parent can have reaped it, and the parent's deputy adds it to what the kernel says.
+// CPU time and memory of children: home's kernel counts only what the deputies use. A process that
+// ends tells the agent what its body has used; the agent writes it into the parent's control block
+// before the parent can have reaped it, and the parent's deputy adds it to what the kernel says.
 #include "stub/blob/deputy_call.h"
 
 namespace tess::stub {
@@ -8,6 +8,8 @@ namespace {
 
 inline constexpr int64_t kSecondNs = 1'000'000'000;
 inline constexpr int64_t kWorthTelling = 1'000'000;
+inline constexpr uint64_t kMuchKb = 4096;    // memory worth telling of
+inline constexpr size_t kMaxrssOffset = 32;  // in struct rusage
 
 struct Timeval {
   int64_t seconds;
@@ -24,20 +26,26 @@ void add_time(uint8_t* timeval, int64_t ns) {
 }
 
 // `data` is a struct rusage.
-void add_rusage(uint8_t* data, int64_t user_ns, int64_t system_ns) {
+void add_rusage(uint8_t* data, int64_t user_ns, int64_t system_ns, uint64_t maxrss_kb) {
   add_time(data, user_ns);
   add_time(data + 16, system_ns);
+  uint64_t known;
+  memcpy(&known, data + kMaxrssOffset, sizeof(known));
+  known = known > maxrss_kb ? known : maxrss_kb;
+  memcpy(data + kMaxrssOffset, &known, sizeof(known));
 }
 
-bool take_ended(Slot* slot, int32_t pid, bool consume, int64_t* user_ns, int64_t* system_ns) {
+bool take_ended(Slot* slot, int32_t pid, bool consume, ControlBlock::EndedChild* ended) {
   ControlBlock& control = control_of(slot);
   for (ControlBlock::EndedChild& child : control.ended) {
     if (__atomic_load_n(&child.pid, __ATOMIC_ACQUIRE) == pid) {
-      *user_ns = child.user_ns;
-      *system_ns = child.system_ns;
+      *ended = child;
       if (consume) {
         control.children_user_ns += child.user_ns;
         control.children_system_ns += child.system_ns;
+        if (child.maxrss_kb > control.children_maxrss_kb) {
+          control.children_maxrss_kb = child.maxrss_kb;
+        }
         __atomic_store_n(&child.pid, 0, __ATOMIC_RELEASE);
       }
       return true;
@@ -58,8 +66,8 @@ uint8_t* segment_of(Call& call, uint8_t arg, uint32_t size) {
 }  // namespace
 
 // User and system time of the whole process as its body has told, children included, minus what
-// home's kernel will count.
-void tell_ending(Slot* slot, int64_t user_ns, int64_t system_ns) {
+// home's kernel will count; and memory, as a parent is told the most that it or a child has had.
+void tell_ending(Slot* slot, int64_t user_ns, int64_t system_ns, uint64_t maxrss_kb) {
   const ControlBlock& control = control_of(slot);
   if (priv(slot).vfork_child != 0) {
     return;
@@ -72,7 +80,10 @@ void tell_ending(Slot* slot, int64_t user_ns, int64_t system_ns) {
       user_ns - own[0].seconds * kSecondNs - own[0].microseconds * 1000 + control.children_user_ns;
   const int64_t system = system_ns - own[1].seconds * kSecondNs - own[1].microseconds * 1000 +
                          control.children_system_ns;
-  if (user + system < kWorthTelling) {
+  uint64_t known_kb;
+  memcpy(&known_kb, usage + kMaxrssOffset, sizeof(known_kb));
+  const uint64_t most_kb = maxrss_kb > control.children_maxrss_kb ? maxrss_kb : control.children_maxrss_kb;
+  if (user + system < kWorthTelling && most_kb < known_kb + kMuchKb) {
     return;
   }
   MailboxNote said{};
@@ -80,6 +91,7 @@ void tell_ending(Slot* slot, int64_t user_ns, int64_t system_ns) {
   ChannelAnswer answer;
   int32_t fd;
   uint32_t count = 0;
+  said.value = (uint32_t)most_kb;
   said.result = user;
   said.id = (uint64_t)system;
   ask_agent(slot, said, &answer, &fd, 0, &count);
@@ -106,9 +118,9 @@ void correct_wait(Slot* slot, Call& call) {
     consume = (r.args[3] & kWnowait) == 0;
     usage = segment_of(call, 4, 144);
   }
-  int64_t user = 0, system = 0;
-  if (pid > 0 && take_ended(slot, pid, consume, &user, &system) && usage != nullptr) {
-    add_rusage(usage, user, system);
+  ControlBlock::EndedChild ended;
+  if (pid > 0 && take_ended(slot, pid, consume, &ended) && usage != nullptr) {
+    add_rusage(usage, ended.user_ns, ended.system_ns, ended.maxrss_kb);
   }
 }
 
@@ -119,7 +131,7 @@ void correct_children(Slot* slot, Call& call) {
   if (call.request.op == __NR_getrusage) {
     uint8_t* usage = segment_of(call, 1, 144);
     if (call.result == 0 && (int)call.request.args[0] == -1 && usage != nullptr) {
-      add_rusage(usage, control.children_user_ns, control.children_system_ns);
+      add_rusage(usage, control.children_user_ns, control.children_system_ns, control.children_maxrss_kb);
     }
     return;
   }

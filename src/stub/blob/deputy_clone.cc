@@ -14,6 +14,7 @@ void reset_control(Slot* slot) {
   ControlBlock& control = control_of(slot);
   begin_alone(slot);
   control.children_user_ns = control.children_system_ns = 0;
+  control.children_maxrss_kb = 0;
   for (ControlBlock::EndedChild& child : control.ended) {
     child.pid = 0;
   }

@@ -178,8 +178,26 @@ long open_to_refresh(int fd) {
   return out;
 }
 
+// What the text of a host says of a thread that waits for home: that it sleeps. It does only if
+// home lets it wait in a call. Asked last, so that it is not an older call.
+char state_of(Slot* slot, const Request& r, const ProcPath& path) {
+  if (r.args[5] != kCallCarried) {
+    return 0;
+  }
+  MailboxNote question{};
+  question.kind = Note::kCallState;
+  question.result = path.pid;
+  question.id = (uint64_t)(path.tid != 0 ? path.tid : path.pid);
+  ChannelAnswer answer;
+  int32_t fd = -1;
+  uint32_t count = 0;
+  const long asked = ask_agent(slot, question, &answer, &fd, 0, &count);
+  return asked < 0 || answer.result < 0 ? 0 : answer.result != 0 ? 'S' : 'R';
+}
+
 // Without a text of a host the process is at home, where the truth is then.
 void write_text(Slot* slot, const Request& r, int raw_fd, int home_fd, int out_fd) {
+  const ProcPath path = path_of(home_fd);
   Buffer host{}, home{}, maps{};
   sys(__NR_lseek, raw_fd, 0, kSeekSet);
   const Text host_text = read_all(raw_fd, host);
@@ -195,7 +213,9 @@ void write_text(Slot* slot, const Request& r, int raw_fd, int home_fd, int out_f
   if (host_text.begin == host_text.end) {
     write_sink(&out, home_text.begin, (size_t)(home_text.end - home_text.begin));
   } else {
-    write_proc_text((ProcFile)r.args[1], host_text, home_text, maps_text, facts_of(slot, r), sink);
+    ProcFacts facts = facts_of(slot, r);
+    facts.call_state = state_of(slot, r, path);
+    write_proc_text((ProcFile)r.args[1], host_text, home_text, maps_text, facts, sink);
   }
   flush(out);
   drop(host);

@@ -382,3 +382,179 @@ T(shm_numbered_zero) {
   CHECK(segment != (void*)-1 || (errno = error, 0));
   strcpy(segment, "zero");
 }
+
+// ---- a process that others watch until it sleeps ----
+
+// The letter of a stat, or of a status file.
+static char state_in(const char* name) {
+  const char* const line = strstr(slurp(name), "State:\t");
+  const char* const text = line ? line + 5 : strrchr(slurp(name), ')');
+  CHECK(text);
+  return text[2];
+}
+static void watch_until_asleep(const char* name) {
+  const long begin = ms();
+  while (state_in(name) != 'S')
+    CHECK(ms() - begin < 20000);
+}
+
+// It sleeps in the call that waits, not in those before: a signal that comes then finds the
+// handler.
+static void sleeper(const char* file) {
+  char name[64];
+  for (int i = 0; i < 15; i++) {
+    pid_t p = fork();
+    if (!p) {
+      struct stat s;
+      stat("/", &s);
+      close(open("/dev/null", O_RDONLY));
+      on(SIGINT, 0);
+      pause();
+      _exit(handled[SIGINT]);
+    }
+    sprintf(name, "/proc/%d/%s", p, file);
+    watch_until_asleep(name);
+    kill(p, SIGINT);
+    const int status = reap(p);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 1)
+      FAIL("round %d: status %#x", i, status);
+  }
+}
+T(asleep_means_waiting) {
+  sleeper("stat");
+}
+T(asleep_by_status) {
+  sleeper("status");
+}
+
+// Asleep on its host, at home, and not at all.
+static volatile int spinning = 1;
+static int word;
+static void* sleep_here(void* tid) {
+  *(int*)tid = syscall(SYS_gettid);
+  return (void*)syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, 0, 0, 0);
+}
+static int nothing[2];
+static void* sleep_at_home(void* tid) {
+  char c;
+  *(int*)tid = syscall(SYS_gettid);
+  return (void*)read(nothing[0], &c, 1);
+}
+static void* spin(void* tid) {
+  *(int*)tid = syscall(SYS_gettid);
+  while (spinning)
+    sink++;
+  return 0;
+}
+T(threads_asleep) {
+  void* (*const what[3])(void*) = {sleep_here, sleep_at_home, spin};
+  volatile int tid[3] = {0};
+  pthread_t threads[3];
+  char name[64];
+  EQ(pipe(nothing), 0);
+  for (int i = 0; i < 3; i++) {
+    EQ(pthread_create(&threads[i], 0, what[i], (void*)&tid[i]), 0);
+    while (!tid[i])
+      sched_yield();
+  }
+  for (int i = 0; i < 2; i++) {
+    sprintf(name, "/proc/self/task/%d/stat", tid[i]);
+    watch_until_asleep(name);
+    EQ(state_in(name), 'S');
+  }
+  sprintf(name, "/proc/self/task/%d/stat", tid[2]);
+  EQ(state_in(name), 'R');
+  EQ(state_in("/proc/self/stat"), 'R');
+  spinning = 0;
+  EQ(write(nothing[1], "x", 1), 1);
+  while (!syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0))
+    sched_yield();
+  for (int i = 0; i < 3; i++)
+    EQ(pthread_join(threads[i], 0), 0);
+}
+
+// ---- the most memory of children ----
+
+static void have(size_t mb) {
+  char* p = malloc(mb << 20);
+  memset(p, 1, mb << 20);
+  free(p);
+}
+static int about(long kb, long mb) {
+  return labs(kb - (mb << 10)) < 20 << 10;
+}
+T(memory_of_children) {
+  struct rusage r;
+  pid_t p = fork();
+  if (!p) {
+    have(100);
+    _exit(0);
+  }
+  child_ok(p);
+  EQ(getrusage(RUSAGE_CHILDREN, &r), 0);
+  if (!about(r.ru_maxrss, 100))
+    FAIL("of a child: %ld", r.ru_maxrss);
+  p = fork();
+  if (!p) {
+    pid_t q = fork();
+    if (!q) {
+      have(160);
+      _exit(0);
+    }
+    child_ok(q);
+    _exit(0);
+  }
+  EQ(wait4(p, 0, 0, &r), p);
+  if (!about(r.ru_maxrss, 160))
+    FAIL("of a grandchild: %ld", r.ru_maxrss);
+  p = fork();
+  if (!p)
+    _exit(0);
+  child_ok(p);
+  EQ(getrusage(RUSAGE_CHILDREN, &r), 0);
+  if (!about(r.ru_maxrss, 160))
+    FAIL("of all: %ld", r.ru_maxrss);
+  EQ(getrusage(RUSAGE_SELF, &r), 0);
+  CHECK(r.ru_maxrss < 80 << 10);
+}
+
+// ---- controls that nobody knows ----
+
+T(control_of_nothing) {
+  int n;
+  ERR(ioctl(999, 0x12345, &n), EBADF);
+  ERR(ioctl(999, 0x2285, &n), EBADF);
+}
+T(control_of_a_driver) {
+  struct {
+    char name[16];
+    char rest[24];
+  } request = {"nothing0"};
+  int s = socket(AF_INET, SOCK_DGRAM, 0);
+  ERR(ioctl(s, 0x89f0, &request), ENODEV);
+  EQ(getpid(), syscall(SYS_getpid));
+}
+
+// ---- locked pages, as seen by msync ----
+
+T(invalidate_locked) {
+  char* p = mmap(0, 8192, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  EQ(msync(p, 4096, MS_ASYNC | MS_INVALIDATE), 0);
+  EQ(mlockall(MCL_CURRENT), 0);
+  ERR(msync(p, 4096, MS_ASYNC | MS_INVALIDATE), EBUSY);
+  EQ(munlockall(), 0);
+  EQ(msync(p, 4096, MS_ASYNC | MS_INVALIDATE), 0);
+}
+
+// ---- register state that a process has to ask for ----
+
+T(asks_for_tiles) {
+  unsigned long supported = 0, permitted = 0;
+  if (syscall(SYS_arch_prctl, 0x1021, &supported))
+    return;
+  const int has_tiles = supported >> 18 & 1;
+  EQ(syscall(SYS_arch_prctl, 0x1023, 18), has_tiles ? 0 : -1);
+  EQ(syscall(SYS_arch_prctl, 0x1022, &permitted), 0);
+  EQ(permitted >> 18 & 1, has_tiles);
+  EQ(permitted & ~(1ul << 18) & ~supported, 0);
+}
