@@ -23,7 +23,10 @@ bool SharedSegments::still_mapped(Segment& segment) {
       return true;
     }
   }
-  return false;
+  // One on its way has no deputy yet, and its new host is reading what it shares.
+  return std::any_of(moves_.begin(), moves_.end(), [&](const auto& move) {
+    return std::any_of(move.second.pids.begin(), move.second.pids.end(), maps);
+  });
 }
 
 // Segments that nobody has mapped any more: their last content goes home, then the host forgets
