@@ -101,11 +101,16 @@ def spread(lab, work):
                            DEADLINE, "computations of nobody to spread over two other nodes", interval=0.3)
 
 
-def all_listed(lab, work, node):
-    """Those at home are in everybody's list, too, with what they use."""
+def all_listed(lab, work, node, state):
+    """Whether everybody's list has them, those at home too, with what they use, and some in that state."""
     table = {p["pid"]: p for p in json.loads(tess(lab, "ps", "-a", "--json", node=node))["processes"] if p["home"] == "n1"}
     mine = [table.get(pid, {}) for pid in work.mine]
-    return all(p and p["memory_bytes"] > 0 and p["threads"] == 1 for p in mine) and {p["state"] for p in mine} >= {"native", "deputy"} and mine
+    return all(p and p["memory_bytes"] > 0 and p["threads"] == 1 for p in mine) and any(p["state"] == state for p in mine)
+
+
+def wait_listed(lab, work, state):
+    for node in ("n1", "n2"):
+        labs.wait_until(lambda: all_listed(lab, work, node, state), DEADLINE, f"{node} to list all, some of them {state}", interval=0.3)
 
 
 def why(lab, pid):
@@ -161,12 +166,14 @@ def main():
                             "n1 to know everybody's load", interval=0.1)
             test_words(lab)
             tess(lab, "manage", "user", "nobody")
+            tess(lab, "set", "balance", "off")  # nobody leaves before it was seen at home
             say("the rule is made")
             work = Work(lab, folder)
             say("they run")
+            wait_listed(lab, work, "native")
+            tess(lab, "set", "balance", "default")
             say(f"spread: {dict(spread(lab, work))}")
-            for node in ("n1", "n2"):
-                labs.wait_until(lambda: all_listed(lab, work, node), DEADLINE, f"{node} to list those at home and those away", interval=0.3)
+            wait_listed(lab, work, "deputy")
             test_left_alone(lab, work)
             work.end_others()
             say("the others stay")
