@@ -63,16 +63,29 @@ Result<> capture_altstack(trace::RemoteCalls& calls, const stub::RemoteMemory& m
   return {};
 }
 
+// A thread in whose process AMX may be used at any moment, by permission that a move would lose.
+bool may_use_amx(trace::RemoteCalls& calls, const stub::RemoteMemory& memory, uint64_t scratch) {
+  constexpr uint64_t kGetXcompPerm = 0x1022;  // ARCH_GET_XCOMP_PERM of asm/prctl.h
+  constexpr uint64_t kTiles = uint64_t{1} << 18;
+  if (!calls.call("arch_prctl", SYS_arch_prctl, {kGetXcompPerm, scratch})) {
+    return false;  // a kernel that gives it to nobody
+  }
+  const auto permitted = memory.get<uint64_t>(scratch);
+  return permitted && (*permitted & kTiles) != 0;
+}
+
 }  // namespace
 
 Result<> capture_thread(const trace::Tracee& tracee, trace::RemoteCalls& calls,
                         const stub::RemoteMemory& memory, uint64_t scratch,
                         const SleepClock& sleeps, stub::ThreadContext& context) {
   TESS_TRY_ASSIGN(const std::vector<std::byte> xstate, tracee.xstate());
-  if (!stub::set_xsave(context, xstate)) {
-    return fail(ErrorKind::kNotPossible,
-                "thread {} uses {} bytes of extended CPU state (AMX?), more than can be moved",
-                tracee.tid(), xstate.size());
+  if (!stub::set_xsave(context, xstate) || may_use_amx(calls, memory, scratch)) {
+    return fail(
+        ErrorKind::kNotPossible,
+        "thread {} uses AMX, or has asked for it, which does not move ({} bytes of extended "
+        "CPU state)",
+        tracee.tid(), xstate.size());
   }
   if (tracee.dispatches_calls()) {
     return fail(

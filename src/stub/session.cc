@@ -1,6 +1,7 @@
 #include "stub/session.h"
 
 #include <bearssl.h>
+#include <cpuid.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -26,7 +27,22 @@ constexpr auto kAnswerTimeout = std::chrono::milliseconds(10'000);
 constexpr uint32_t kFpXstateMagic1 = 0x46505853;  // linux asm/sigcontext.h
 constexpr uint32_t kFpXstateMagic2 = 0x46505845;
 constexpr size_t kSwReservedOffset = 464;
-constexpr size_t kLegacyXsaveSize = 576;  // legacy area and XSAVE header
+constexpr size_t kXstateBvOffset = 512;       // which components are not in their initial state
+constexpr size_t kLegacyXsaveSize = 576;      // legacy area and XSAVE header
+constexpr uint64_t kAmx = uint64_t{3} << 17;  // XTILECFG and XTILEDATA
+
+// Of these components, in the standard format (Intel SDM volume 1, section 13.4.3).
+size_t standard_xsave_size(uint64_t features) {
+  size_t size = kLegacyXsaveSize;
+  for (unsigned i = 2; i < 63; ++i) {
+    unsigned length, offset, ecx, edx;
+    if ((features >> i & 1) != 0) {
+      __cpuid_count(0xd, i, length, offset, ecx, edx);
+      size = std::max<size_t>(size, offset + length);
+    }
+  }
+  return size;
+}
 
 void expand_key(std::span<const uint8_t> key, uint8_t round_keys[176], uint8_t hash_key[16]) {
   br_aes_x86ni_ctr_keys keys;
@@ -79,15 +95,24 @@ void make_slot(Slot& slot, uint64_t region_base, uint32_t index, int32_t fd_base
   slot.thread.repeat_number = -1;
 }
 
+// A signal frame that is larger than what the kernel would write for the thread is taken for one
+// without extended state (check_xstate_in_sigframe, Linux 5.16 and later): AMX has no room in it
+// before a process has asked for that, but always has some in what ptrace gives.
 bool set_xsave(ThreadContext& context, std::span<const std::byte> xstate) {
-  const size_t size = xstate.size();
-  if (size < kLegacyXsaveSize || size + 4 > kXsaveMax) {
+  uint64_t features = 0;
+  uint64_t in_use = 0;
+  if (xstate.size() < kLegacyXsaveSize) {
+    return false;
+  }
+  // The kernel keeps XCR0 in the software-reserved bytes of NT_X86_XSTATE (offset 464).
+  std::memcpy(&features, xstate.data() + kSwReservedOffset, sizeof(features));
+  std::memcpy(&in_use, xstate.data() + kXstateBvOffset, sizeof(in_use));
+  features &= ~kAmx;
+  const size_t size = std::min(xstate.size(), standard_xsave_size(features));
+  if ((in_use & kAmx) != 0 || size + 4 > kXsaveMax) {
     return false;
   }
   std::memcpy(context.xsave, xstate.data(), size);
-  // The kernel keeps XCR0 in the software-reserved bytes of NT_X86_XSTATE (offset 464).
-  uint64_t features = 0;
-  std::memcpy(&features, xstate.data() + kSwReservedOffset, sizeof(features));
   struct {
     uint32_t magic1;
     uint32_t extended_size;

@@ -25,7 +25,8 @@ const BlobHeader& blob_header();
 ControlBlock make_control_block(uint64_t region_base, int32_t pid, uint64_t job, int32_t mailbox_fd, int32_t fd_base);
 void make_slot(Slot& slot, uint64_t region_base, uint32_t index, int32_t fd_base);
 
-// A ptrace XSAVE area (NT_X86_XSTATE) in the form that a signal frame wants, into context.xsave; false if it does not fit.
+// A ptrace XSAVE area (NT_X86_XSTATE) of this machine in the form that a signal frame wants, into context.xsave; false if it does not fit, or if AMX
+// is in use in it.
 bool set_xsave(ThreadContext& context, std::span<const std::byte> xstate);
 
 // Channel keys for both ends from two 16-byte secrets. `to_host` protects home's replies, `to_home` the body's requests.

@@ -77,8 +77,17 @@ constexpr auto kStubCalls = std::to_array<uint16_t>({
 });
 static_assert(std::is_sorted(kStubCalls.begin(), kStubCalls.end()));
 
-enum class Verdict : uint8_t { kTrap, kAllow, kFromStub, kMmap, kMunmap, kFutex, kClockGettime };
-constexpr size_t kVerdicts = 7;
+enum class Verdict : uint8_t {
+  kTrap,
+  kAllow,
+  kFromStub,
+  kMmap,
+  kMunmap,
+  kFutex,
+  kClockGettime,
+  kArchPrctl
+};
+constexpr size_t kVerdicts = 8;
 
 Verdict verdict(uint64_t number) {
   const SyscallInfo* info = syscall_info(number);
@@ -94,6 +103,8 @@ Verdict verdict(uint64_t number) {
         return Verdict::kFutex;
       case Special::kClockGettime:
         return Verdict::kClockGettime;
+      case Special::kArchPrctl:
+        return Verdict::kArchPrctl;
       default:
         break;
     }
@@ -249,6 +260,16 @@ void emit_clock_gettime(Assembler& a) {
   a.answer(SECCOMP_RET_ALLOW);
 }
 
+// Permission to use AMX is the process's, and a move would lose it.
+void emit_arch_prctl(Assembler& a) {
+  constexpr uint32_t kReqXcompPerm = 0x1023;  // ARCH_REQ_XCOMP_PERM of asm/prctl.h
+  a.place(Verdict::kArchPrctl);
+  a.load(kArgLow(0));
+  a.if_equal(kReqXcompPerm, 1, 0);
+  a.answer(SECCOMP_RET_ALLOW);
+  a.go_to(Verdict::kFromStub);
+}
+
 void emit_from_stub(Assembler& a, uint64_t syscall_site, uint64_t cp_site) {
   a.place(Verdict::kFromStub);
   for (const uint64_t site : {syscall_site, cp_site}) {
@@ -278,6 +299,7 @@ std::vector<sock_filter> body_filter(uint64_t syscall_site, uint64_t cp_site) {
   emit_munmap(a);
   emit_futex(a);
   emit_clock_gettime(a);
+  emit_arch_prctl(a);
   emit_from_stub(a, syscall_site, cp_site);
   return std::move(a).finish();
 }

@@ -92,9 +92,10 @@ TEST_F(Filter, follows_the_table_for_every_number) {
     const auto listed = stub_calls();
     const bool stub = std::binary_search(listed.begin(), listed.end(), number);
     // Arguments on which the conditional calls are not let through: a file, a timeout, a CPU-time
-    // clock, a size.
+    // clock, a size, a permission.
     const uint64_t second = number == SYS_futex ? 0 : number == SYS_munmap ? uint64_t{2} << 32 : 2;
-    const std::initializer_list<uint64_t> args = {2, second, 0, 2, 2, 2};
+    const uint64_t first = number == SYS_arch_prctl ? 0x1023 : 2;
+    const std::initializer_list<uint64_t> args = {first, second, 0, 2, 2, 2};
     EXPECT_EQ(action(call(number, 0x401000, args)), local ? SECCOMP_RET_ALLOW : SECCOMP_RET_TRAP);
     for (const uint64_t site : {kSite, kCpSite}) {
       EXPECT_EQ(action(call(number, site, args)),
@@ -148,6 +149,13 @@ TEST_F(Filter, lets_through_clocks_that_are_the_same_everywhere) {
   for (const uint64_t clock : {2U, 3U, 8U, 9U, 10U, 12U, 0xfffffffeU}) {
     EXPECT_EQ(action(call(SYS_clock_gettime, 1, {clock})), SECCOMP_RET_TRAP) << clock;
   }
+}
+
+TEST_F(Filter, traps_requests_for_amx_only) {
+  for (const uint64_t code : {0x1001, 0x1002, 0x1003, 0x1004, 0x1012, 0x1021, 0x1022}) {
+    EXPECT_EQ(action(call(SYS_arch_prctl, 1, {code, 18})), SECCOMP_RET_ALLOW) << code;
+  }
+  EXPECT_EQ(action(call(SYS_arch_prctl, 1, {0x1023, 18})), SECCOMP_RET_TRAP);
 }
 
 TEST_F(Filter, stays_short) {

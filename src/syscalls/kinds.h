@@ -38,6 +38,7 @@ enum class Special : uint8_t {
   kNanosleep,
   kClockNanosleep,
   kClockGettime,
+  kArchPrctl,   // asking for AMX goes home
   kMembarrier,
   kSetTidAddress,
   kSetRobustList,
