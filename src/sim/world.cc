@@ -1,7 +1,7 @@
-#include "sim/world.h"
-
 #include <algorithm>
 #include <cmath>
+
+#include "sim/world_parts.h"
 
 namespace tess::sim {
 
@@ -14,14 +14,7 @@ using cluster::Time;
 
 namespace {
 
-// What one piece of work costs on a simulated CPU, in microseconds. Only ratios matter: a starved
-// pool gets a share of what it used before.
-constexpr double kPacketCost = 40;
-constexpr double kDrainCost = 1;  // from the socket into the inbox, or dropped
 constexpr double kTickCost = 20;
-constexpr double kWordCost = 10;
-constexpr size_t kSocketQueue = 256;  // datagrams
-constexpr SimTime kKnockSilence = 300 * kMillisecond;
 constexpr SimTime kAfterPartition =
     30 * kSecond;  // suspicions from before may still end in a verdict
 constexpr SimTime kLoadInterval = kSecond;
@@ -29,37 +22,6 @@ constexpr SimTime kLoadStamp = 16 * kMillisecond;  // unit of the time hidden in
 constexpr size_t kLogMost = 20;
 
 }  // namespace
-
-struct World::Node {
-  NodeId id;
-  cluster::Address address;
-  std::unique_ptr<cluster::Membership> member;
-  bool up = false;
-  bool powered = false;
-  unsigned group = 0;
-  SimTime clock_offset = 0;
-  double clock_rate = 1;
-  SimTime wake_at = INT64_MAX;
-  SimTime next_load = 0;
-  double cpu = 0;  // microseconds of work since forget_cpu()
-  float load = 0;
-
-  // Starved nodes only.
-  uint32_t pool = UINT32_MAX;
-  SimTime stalled_until = 0;
-  bool enlisted = false;
-  bool tick_next = false;
-  std::vector<std::pair<SimTime, uint32_t>> socket;
-  std::deque<uint32_t> words;
-  cluster::Inbox<Flight> inbox{64, std::chrono::milliseconds(100), std::chrono::seconds(2)};
-};
-
-// Nodes that share a CPU: one piece of work after the other, nodes in turns.
-struct World::Pool {
-  double speed = 1;  // of a whole CPU
-  std::deque<NodeIndex> ready;
-  bool busy = false;
-};
 
 World::World(const WorldOptions& options) : options_(options), random_(options.seed) {
   for (uint8_t& byte : key_) {
@@ -166,89 +128,6 @@ void World::shut_out(NodeIndex by, NodeIndex node) {
   const NodeId whom = nodes_[node]->id;
   nodes_[by]->member->shut_out(clock(by), std::span(&whom, 1), effects_);
   carry_out(by);
-}
-
-void World::partition(const std::function<unsigned(NodeIndex)>& group) {
-  for (NodeIndex i = 0; i < size(); ++i) {
-    nodes_[i]->group = group(i);
-  }
-  partitioned_ = true;
-}
-
-void World::heal() {
-  for (const auto& node : nodes_) {
-    node->group = 0;
-  }
-  partitioned_ = false;
-  partitioned_until_ = now_;
-}
-
-void World::change_address(NodeIndex index) {
-  Node& node = *nodes_[index];
-  by_address_.erase(node.address);
-  node.address = cluster::Address::v4(next_ip_++, 7117);
-  by_address_[node.address] = index;
-}
-
-void World::forget_cpu() {
-  for (const auto& node : nodes_) {
-    node->cpu = 0;
-  }
-  cpu_since_ = now_;
-}
-
-void World::starve(const std::vector<NodeIndex>& nodes, double share) {
-  double used = 0;
-  for (const NodeIndex i : nodes) {
-    used += nodes_[i]->cpu;
-  }
-  TESS_CHECK(now_ > cpu_since_ && used > 0, "nothing was measured");
-  const auto index = static_cast<uint32_t>(pools_.size());
-  pools_.push_back(std::make_unique<Pool>());
-  pools_.back()->speed = share * used / static_cast<double>(now_ - cpu_since_);
-  for (const NodeIndex i : nodes) {
-    nodes_[i]->pool = index;
-  }
-}
-
-void World::feed() {
-  for (NodeIndex i = 0; i < size(); ++i) {
-    Node& node = *nodes_[i];
-    if (node.pool == UINT32_MAX) {
-      continue;
-    }
-    node.pool = UINT32_MAX;
-    node.enlisted = false;
-    if (node.up) {
-      while (!node.words.empty()) {
-        const uint32_t word = node.words.front();
-        node.words.pop_front();
-        hear(i, words_[word]);
-      }
-      drain(i);
-      while (read_one(i)) {
-      }
-      tick(i);
-    }
-  }
-}
-
-void World::stall(NodeIndex index, SimTime duration) {
-  Node& node = *nodes_[index];
-  if (node.pool == UINT32_MAX) {
-    node.pool = static_cast<uint32_t>(pools_.size());
-    pools_.push_back(std::make_unique<Pool>());
-    pools_.back()->speed = 1000;  // as good as a CPU of its own
-  }
-  node.stalled_until = now_ + duration;
-  queue_.put(node.stalled_until, SimEvent::Type::kResume, index, 0);
-}
-
-void World::inject(NodeIndex to, NodeIndex from, std::vector<uint8_t> datagram) {
-  const uint32_t flight = new_flight();
-  flights_[flight].from = nodes_[from]->address;
-  flights_[flight].bytes = std::move(datagram);
-  queue_.put(now_ + options_.latency, SimEvent::Type::kPacket, to, flight);
 }
 
 bool World::up(NodeIndex node) const {
@@ -382,36 +261,6 @@ void World::handle(const SimEvent& event) {
   }
 }
 
-uint32_t World::new_flight() {
-  if (free_flights_.empty()) {
-    flights_.emplace_back();
-    return static_cast<uint32_t>(flights_.size() - 1);
-  }
-  const uint32_t flight = free_flights_.back();
-  free_flights_.pop_back();
-  return flight;
-}
-
-void World::deliver(NodeIndex index, uint32_t flight) {
-  Node& node = *nodes_[index];
-  if (node.up && node.pool != UINT32_MAX && node.socket.size() < kSocketQueue) {
-    node.socket.emplace_back(now_, flight);
-    enlist(index);
-    return;
-  }
-  if (node.up && node.pool == UINT32_MAX) {
-    receive(index, flights_[flight], 0);
-  }
-  free_flights_.push_back(flight);
-}
-
-void World::receive(NodeIndex index, const Flight& flight, SimTime queued) {
-  Node& node = *nodes_[index];
-  node.cpu += kPacketCost;
-  node.member->receive(clock(index), Duration(queued), flight.from, flight.bytes, effects_);
-  carry_out(index);
-}
-
 void World::wake(NodeIndex index, SimTime) {
   Node& node = *nodes_[index];
   if (node.pool != UINT32_MAX) {
@@ -453,82 +302,6 @@ void World::measure_load(NodeIndex index) {
   load.runnable = node.load;
   load.guests = static_cast<uint16_t>(now_ / kLoadStamp);  // when it was measured, for true_age()
   node.member->set_load(clock(index), load, effects_);
-}
-
-void World::enlist(NodeIndex index) {
-  Node& node = *nodes_[index];
-  if (node.enlisted || now_ < node.stalled_until || node.pool == UINT32_MAX) {
-    return;
-  }
-  Pool& pool = *pools_[node.pool];
-  node.enlisted = true;
-  pool.ready.push_back(index);
-  if (!pool.busy) {
-    pool.busy = true;
-    queue_.put(now_, SimEvent::Type::kService, index, node.pool);
-  }
-}
-
-void World::drain(NodeIndex index) {
-  Node& node = *nodes_[index];
-  for (const auto& [at, flight] : node.socket) {
-    node.cpu += kDrainCost;
-    node.inbox.put(clock_of(node, at), flights_[flight]);
-    free_flights_.push_back(flight);
-  }
-  node.socket.clear();
-}
-
-bool World::read_one(NodeIndex index) {
-  Node& node = *nodes_[index];
-  const auto next = node.inbox.take(clock(index));
-  if (!next) {
-    return false;
-  }
-  receive(index, next->second, (clock(index) - next->first).count());
-  return true;
-}
-
-// One piece of work of the pool's next node: a packet and a due tick by turns.
-void World::service(uint32_t pool_index) {
-  Pool& pool = *pools_[pool_index];
-  while (!pool.ready.empty()) {
-    const NodeIndex index = pool.ready.front();
-    pool.ready.pop_front();
-    Node& node = *nodes_[index];
-    node.enlisted = false;
-    if (!node.up || node.pool != pool_index || now_ < node.stalled_until) {
-      continue;
-    }
-    const double before = node.cpu;
-    while (!node.words.empty()) {  // the loop finds them beside the datagrams
-      const uint32_t word = node.words.front();
-      node.words.pop_front();
-      node.cpu += kWordCost;
-      hear(index, words_[word]);
-    }
-    const bool due = clock(index) >= node.member->deadline() || now_ >= node.next_load;
-    drain(index);
-    if (due && (node.tick_next || node.inbox.empty())) {
-      node.tick_next = false;
-      tick(index);
-    } else if (read_one(index)) {
-      node.tick_next = true;
-    } else {
-      schedule(index);
-    }
-    if (node.up && (!node.inbox.empty() || !node.socket.empty() ||
-                    clock(index) >= node.member->deadline() || now_ >= node.next_load)) {
-      enlist(index);
-    }
-    const double cost = node.cpu - before;
-    if (cost > 0) {
-      queue_.put(now_ + std::max<SimTime>(1, std::llround(cost / pool.speed)),
-                 SimEvent::Type::kService, index, pool_index);
-      return;
-    }
-  }
-  pool.busy = false;
 }
 
 void World::schedule(NodeIndex index) {
@@ -575,64 +348,6 @@ void World::carry_out(NodeIndex index) {
   work.clear();
   std::swap(work, effects_);
   schedule(index);
-}
-
-void World::send(NodeIndex from, NodeIndex to, cluster::Bytes datagram) {
-  Node& target = *nodes_[to];
-  if (!target.powered || target.group != nodes_[from]->group) {
-    return;
-  }
-  const unsigned copies = options_.duplicates > 0 && random_.chance(options_.duplicates) ? 2 : 1;
-  for (unsigned i = 0; i < copies; ++i) {
-    if (options_.loss > 0 && random_.chance(options_.loss)) {
-      continue;
-    }
-    const uint32_t flight = new_flight();
-    flights_[flight].from = nodes_[from]->address;
-    flights_[flight].bytes.assign(datagram.begin(), datagram.end());
-    const auto delay = options_.latency +
-                       static_cast<SimTime>(random_.unit() * static_cast<double>(options_.jitter));
-    queue_.put(now_ + delay, SimEvent::Type::kPacket, to, flight);
-  }
-}
-
-void World::knock(NodeIndex from, const cluster::Effects::Knock& wanted) {
-  Word word{wanted.node, KnockAnswer::kSilent};
-  SimTime delay = kKnockSilence;
-  const auto at = by_address_.find(wanted.at);
-  const bool lost = random_.chance(1 - (1 - options_.loss) * (1 - options_.loss));
-  if (at != by_address_.end() && !lost) {
-    const Node& target = *nodes_[at->second];
-    if (target.powered && target.group == nodes_[from]->group) {
-      word.answer = target.up ? KnockAnswer::kHolds : KnockAnswer::kRefused;
-      delay = 2 * options_.latency;
-    }
-  }
-  words_.push_back(word);
-  queue_.put(now_ + delay, SimEvent::Type::kWord, from, static_cast<uint32_t>(words_.size() - 1));
-}
-
-// A process has ended: its kernel says so to everyone it was connected with.
-void World::end_connections(NodeIndex index) {
-  words_.push_back({nodes_[index]->id, KnockAnswer::kSilent, true});
-  const auto word = static_cast<uint32_t>(words_.size() - 1);
-  for (NodeIndex i = 0; i < size(); ++i) {
-    // One that was lost is sent again, with patience.
-    if (i != index && nodes_[i]->up && nodes_[i]->group == nodes_[index]->group) {
-      const SimTime delay = random_.chance(options_.loss) ? 300 * kMillisecond : 0;
-      queue_.put(now_ + options_.latency + delay, SimEvent::Type::kWord, i, word);
-    }
-  }
-}
-
-void World::hear(NodeIndex index, Word word) {
-  cluster::Membership& member = *nodes_[index]->member;
-  if (word.lost) {
-    member.lost_connection(clock(index), word.about, effects_);
-  } else {
-    member.knocked(clock(index), word.about, word.answer, effects_);
-  }
-  carry_out(index);
 }
 
 void World::note(NodeIndex observer, const cluster::Event& event) {

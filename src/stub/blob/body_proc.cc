@@ -8,44 +8,42 @@ namespace {
 
 inline constexpr int kSeekCur = 1;
 
-}  // namespace
-
-long host_file(Slot* slot, ProcFile file, int32_t pid, int32_t tid) {
+// About a process or thread on this host. The agent's answer, negative if there is none.
+int64_t ask_host(Slot* slot, ProcFile file, int32_t pid, int32_t tid, int32_t* fd,
+                 uint32_t* count) {
   ChannelAnswer answer;
-  int32_t fd = -1;
-  uint32_t count = 0;
   MailboxNote question{};
   question.kind = Note::kNeedProc;
   question.value = file;
   question.id = (uint64_t)(uint32_t)pid << 32 | (uint32_t)tid;
-  const long asked = ask_agent(slot, question, &answer, &fd, 1, &count);
-  if (asked < 0 || answer.result < 0) {
-    return asked < 0 ? asked : answer.result;
-  }
-  return count == 1 ? fd : kEagain;
+  const long asked = ask_agent(slot, question, &answer, fd, 1, count);
+  return asked < 0 ? asked : answer.result;
 }
 
-namespace {
-
 // What another thread is doing on this host; kCallUnknown of the caller, which is running.
-int64_t call_state(Slot* slot, ProcFile file, int32_t pid, int32_t tid) {
+CallState call_state(Slot* slot, ProcFile file, int32_t pid, int32_t tid) {
   const bool other = pid != control_of(slot).pid || (tid != 0 && tid != slot->thread.tid) ||
                      (tid == 0 && slot->thread.tid != pid);
   if ((file != kProcStat && file != kProcStatus) || !other) {
     return kCallUnknown;
   }
-  ChannelAnswer answer;
   int32_t fd = -1;
   uint32_t count = 0;
-  MailboxNote question{};
-  question.kind = Note::kNeedProc;
-  question.value = kProcCall;
-  question.id = (uint64_t)(uint32_t)pid << 32 | (uint32_t)tid;
-  return ask_agent(slot, question, &answer, &fd, 0, &count) < 0 ? (int64_t)kCallUnknown
-                                                                : answer.result;
+  const int64_t state = ask_host(slot, kProcCall, pid, tid, &fd, &count);
+  return state < 0 ? kCallUnknown : (CallState)state;
 }
 
 }  // namespace
+
+long host_file(Slot* slot, ProcFile file, int32_t pid, int32_t tid) {
+  int32_t fd = -1;
+  uint32_t count = 0;
+  const int64_t result = ask_host(slot, file, pid, tid, &fd, &count);
+  if (result < 0) {
+    return (long)result;
+  }
+  return count == 1 ? fd : kEagain;
+}
 
 Slot* slot_of_thread(Slot* any, int32_t tid) {
   Slot* found = nullptr;
@@ -92,8 +90,9 @@ int64_t send_text(Slot* slot, int64_t home_fd, const Reply& reply, int host_fd) 
     }
     flags |= n <= 0 ? kProcTextLast : 0;
     // Asked for after the text was read: what it says of a thread that sleeps was true before.
-    const int64_t state =
-        n <= 0 ? call_state(slot, (ProcFile)reply.proc_file, reply.proc_pid, reply.proc_tid) : 0;
+    const CallState state =
+        n <= 0 ? call_state(slot, (ProcFile)reply.proc_file, reply.proc_pid, reply.proc_tid)
+               : kCallUnknown;
     const uint64_t args[6] = {(uint64_t)home_fd,
                               reply.proc_file,
                               flags,
