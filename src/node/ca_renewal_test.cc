@@ -8,6 +8,7 @@
 
 #include "net/certificate.h"
 #include "net/tls_stream.h"
+#include "node/run_until.h"
 #include "sys/files.h"
 
 namespace tess::node {
@@ -105,19 +106,7 @@ class CaRenewalTest : public ::testing::Test {
   }
 
   void run_until(const std::function<bool()>& done) {
-    net::Timer poll(loop_);
-    const auto deadline = std::chrono::steady_clock::now() + 60s;
-    std::function<void()> check = [&] {
-      if (done() || std::chrono::steady_clock::now() > deadline) {
-        EXPECT_TRUE(done()) << "it did not come to pass within 60 s";
-        loop_.stop();
-      } else {
-        poll.start(2ms, check);
-      }
-    };
-    check();
-    loop_.run();
-    loop_.restart();
+    EXPECT_TRUE(node::run_until(loop_, done)) << "it did not come to pass within 60 s";
   }
 
   net::Loop loop_;

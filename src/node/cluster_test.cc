@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "net/test_certificates.h"
+#include "node/run_until.h"
 
 namespace tess::node {
 namespace {
@@ -56,21 +57,7 @@ class ClusterTest : public ::testing::Test {
 
   // Runs the loop until `done` holds.
   void run_until(const std::function<bool()>& done) {
-    net::Timer poll(loop_);
-    const auto deadline = std::chrono::steady_clock::now() + 60s;
-    std::function<void()> check = [&] {
-      if (done()) {
-        loop_.stop();
-      } else if (std::chrono::steady_clock::now() > deadline) {
-        ADD_FAILURE() << "it did not come to pass within 60 s";
-        loop_.stop();
-      } else {
-        poll.start(2ms, check);
-      }
-    };
-    check();
-    loop_.run();
-    loop_.restart();
+    EXPECT_TRUE(node::run_until(loop_, done)) << "it did not come to pass within 60 s";
   }
 
   static bool up(const Node& from, const std::string& name) {

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include "node/run_until.h"
+
 namespace tess::node {
 namespace {
 
@@ -42,21 +44,7 @@ class GossipTest : public ::testing::Test {
   }
 
   bool run_until(const std::function<bool()>& done, std::chrono::seconds patience = 60s) {
-    net::Timer poll(loop_);
-    const auto deadline = std::chrono::steady_clock::now() + patience;
-    bool came = false;
-    std::function<void()> check = [&] {
-      came = done();
-      if (came || std::chrono::steady_clock::now() > deadline) {
-        loop_.stop();
-      } else {
-        poll.start(2ms, check);
-      }
-    };
-    check();
-    loop_.run();
-    loop_.restart();
-    return came;
+    return node::run_until(loop_, done, patience);
   }
 
   static MemberState state(const Node& of, uint8_t number) {

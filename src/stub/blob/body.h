@@ -67,9 +67,9 @@ Answer proc_file_call(Trap& trap);
 // A call that cannot be carried: the process goes home and makes it there, and so does `target`, a
 // process that it acts on, if there is one. If it cannot go, the call fails with `refusal`.
 Answer homeward_call(Trap& trap, int64_t refusal, uint64_t target = 0);
-// The same for calls of which only some uses cannot be carried.
 // The same for a call of a descriptor, which fails without a move if that is not open.
 Answer at_home_only(Trap& trap, int64_t refusal);
+// The same for calls of which only some uses cannot be carried.
 Answer maybe_homeward_call(Trap& trap, const syscalls::SyscallInfo& info);
 // Limits (body_limits.cc).
 Answer limit_call(Trap& trap, const syscalls::SyscallInfo& info);
