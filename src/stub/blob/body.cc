@@ -440,14 +440,21 @@ extern "C" void tess_body_fault(int signal, const uint8_t* siginfo, KernelUconte
   body_leave(slot, context);
 }
 
+// The doorbell of a signal that home took before this thread was there to hear it.
+bool rung_before(const Slot* slot) {
+  constexpr uint64_t kMsgOob = 1, kMsgPeek = 2, kMsgDontwait = 0x40;
+  uint8_t byte = 0;
+  const long n =
+      sys(__NR_recvfrom, slot->channel_fd, &byte, 1, kMsgOob | kMsgPeek | kMsgDontwait, 0, 0);
+  return n == 1 || n == kEagain;  // tcp_recv_urg: announced, but the byte is not there yet
+}
+
 void body_start(Slot* slot) {
   constexpr int kFSetownEx = 15, kArchSetFs = 0x1002, kArchSetGs = 0x1001, kPrSetName = 15;
   const ThreadContext& t = slot->thread;
   SlotPrivate& p = priv(slot);
   channel_reset(slot);
   received_signals(slot) = 0;
-  slot->signal_count = 0;
-  slot->pending = 0;
   const int32_t owner[2] = {0 /* F_OWNER_TID */, (int32_t)sys(__NR_gettid)};
   sys(__NR_fcntl, slot->channel_fd, kFSetownEx, owner);
   const uint64_t stack[3] = {(uint64_t)slot + kSlotStackOffset, 0, kSlotSize - kSlotStackOffset};
@@ -471,6 +478,10 @@ void body_start(Slot* slot) {
     apply_cpu_limit(slot);
   }
   slot->state = kSlotBody;
+  set_signal_mask(0);
+  if (rung_before(slot)) {
+    slot->signal_count = 1;
+  }
   KernelUcontext* context = build_resume_frame(slot, 0, false);
   tess_leave_first(slot, (uint64_t)context);
 }

@@ -156,6 +156,8 @@ void prepare_child(const Trap& trap, Slot* child, const CloneWish& wish,
     }
   }
   child->keys = channel.keys;
+  child->signal_count = 0;
+  child->pending = 0;
   c.clone_flags = wish.flags;
   c.parent_context = wish.child_tid;
   c.mailbox_fd = (wish.flags & CLONE_THREAD) != 0 ? p.mailbox_fd : channel.mailbox_fd;
@@ -164,7 +166,7 @@ void prepare_child(const Trap& trap, Slot* child, const CloneWish& wish,
       (wish.flags & CLONE_VM) != 0 && ((wish.flags & CLONE_THREAD) == 0 || p.vfork_child != 0);
 }
 
-int64_t clone_locally(Slot* slot, Slot* child, const CloneWish& wish, int32_t tid) {
+int64_t clone_locally(Slot* child, const CloneWish& wish, int32_t tid) {
   clone_args args{};
   args.flags = wish.flags & kLocalFlags;
   if ((wish.flags & CLONE_THREAD) == 0) {
@@ -175,8 +177,12 @@ int64_t clone_locally(Slot* slot, Slot* child, const CloneWish& wish, int32_t ti
   args.stack_size = kSlotSize - kSlotStackOffset;
   args.set_tid = (uint64_t)&tid;
   args.set_tid_size = 1;
-  (void)slot;
-  return tess_clone3(&args, sizeof(args), body_child, child);
+  // Who knows the child's pid may ring before it can hear: its alternate stack is still its parent's.
+  uint64_t mask = 0;
+  block_all_signals(&mask);
+  const long result = tess_clone3(&args, sizeof(args), body_child, child);
+  set_signal_mask(mask);
+  return result;
 }
 
 void drop_child(Slot* slot, Slot* child, const NewChannel& channel) {
@@ -299,7 +305,7 @@ Answer clone_call(Trap& trap) {
   if (wants_pidfd) {
     copy_to_app(wish.pidfd, &pidfd, 4);
   }
-  result = clone_locally(slot, child, wish, tid32);
+  result = clone_locally(child, wish, tid32);
   if (!thread || result < 0) {
     if (thread) {
       thread_gone(slot);

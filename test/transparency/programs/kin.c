@@ -207,6 +207,31 @@ T(signal_then_wake_child) {
   EQ(WTERMSIG(reap(p)), SIGKILL);
 }
 
+// Who was just born hears a signal, also if it makes no call.
+static void* hear(void* x) {
+  while (!handled[SIGUSR1])
+    ;
+  return 0;
+}
+T(signal_newborn) {
+  pthread_t t;
+  on(SIGUSR1, 0);
+  for (int i = 0; i < 40; i++) {
+    pid_t p = fork();
+    if (!p) {
+      hear(0);
+      _exit(0);
+    }
+    EQ(kill(p, SIGUSR1), 0);
+    EQ(reap(p), 0);
+    handled[SIGUSR1] = 0;
+    EQ(pthread_create(&t, 0, hear, 0), 0);
+    EQ(pthread_kill(t, SIGUSR1), 0);
+    EQ(pthread_join(t, 0), 0);
+    handled[SIGUSR1] = 0;
+  }
+}
+
 // Who has a filter of its own, and its children, can be traced.
 T(traced_after_filter) {
   struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
