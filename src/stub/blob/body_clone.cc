@@ -177,7 +177,8 @@ int64_t clone_locally(Slot* child, const CloneWish& wish, int32_t tid) {
   args.stack_size = kSlotSize - kSlotStackOffset;
   args.set_tid = (uint64_t)&tid;
   args.set_tid_size = 1;
-  // Who knows the child's pid may ring before it can hear: its alternate stack is still its parent's.
+  // Who knows the child's pid may ring before it can hear: its alternate stack is still its
+  // parent's.
   uint64_t mask = 0;
   block_all_signals(&mask);
   const long result = tess_clone3(&args, sizeof(args), body_child, child);
