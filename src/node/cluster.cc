@@ -50,6 +50,7 @@ bool read_messages(wire::FrameReader& reader, std::span<const std::byte> bytes, 
 struct Cluster::Peer {
   explicit Peer(net::Loop& loop) : retry(loop), ping_timer(loop) {}
   NodeState state;
+  bool listed = true;  // else it only still has questions to answer
   std::shared_ptr<net::Connection> connection;
   wire::FrameReader reader{kFrameLimit};
   net::Timer retry;
@@ -81,6 +82,11 @@ Cluster::~Cluster() {
       peer->connection->close();
     }
   }
+  for (const auto& peer : unlisted_) {
+    if (peer->connection != nullptr) {
+      peer->connection->close();
+    }
+  }
   for (auto& [raw, client] : clients_) {
     client->connection->close();
   }
@@ -99,22 +105,16 @@ Result<net::Endpoint> Cluster::listening() const {
 }
 
 void Cluster::set_nodes(const std::vector<NodeEntry>& nodes) {
-  std::erase_if(peers_, [&](auto& item) {
-    const NodeEntry entry{item.first, item.second->state.endpoint};
+  for (auto at = peers_.begin(); at != peers_.end();) {
+    const NodeEntry entry{at->first, at->second->state.endpoint};
     if (std::find(nodes.begin(), nodes.end(), entry) != nodes.end()) {
-      return false;
+      ++at;
+      continue;
     }
-    Peer& peer = *item.second;
-    if (peer.connection != nullptr) {
-      peer.connection->close();
-    }
-    peer.state.up = false;
-    while (!peer.pending.empty()) {
-      peer.answer(peer.pending.begin()->first,
-                  fail(ErrorKind::kNotPossible, "node {} is no longer in the list", entry.name));
-    }
-    return true;
-  });
+    std::unique_ptr<Peer> peer = std::move(at->second);
+    at = peers_.erase(at);
+    unlist(std::move(peer));
+  }
   for (const NodeEntry& entry : nodes) {
     auto& peer = peers_[entry.name];
     if (peer == nullptr) {
@@ -124,6 +124,36 @@ void Cluster::set_nodes(const std::vector<NodeEntry>& nodes) {
       peer->state.reason = "not connected yet";
       connect(*peer);
     }
+  }
+}
+
+// One that leaves, or takes another name, says so to some before its answers have reached others:
+// they are heard as long as its connection lasts.
+void Cluster::unlist(std::unique_ptr<Peer> peer) {
+  peer->listed = false;
+  peer->ping_timer.stop();
+  peer->retry.stop();
+  if (peer->state.up && !peer->pending.empty()) {
+    peer->state.up = false;
+    unlisted_.push_back(std::move(peer));
+    return;
+  }
+  if (peer->connection != nullptr) {
+    peer->connection->close();
+  }
+  fail_pending(*peer, "it is no longer in the list");
+}
+
+void Cluster::fail_pending(Peer& peer, const std::string& reason) {
+  while (!peer.pending.empty()) {
+    peer.answer(peer.pending.begin()->first,
+                fail(ErrorKind::kRetry, "node {} is down: {}", peer.state.name, reason));
+  }
+}
+
+void Cluster::end_if_unlisted(Peer& peer) {
+  if (!peer.listed && peer.pending.empty()) {
+    peer_down(peer, "it is no longer in the list");
   }
 }
 
@@ -209,6 +239,7 @@ void Cluster::on_peer_message(Peer& peer, wire::ClusterMessage message) {
   }
   const uint64_t request = message.request();  // before the move: arguments have no order
   peer.answer(request, std::move(message));
+  end_if_unlisted(peer);
 }
 
 void Cluster::ping(Peer& peer) {
@@ -242,9 +273,12 @@ void Cluster::peer_down(Peer& peer, const std::string& reason) {
     peer.connection->close();
     peer.connection = nullptr;
   }
-  while (!peer.pending.empty()) {
-    peer.answer(peer.pending.begin()->first,
-                fail(ErrorKind::kRetry, "node {} is down: {}", peer.state.name, reason));
+  fail_pending(peer, reason);
+  if (!peer.listed) {
+    loop_.post([this, &peer] {  // not at once: its handlers may be running
+      std::erase_if(unlisted_, [&](const auto& one) { return one.get() == &peer; });
+    });
+    return;
   }
   peer.delay = std::clamp(peer.delay * 2, options_.retry_least, options_.retry_most);
   peer.retry.start(peer.delay, [this, &peer] { connect(peer); });
@@ -302,9 +336,12 @@ void Cluster::ask(const std::string& node, wire::ClusterMessage request, millise
   const uint64_t number = peer.next_request++;
   request.set_request(number);
   auto timer = std::make_unique<net::Timer>(loop_);
-  timer->start(timeout, [&peer, number, node, timeout] {
-    peer.answer(number, fail(ErrorKind::kRetry, "node {} has not answered within {} s", node,
-                             timeout.count() / 1000));
+  timer->start(timeout, [this, &peer, number, node, timeout] {
+    Cluster& self = *this;  // the timer, and this closure, end with the question
+    Peer& asked = peer;
+    asked.answer(number, fail(ErrorKind::kRetry, "node {} has not answered within {} s", node,
+                              timeout.count() / 1000));
+    self.end_if_unlisted(asked);
   });
   peer.pending[number] = {std::move(answered), std::move(timer)};
   send_message(*peer.connection, request);

@@ -104,6 +104,9 @@ class Cluster {
   void on_peer_open(Peer& peer);
   void ping(Peer& peer);
   void peer_down(Peer& peer, const std::string& reason);
+  void unlist(std::unique_ptr<Peer> peer);
+  void end_if_unlisted(Peer& peer);
+  static void fail_pending(Peer& peer, const std::string& reason);
   void on_client_open(const std::shared_ptr<Client>& client);
   void on_join_data(const std::shared_ptr<Client>& client, std::span<const std::byte> bytes);
   void drop_client(const std::shared_ptr<Client>& client);
@@ -121,6 +124,7 @@ class Cluster {
   sys::Fd listener_;
   std::unique_ptr<net::FdWatch> listen_watch_;
   std::map<std::string, std::unique_ptr<Peer>> peers_;
+  std::vector<std::unique_ptr<Peer>> unlisted_;  // until their last answer
   size_t joiners_ = 0;  // before clients_: those that go with it give back their places
   std::map<net::Connection*, std::shared_ptr<Client>> clients_;
 };

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <optional>
 
 #include "net/test_certificates.h"
 #include "node/run_until.h"
@@ -45,6 +46,11 @@ class ClusterTest : public ::testing::Test {
       return answer;
     };
     service.job_table = [] { return wire::JobTable(); };
+    service.other = [this](const wire::ClusterMessage& message, const std::string&,
+                           const std::function<void(wire::ClusterMessage)>& reply) {
+      reply_ = reply;
+      return message.has_rename();
+    };
     service.on_lost = [this](const std::string& lost) { lost_.push_back(lost); };
     Node node;
     node.cluster = std::make_unique<Cluster>(
@@ -68,8 +74,19 @@ class ClusterTest : public ::testing::Test {
     return state ? "" : state.error().message();
   }
 
+  // Asks what the other side answers when the test calls reply_.
+  static void ask_slowly(const Node& from, const Node& to, std::optional<bool>& answered) {
+    wire::ClusterMessage question;
+    question.mutable_rename();
+    from.cluster->ask(to.entry.name, question, 60s,
+                      [&answered](const Result<wire::ClusterMessage>& answer) {
+                        answered = answer.has_value() && answer->done().ok();
+                      });
+  }
+
   net::Loop loop_;
   net::TestCluster certificates_;
+  std::function<void(wire::ClusterMessage)> reply_;
   std::vector<std::string> lost_;  // ids of nodes whose connections have ended
 };
 
@@ -102,6 +119,33 @@ TEST_F(ClusterTest, TwoNodesSeeEachOther) {
   run_until([&] { return a.cluster->nodes()[0].has_info && b.cluster->nodes()[0].has_info; });
   EXPECT_EQ(a.cluster->nodes()[0].info.cores(), 42U);
   EXPECT_TRUE(up(a, "b"));
+}
+
+TEST_F(ClusterTest, WhoIsNoLongerInTheListIsHeardUntilItsAnswersAreIn) {
+  Node a = make(certificates_, "a");
+  Node b = make(certificates_, "b");
+  a.cluster->set_nodes({b.entry});
+  run_until([&] { return up(a, "b"); });
+  std::optional<bool> answered;
+  ask_slowly(a, b, answered);
+  run_until([&] { return reply_ != nullptr; });
+  a.cluster->set_nodes({});
+  EXPECT_FALSE(up(a, "b"));
+  wire::ClusterMessage done;
+  done.mutable_done()->set_ok(true);
+  reply_(done);
+  run_until([&] { return answered.has_value(); });
+  EXPECT_TRUE(answered.value_or(false));
+  a.cluster->set_nodes({b.entry});
+  run_until([&] { return up(a, "b"); });
+  answered.reset();
+  reply_ = nullptr;
+  ask_slowly(a, b, answered);
+  run_until([&] { return reply_ != nullptr; });
+  a.cluster->set_nodes({});
+  b.cluster.reset();
+  run_until([&] { return answered.has_value(); });
+  EXPECT_FALSE(answered.value_or(true));
 }
 
 TEST_F(ClusterTest, QuestionsAreAnsweredWithTheAskersName) {
