@@ -116,11 +116,27 @@ def round_cost():
     return min(once() for _ in range(7))
 
 
-def lengths(count, longest, seed):
-    """CPU seconds: many short jobs and a few long ones, the longest of them as given."""
+def lengths(count, longest, seed, draw):
+    """CPU seconds, the longest as given. "mixed" as in the simulator: two of five jobs are short (2 to 8), two middling (15 to
+    35), one long (50 to 80); "heavy-tailed": many short ones and a few that are longer than all others together."""
     pick = random.Random(seed)
-    drawn = [min(pick.paretovariate(1.1), 20) for _ in range(count)]
+    if draw == "mixed":
+        kinds = ((2, 8), (15, 35), (2, 8), (15, 35), (50, 80))
+        drawn = [pick.uniform(*kinds[i % len(kinds)]) for i in range(count)]
+        pick.shuffle(drawn)
+    else:
+        drawn = [min(pick.paretovariate(1.1), 20) for _ in range(count)]
     return [longest * value / max(drawn) for value in drawn]
+
+
+def fair_time(took, nodes, cpus):
+    """Seconds that a schedule takes that does not know the lengths, shares all nodes evenly among those left at every instant,
+    and costs nothing: what lies between it and the best possible one is the price of not knowing the future."""
+    time_s, done = 0.0, 0.0
+    for left, length in zip(range(len(took), 0, -1), sorted(took)):
+        time_s += (length - done) / min(cpus, 1, nodes * cpus / left)
+        done = length
+    return time_s
 
 
 def kinds_of(count, mix):
@@ -159,7 +175,7 @@ def back_and_forth(moves):
 
 def mixed(lab, names, cpus, given):
     cost, count = round_cost(), given.jobs
-    rounds = [max(1, round(seconds / cost)) for seconds in lengths(count, given.longest, given.seed)]
+    rounds = [max(1, round(seconds / cost)) for seconds in lengths(count, given.longest, given.seed, given.lengths)]
     kinds = kinds_of(count, given.mix)
     nodes_before, children_before, load = used_by_nodes(lab, names), used_by_children(), []
     began = time.monotonic()
@@ -187,9 +203,11 @@ def mixed(lab, names, cpus, given):
         by_cause[move["cause"]] = by_cause.get(move["cause"], 0) + 1
     capacity = len(names) * cpus
     best = max(sum(took) / capacity, max(t / min(cpus, 1) + s for t, s in zip(took, slept)))
-    return {"jobs": count, "kinds": "mixed" if given.mix else "compute", "cpu_s": round(sum(took), 1),
+    fair = fair_time(took, len(names), cpus) if not any(slept) else None
+    return {"jobs": count, "kinds": "mixed" if given.mix else "compute", "lengths": given.lengths, "cpu_s": round(sum(took), 1),
             "longest_cpu_s": round(max(took), 1), "makespan_s": round(makespan, 1), "best_possible_s": round(best, 1),
-            "ratio": round(makespan / best, 3), "overhead_cpu_s": round(total - sum(took), 1),
+            "ratio": round(makespan / best, 3), "fair_to_best": fair and round(fair / best, 3),
+            "ratio_to_fair": fair and round(makespan / fair, 3), "overhead_cpu_s": round(total - sum(took), 1),
             "not_used_cpu_s": round(makespan * capacity - total, 1), "moves": len(moves),
             "moves_per_job": round(len(moves) / count, 2), "moves_by_cause": by_cause, "back_and_forth": back_and_forth(moves),
             "machine_load": [round(min(load), 1), round(statistics.mean(load), 1), round(max(load), 1)]}
@@ -229,6 +247,7 @@ def main():
     options.add_argument("--cpus", type=float, default=0.4)
     options.add_argument("--jobs", type=int, default=32)
     options.add_argument("--longest", type=float, default=12, help="CPU seconds of the longest job")
+    options.add_argument("--lengths", choices=("mixed", "heavy-tailed"), default="mixed", help="how the lengths are drawn")
     options.add_argument("--mix", action="store_true", help="not all jobs only compute: some have memory, call home, sleep")
     options.add_argument("--memory", type=int, default=32, help="MiB of a job that has memory, with --mix")
     options.add_argument("--prefer", action="store_true", help="the nodes come before all else on this machine")
