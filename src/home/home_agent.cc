@@ -28,6 +28,7 @@ constexpr int kIdleTicksMax = 30;
 // What has no news is told of this seldom: with many jobs each word costs, at home, on the host,
 // and in both their tessds.
 constexpr unsigned kQuietTicks = 5;
+constexpr std::chrono::seconds kRestTick{5};
 constexpr std::chrono::seconds kMainTimeout{60};
 
 std::string environment(const char* name) {
@@ -281,6 +282,7 @@ void HomeAgent::handle_request(const wire::AgentDown& message) {
   };
   asked_ = true;
   idle_ticks_ = 0;
+  stir();
   follow_name();
   switch (message.body_case()) {
     case wire::AgentDown::kMigrate:
@@ -337,7 +339,26 @@ void HomeAgent::after_events() {
   tracer_.handle_events();
 }
 
+// Every process computes away and nothing is to be watched: waking up each second for nothing costs
+// a busy node more than it seems, once for each job.
+bool HomeAgent::may_rest() const {
+  const bool all_away = std::all_of(processes_.begin(), processes_.end(), [](const auto& item) {
+    return item.second->state == Managed::State::kDeputy && !item.second->busy;
+  });
+  const bool all_used = std::all_of(link_idle_ticks_.begin(), link_idle_ticks_.end(),
+                                    [](const auto& item) { return item.second == 0; });
+  return all_away && all_used && !processes_.empty() && !news_ && !finishing_ &&
+         running_workers_ == 0 && shared_.empty();
+}
+
+void HomeAgent::stir() {
+  if (std::exchange(resting_, false)) {
+    tick_timer_.start(kTick, [this] { tick(); });
+  }
+}
+
 void HomeAgent::tick() {
+  const bool rested = std::exchange(resting_, false);
   tick_timer_.start(kTick, [this] { tick(); });
   follow_name();
   bool away = false;
@@ -352,7 +373,7 @@ void HomeAgent::tick() {
       ++it;
     }
   }
-  const bool tell = std::exchange(news_, false) || ++quiet_ticks_ >= kQuietTicks;
+  const bool tell = std::exchange(news_, false) || rested || ++quiet_ticks_ >= kQuietTicks;
   if (tell) {
     quiet_ticks_ = 0;
   }
@@ -372,6 +393,10 @@ void HomeAgent::tick() {
   ++idle_ticks_;
   shared_.tick();
   drop_unused_links();
+  if (may_rest()) {
+    resting_ = true;
+    tick_timer_.start(kRestTick, [this] { tick(); });
+  }
   maybe_finish();
 }
 

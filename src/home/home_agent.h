@@ -95,6 +95,8 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   void maybe_finish();
   void follow_name();
   void tick();
+  bool may_rest() const;
+  void stir();  // something has happened: the next tick is not to be a late one
   void fill_status(wire::JobStatus& status);
 
   // what bodies and deputies say (home_events.cc)
@@ -157,6 +159,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   int idle_ticks_ = 0;
   bool news_ = false;  // that tessd is to hear at the next tick
   unsigned quiet_ticks_ = 0;
+  bool resting_ = false;      // until the next tick, which is a late one
   std::mutex opening_mutex_;  // held by a worker while a link is being made
   std::mutex links_mutex_;    // of links_ only
   std::map<std::string, std::shared_ptr<HostLink>> links_;  // guarded

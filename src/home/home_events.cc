@@ -18,8 +18,6 @@
 namespace tess::home {
 namespace {
 
-constexpr int kLinkIdleTicksMax = 10;
-
 // To the person in front of the process, if its standard error is a terminal. Never blocks.
 void write_to_terminal(pid_t pid, const std::string& text) {
   const std::string path = "/proc/" + std::to_string(pid) + "/fd/2";
@@ -89,6 +87,7 @@ void HomeAgent::hear_last_words(Managed& process) {
 
 void HomeAgent::handle_note(Managed& process, const stub::MailboxNote& note,
                             const stub::SharedCall& shared) {
+  stir();
   switch (note.kind) {
     case stub::Note::kAllParked: {
       process.watch.reset();  // whoever parked it reads from now on
@@ -241,6 +240,7 @@ pid_t HomeAgent::outer_tid(pid_t pid, int32_t inner_tid) const {
 // ---- ptrace ----
 
 void HomeAgent::forked(pid_t parent, pid_t thread, pid_t child) {
+  stir();
   Managed* const process = find(parent);
   if (process == nullptr) {
     return;
@@ -285,6 +285,7 @@ void HomeAgent::adopt_fork(Managed& parent, pid_t thread, pid_t child) {
 }
 
 bool HomeAgent::executed(pid_t pid) {
+  stir();
   Managed* const process = find(pid);
   if (process == nullptr) {
     return false;
@@ -370,6 +371,7 @@ void HomeAgent::group_continued(pid_t pid) {
 }
 
 void HomeAgent::exited(pid_t pid, int wait_status) {
+  stir();
   const auto it = processes_.find(pid);
   if (it == processes_.end()) {
     return;
@@ -399,6 +401,9 @@ void HomeAgent::host_said(const std::string& node, const wire::LinkMessage& mess
     }
     return nullptr;
   };
+  if (message.body_case() != wire::LinkMessage::kUsage) {
+    stir();
+  }
   switch (message.body_case()) {
     case wire::LinkMessage::kUsage:
       for (const wire::ProcessUsage& usage : message.usage().process()) {
@@ -462,40 +467,6 @@ void HomeAgent::tell_lost(const Managed& process, const std::string& reason) {
   log::warn("home", "event=body_lost pid={} node={} reason=\"{}\"", process.pid, process.where(),
             reason);
   write_to_terminal(process.pid, "\r\ntessera: " + text + "\r\n");
-}
-
-// Once a tick. A link stays for a while after its last process has left: the next one may be on its
-// way (programs that are executed one after the other, say), and a host agent that has been told
-// goodbye cannot be asked again.
-void HomeAgent::drop_unused_links() {
-  if (running_workers_ != 0) {
-    return;  // one may be about to use it
-  }
-  std::vector<std::shared_ptr<HostLink>> unused;
-  {
-    const std::lock_guard lock(links_mutex_);
-    std::erase_if(links_, [&](const auto& entry) {
-      int& idle = link_idle_ticks_[entry.first];
-      ++idle;
-      for (const auto& [pid, process] : processes_) {
-        if (process->host == entry.second) {
-          idle = 0;
-        }
-      }
-      if (idle <= kLinkIdleTicksMax && entry.second->alive()) {
-        return false;
-      }
-      unused.push_back(entry.second);
-      return true;
-    });
-  }
-  for (const auto& link : unused) {
-    link_idle_ticks_.erase(link->host().node);
-    wire::LinkMessage goodbye;
-    goodbye.mutable_shutdown();
-    (void)link->send(goodbye);
-    link->close();
-  }
 }
 
 }  // namespace tess::home

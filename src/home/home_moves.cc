@@ -6,8 +6,14 @@
 #include "base/log.h"
 #include "home/group_migration.h"
 #include "home/home_agent.h"
+#include "wire/agent.pb.h"
 
 namespace tess::home {
+namespace {
+
+constexpr int kLinkIdleTicksMax = 10;
+
+}  // namespace
 
 void HomeAgent::migrate(pid_t pid, const std::string& node, Done done) {
   if (find(pid) == nullptr && pid != config_.pid) {
@@ -40,6 +46,7 @@ void HomeAgent::migrate(pid_t pid, const std::string& node, Done done) {
 
 void HomeAgent::start_migration(std::shared_ptr<Managed> process, const std::string& node,
                                 Done done) {
+  stir();
   process->busy = true;
   process->moving_to = node;
   std::vector<std::shared_ptr<Managed>> group{process};
@@ -99,6 +106,7 @@ bool HomeAgent::try_again(const std::vector<std::shared_ptr<Managed>>& group,
 void HomeAgent::migration_ended(const std::vector<std::shared_ptr<Managed>>& group,
                                 const std::string& node, const Result<>& result,
                                 const std::string& warning, const Done& done) {
+  stir();
   const std::shared_ptr<Managed>& first = group.front();
   if (!result && first->executed_meanwhile && !finishing_) {
     // It is another program by now, one that can be moved more easily.
@@ -218,6 +226,40 @@ void HomeAgent::bring_home(Done done) {
     migrate(process->pid, "", one_done);
   }
   one_done({});
+}
+
+// Once a tick. A link stays for a while after its last process has left: the next one may be on its
+// way (programs that are executed one after the other, say), and a host agent that has been told
+// goodbye cannot be asked again.
+void HomeAgent::drop_unused_links() {
+  if (running_workers_ != 0) {
+    return;  // one may be about to use it
+  }
+  std::vector<std::shared_ptr<HostLink>> unused;
+  {
+    const std::lock_guard lock(links_mutex_);
+    std::erase_if(links_, [&](const auto& entry) {
+      int& idle = link_idle_ticks_[entry.first];
+      ++idle;
+      for (const auto& [pid, process] : processes_) {
+        if (process->host == entry.second) {
+          idle = 0;
+        }
+      }
+      if (idle <= kLinkIdleTicksMax && entry.second->alive()) {
+        return false;
+      }
+      unused.push_back(entry.second);
+      return true;
+    });
+  }
+  for (const auto& link : unused) {
+    link_idle_ticks_.erase(link->host().node);
+    wire::LinkMessage goodbye;
+    goodbye.mutable_shutdown();
+    (void)link->send(goodbye);
+    link->close();
+  }
 }
 
 }  // namespace tess::home

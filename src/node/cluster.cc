@@ -12,6 +12,8 @@ using std::chrono::milliseconds;
 
 constexpr uint32_t kFrameLimit = 1 << 20;
 constexpr size_t kClientsMax = 4096;
+// Of more nodes each is asked less often, so that a node's share of all pings stays what it is.
+constexpr size_t kPeersPerInterval = 16;
 
 void send_message(net::Connection& connection, const wire::ClusterMessage& message) {
   const auto frame = wire::encode_frame(message);
@@ -256,7 +258,8 @@ void Cluster::ping(Peer& peer) {
         }
         peer.state.info = answer->node_info();
         peer.state.has_info = true;
-        peer.ping_timer.start(options_.ping_interval, [this, &peer] { ping(peer); });
+        const auto times = static_cast<int>(1 + peers_.size() / kPeersPerInterval);
+        peer.ping_timer.start(options_.ping_interval * times, [this, &peer] { ping(peer); });
       });
 }
 

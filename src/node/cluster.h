@@ -28,7 +28,7 @@ struct ClusterOptions {
   std::string version;
   std::string node_id;  // bytes; empty: not told
   unsigned protocol_version = wire::protocol_version();
-  std::chrono::milliseconds ping_interval{2000};
+  std::chrono::milliseconds ping_interval{4000};   // longer with many nodes
   std::chrono::milliseconds answer_timeout{6000};  // a node that is silent for so long is down
   std::chrono::milliseconds retry_least{200};
   std::chrono::milliseconds retry_most{2000};

@@ -262,15 +262,19 @@ Result<> Daemon::lock_run_dir() {
   return sys::write_all(pid_file_, std::as_bytes(std::span(text)));
 }
 
-wire::NodeInfo Daemon::node_info() const {
-  wire::NodeInfo info;
-  if (const auto facts = machine_facts()) {
-    info.set_cores(facts->cores);
-    info.set_memory_bytes(facts->memory_bytes);
-    info.set_memory_free_bytes(facts->memory_free_bytes);
-    info.set_load(facts->load);
-    info.set_kernel(facts->kernel);
+wire::NodeInfo Daemon::node_info() {
+  constexpr std::chrono::seconds kFresh(1);  // every other node asks
+  const auto now = std::chrono::steady_clock::now();
+  if (facts_at_ == std::chrono::steady_clock::time_point() || now - facts_at_ > kFresh) {
+    facts_ = machine_facts().value_or(MachineFacts());
+    facts_at_ = now;
   }
+  wire::NodeInfo info;
+  info.set_cores(facts_.cores);
+  info.set_memory_bytes(facts_.memory_bytes);
+  info.set_memory_free_bytes(facts_.memory_free_bytes);
+  info.set_load(facts_.load);
+  info.set_kernel(facts_.kernel);
   info.set_cpu_features(cpu_features_);
   info.set_version(kVersion);
   uint32_t guests = 0;

@@ -3,6 +3,7 @@
 // guests home to their nodes and all own processes back here. Loop thread only.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <set>
 #include <string>
@@ -23,6 +24,7 @@
 #include "node/metrics_server.h"
 #include "node/node_rename.h"
 #include "node/placer.h"
+#include "node/proc_info.h"
 #include "node/settings.h"
 
 namespace tess::node {
@@ -73,7 +75,7 @@ class Daemon {
   bool answer_other(const wire::ClusterMessage& message, const std::string& asker,
                     const Placer::Reply& reply);
   void on_member(const cluster::Event& event);
-  wire::NodeInfo node_info() const;
+  wire::NodeInfo node_info();
   wire::JobTable job_table() const;
   wire::HostPrepared prepare_host(const wire::PrepareHost& request, const std::string& asker,
                                   const std::string& local_address);
@@ -105,6 +107,8 @@ class Daemon {
   std::unique_ptr<MetricsServer> metrics_;
   std::set<net::Charter::NodeId> expulsions_applied_;
   std::string cpu_features_;
+  MachineFacts facts_;
+  std::chrono::steady_clock::time_point facts_at_{};
   bool stopping_ = false;
   bool restarts_ = false;
 };

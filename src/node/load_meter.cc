@@ -175,6 +175,18 @@ LoadMeter::LoadMeter(const std::string& state_dir)
       features_(hash_of(memory::host_cpu_features())),
       pressure_dir_(find_pressure()) {}
 
+// A dozen files, which an administrator changes now and then.
+std::optional<double> LoadMeter::quota() {
+  constexpr std::chrono::seconds kFresh(5);
+  const auto now = std::chrono::steady_clock::now();
+  if (quota_at_ == std::chrono::steady_clock::time_point() || now - quota_at_ > kFresh) {
+    const auto membership = sys::read_file("/proc/self/cgroup");
+    quota_ = membership ? cgroup_cpus(*membership, "/sys/fs/cgroup") : std::nullopt;
+    quota_at_ = now;
+  }
+  return quota_;
+}
+
 cluster::LoadRecord LoadMeter::measure() {
   cluster::LoadRecord load;
   load.speed = speed_;
@@ -185,9 +197,7 @@ cluster::LoadRecord LoadMeter::measure() {
   load.cores = cores_.cores;
   load.threads = cores_.threads;
   load.cpu_features = features_;
-  if (const auto membership = sys::read_file("/proc/self/cgroup")) {
-    keep_within(cgroup_cpus(*membership, "/sys/fs/cgroup"), load);
-  }
+  keep_within(quota(), load);
   if (const auto facts = machine_facts()) {
     load.memory_bytes = facts->memory_bytes;
     load.memory_free_bytes = facts->memory_free_bytes;

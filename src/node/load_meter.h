@@ -55,6 +55,10 @@ class LoadMeter {
   double memory_growth(cluster::Time now, uint64_t free_bytes);
 
  private:
+  std::optional<double> quota();
+
+  std::optional<double> quota_;
+  std::chrono::steady_clock::time_point quota_at_{};
   uint32_t speed_ = cluster::kReferenceSpeed;
   std::vector<unsigned> cpus_;
   CoreCount cores_;

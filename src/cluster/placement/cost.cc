@@ -145,6 +145,12 @@ Estimate estimate_move(const ProcessPicture& process, const Place& here, double 
   Estimate e;
   e.cost_here = cost_of_having(here, weight_here, scale);
   e.cost_there = cost_of_taking(there, weight_there, scale);
+  Place less_busy = here;
+  less_busy.runnable = std::max(weight_here.demand, here.runnable - policy.load_error);
+  Place busier = there;
+  busier.runnable += policy.load_error;
+  e.doubtful_here = cost_of_having(less_busy, weight_here, scale);
+  e.doubtful_there = cost_of_taking(busier, weight_there, scale);
   e.slow_here = slow_here + delay_here;
   e.slow_there = slow_there + delay_there;
   e.runnable_here = runnable_here;

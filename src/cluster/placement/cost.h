@@ -65,6 +65,9 @@ double cost_of_taking(const Place& place, const Weight& weight, const Scale& sca
 struct Estimate {
   double cost_here = 0;  // opportunity costs
   double cost_there = 0;
+  // The same with both loads off by the policy's error, against the move.
+  double doubtful_here = 0;
+  double doubtful_there = 0;
   double slow_here = 1;  // seconds per reference second of work, waiting for home included
   double slow_there = 1;
   double runnable_here = 0;  // before the move
@@ -76,9 +79,9 @@ struct Estimate {
   double saved = 0;  // seconds of everybody's waiting that the move saves
   double price = 0;  // seconds that the process stands still for it
 
-  // Cheaper there, by the policy's hysteresis.
+  // Cheaper there, by the policy's hysteresis, and in any case if the loads are not quite so.
   bool cheaper(const Policy& policy) const {
-    return cost_there < cost_here * (1 - policy.hysteresis);
+    return cost_there < cost_here * (1 - policy.hysteresis) && doubtful_there < doubtful_here;
   }
   bool worth(const Policy& policy) const { return saved > price * policy.price_margin; }
 };

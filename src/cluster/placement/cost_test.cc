@@ -141,6 +141,21 @@ TEST(Estimate, ADifferenceOfOneProcessIsNoReason) {
   }
 }
 
+TEST(Estimate, WhatIsSeenBesidesWholeProcessesIsNoReason) {
+  const auto moves = [](double here, double there) {
+    return estimate_move(test_process(1), place_with(1, 1, 1, here), 0, place_with(1, 1, 1, there),
+                         0, make_scale(4, here), Policy{})
+        .cheaper(Policy{});
+  };
+  // A daemon beside it, nothing there.
+  EXPECT_FALSE(moves(1.4, 0));
+  // Six and five, as they look when one has just stopped here or there.
+  EXPECT_FALSE(moves(6, 4.5));
+  EXPECT_FALSE(moves(2.4, 1.2));
+  EXPECT_TRUE(moves(6.2, 4.1));
+  EXPECT_TRUE(moves(2.2, 0.3));
+}
+
 TEST(Estimate, ALargeProcessHasToPromiseMoreWork) {
   ProcessPicture process = test_process(1);
   process.memory_bytes = 4 * kGiga;

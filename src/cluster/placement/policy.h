@@ -18,6 +18,10 @@ struct Policy {
   // A place must be cheaper by this share than the present one (opportunity cost). Without it,
   // noise in the measured loads would move processes.
   double hysteresis = 0.12;
+  // Threads by which the load of either node may be other than recorded: what daemons do now and
+  // then, and who has just stopped or begun. A place must be cheaper then, too: else two nodes, one
+  // of which has a process more, would hand it to and fro.
+  double load_error = 0.3;
 
   // What a move costs the process that moves: a fixed part, and its memory over the network for as
   // much of the transfer as it stands still.
