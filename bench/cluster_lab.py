@@ -145,8 +145,20 @@ def kinds_of(count, mix):
     return [order[i % len(order)] for i in range(count)]
 
 
+def agents(lab, names):
+    """Pids of agents that have not ended yet."""
+    found = []
+    for pid in (pid for name in names for pid in lab.processes(name)):
+        try:
+            if Path(f"/proc/{pid}/comm").read_text() == "tess-agent\n":
+                found.append(pid)
+        except OSError:
+            pass
+    return found
+
+
 def used_by_nodes(lab, names):
-    """CPU seconds of every tessd and of all that they have waited for: agents, and with them bodies."""
+    """CPU seconds of every tessd and of all that they have waited for: agents that have ended, and with them bodies."""
     total = 0
     for name in names:
         stat = Path(f"/proc/{daemon_pid(lab, name)}/stat").read_text().rsplit(")", 1)[1].split()
@@ -192,7 +204,7 @@ def mixed(lab, names, cpus, given):
         slept.append(float(out.split()[2]))
         load.append(os.getloadavg()[0])
     makespan = time.monotonic() - began
-    labs.wait_until(lambda: not tess(lab, "ps")["processes"], 30, "the agents to end")
+    labs.wait_until(lambda: not agents(lab, names), 60, "the agents to end")
     total = used_by_nodes(lab, names) - nodes_before + used_by_children() - children_before
     moves = tess(lab, "log")["moves"]
     if given.moves:
