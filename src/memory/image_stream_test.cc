@@ -212,5 +212,19 @@ TEST(CpuFeatures, ExplainsWhatIsMissing) {
   EXPECT_NE(explain_missing("", mine), "");
 }
 
+TEST(CpuFeatures, AmxThatAProcessHasNotAskedForIsNotMissed) {
+  constexpr size_t kEdxOf7 = 4 + 4 * 4, kXcr0 = 4 + 15 * 4, kOffsets = kXcr0 + 8 + 4;
+  std::string with = host_cpu_features();
+  std::string without = with;
+  with[kEdxOf7 + 3] = static_cast<char>(with[kEdxOf7 + 3] | 0x01);  // bit 24, AMX-TILE
+  without[kEdxOf7 + 3] = static_cast<char>(without[kEdxOf7 + 3] & ~0x01);
+  with[kXcr0 + 2] = static_cast<char>(with[kXcr0 + 2] | 0x06);  // bits 17 and 18
+  without[kXcr0 + 2] = static_cast<char>(without[kXcr0 + 2] & ~0x06);
+  with[kOffsets + 17 * 4] = 0x40;
+  without[kOffsets + 17 * 4] = 0;
+  EXPECT_EQ(explain_missing(with, without), "");
+  EXPECT_EQ(explain_missing(without, with), "");
+}
+
 }  // namespace
 }  // namespace tess::memory
