@@ -5,6 +5,9 @@
   mixed   32 jobs of very different lengths started at once on one node: the time until the last has ended, against the best
           possible one, what else the nodes' CPUs did meanwhile, and how often a job was moved
   death   seconds until all others know that a node has lost its power while every node is full of work
+  starve  (not unless asked for: --only starve --nodes 32 --cpus 0.03) a program that computes without end in the quota of each
+          node: nodes falsely held for dead within a minute, and seconds until all know of a tessd that was killed, of a node in
+          which everything was killed, and of one that fell silent (its link is down)
 
 Prints one JSON line; see README.md. The quota makes the nodes the limit, not the machine: nodes x cpus must be below what the
 machine has to spare. The best possible time counts the CPU seconds that the jobs themselves say they took.
@@ -253,6 +256,59 @@ def death(lab, names, count):
     return {"jobs": count, "first_s": round(min(known.values()), 1), "all_s": round(max(known.values()), 1), "machine_load": load}
 
 
+def limit(lab, name, cpus):
+    """Another quota for a node that is up."""
+    for line in Path(f"/proc/{lab.node_pid(name)}/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        top = Path("/sys/fs/cgroup")
+        if "cpu" in controllers.split(",") and path != "/":
+            period = int((top / "cpu" / path[1:] / "cpu.cfs_period_us").read_text())
+            (top / "cpu" / path[1:] / "cpu.cfs_quota_us").write_text(str(int(period * cpus)))
+        elif not controllers and path != "/" and (top / path[1:] / "cpu.max").exists():
+            (top / path[1:] / "cpu.max").write_text(f"{int(100000 * cpus)} 100000")
+
+
+def deaths(lab, name):
+    return lab.log(name).read_text(errors="replace").count("event=member_died")
+
+
+def known_after(lab, names, end):
+    """Seconds from when `end` has begun until each of the nodes has told of one death more."""
+    before = {name: deaths(lab, name) for name in names}
+    began, known = time.monotonic(), {}
+    end()
+
+    def all_know():
+        for name in names:
+            if name not in known and deaths(lab, name) > before[name]:
+                known[name] = time.monotonic() - began
+        return len(known) == len(names)
+
+    labs.wait_until(all_know, 180, "all to know of a death")
+    return {"median_s": round(statistics.median(known.values()), 2), "all_s": round(max(known.values()), 2)}
+
+
+def starve(lab, names, cpus, seconds):
+    spinning = [lab.popen(name, ["/usr/bin/python3", "-c", SPIN], host_files=True, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.DEVNULL) for name in names]
+    for name in names:
+        limit(lab, name, cpus)
+    began = time.monotonic()
+    labs.wait_until(lambda: time.monotonic() - began >= seconds, seconds + 60, "the time to pass", interval=0.5)
+    result = {"seconds": round(time.monotonic() - began, 1), "false_deaths": sum(deaths(lab, name) for name in names)}
+    victim = daemon_pid(lab, names[-1])
+    result["killed"] = known_after(lab, names[:-1], lambda: os.kill(victim, 9))
+    kill = [lab.tess, "lab", "kill", "--name", lab.name, names[-2]]
+    result["all_killed"] = known_after(lab, names[:-2], lambda: subprocess.run(kill, check=True, timeout=60))
+    silence = ["nsenter", "-t", str(lab.node_pid(names[-3])), "-n", "ip", "link", "set", "eth0", "down"]
+    result["silent"] = known_after(lab, names[:-3], lambda: subprocess.run(silence, check=True, timeout=60))
+    result["machine_load"] = os.getloadavg()[0]
+    for one in spinning:
+        one.kill()
+        one.wait()
+    return result
+
+
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--nodes", type=int, default=4)
@@ -273,7 +329,9 @@ def main():
     names = [f"n{i + 1}" for i in range(given.nodes)]
     wanted = given.only.split(",")
     result = {"nodes": given.nodes, "cpus": given.cpus}
-    with labs.Lab(given.name, given.nodes, ["--cpus", str(given.cpus)], up_deadline=180, balance=True) as lab:
+    # Nodes that starve from their start would be long in coming up.
+    at_first = max(given.cpus, 0.5) if wanted == ["starve"] else given.cpus
+    with labs.Lab(given.name, given.nodes, ["--cpus", str(at_first)], up_deadline=300, balance=wanted != ["starve"]) as lab:
         settled(lab, names)
         if given.prefer:
             prefer(lab, names)
@@ -282,6 +340,8 @@ def main():
             result["idle_percent_median"] = statistics.median(result["idle_percent"].values())
         if "mixed" in wanted:
             result["mixed"] = mixed(lab, names, given.cpus, given)
+        if "starve" in wanted:
+            result["starve"] = starve(lab, names, given.cpus, 60)
         if "death" in wanted:
             result["death"] = death(lab, names, given.nodes * 6)
     result["machine_load"] = os.getloadavg()[0]

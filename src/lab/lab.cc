@@ -133,7 +133,8 @@ int main(int argc, char** argv) {
   list_command->add_flag("--json", up_options.as_json, "as JSON");
   CLI::App* start_command = add_command(app, "start", "start tessd in a node again", name);
   CLI::App* stop_command = add_command(app, "stop", "stop tessd in a node, in order", name);
-  CLI::App* kill_command = add_command(app, "kill", "make a node vanish, as by a power cut", name);
+  CLI::App* kill_command = add_command(
+      app, "kill", "end everything in a node at once; its kernel ends its connections", name);
   for (CLI::App* command : {start_command, stop_command, kill_command}) {
     command->add_option("node", node_name, "which node, for example n2")->required();
   }
