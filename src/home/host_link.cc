@@ -9,8 +9,10 @@
 
 #include <array>
 #include <cstring>
+#include <limits>
 
 #include "base/log.h"
+#include "home/image_builder.h"
 #include "net/tcp.h"
 #include "stub/session.h"
 #include "wire/agent.pb.h"
@@ -26,6 +28,7 @@ constexpr wire::Timeout kSendTimeout(15'000);
 constexpr size_t kSpareChannels = 8;
 constexpr unsigned kFirstSaid = 1;  // before tessd told the version of a host agent
 constexpr std::chrono::seconds kSpareCheckInterval{5};
+constexpr wire::Timeout kClockTimeout(2'000);
 
 Result<std::array<uint8_t, 16>> make_secret() {
   std::array<uint8_t, 16> secret;
@@ -72,7 +75,44 @@ Result<std::shared_ptr<HostLink>> HostLink::open(const net::TlsContext& tls, uin
   TESS_TRY(link->say_hello(*link->stream_, true, 0));
   link->reader_ = std::thread([raw = link.get()] { raw->read_loop(); });
   link->spare_maker_ = std::thread([raw = link.get()] { raw->spare_loop(); });
+  link->clock_lead_ = link->compare_clocks();
   return link;
+}
+
+// A timer that home's kernel ends is not to end before its time by the body's clock: programs that
+// then go back to sleep for the rest (sd-event) would sleep for ever. The reading of the shortest
+// round trip is wrong by no more than a message takes, and what is told later arrives later.
+std::optional<ClockLead> HostLink::compare_clocks() {
+  constexpr uint64_t kOperation = 1;  // those of moves begin far above
+  constexpr int kRounds = 5;
+  constexpr int64_t kShortEnoughNs = 200'000, kLongEnoughNs = 50'000'000;  // a round, all of them
+  std::optional<ClockLead> lead;
+  int64_t shortest_ns = std::numeric_limits<int64_t>::max();
+  int64_t spent_ns = 0;
+  for (int round = 0; round < kRounds && shortest_ns > kShortEnoughNs && spent_ns < kLongEnoughNs;
+       ++round) {
+    wire::LinkMessage question;
+    question.set_operation(kOperation);
+    question.mutable_ask_usage();
+    const ClockReading before = read_clocks();
+    if (!send_expecting(question)) {
+      break;
+    }
+    const auto answer = wait(kOperation, kClockTimeout);
+    const ClockReading after = read_clocks();
+    if (!answer || !(*answer)->has_usage() || (*answer)->usage().monotonic_ns() == 0) {
+      break;
+    }
+    const int64_t trip_ns = after.monotonic_ns - before.monotonic_ns;
+    spent_ns += trip_ns;
+    if (trip_ns < shortest_ns) {
+      shortest_ns = trip_ns;
+      lead = ClockLead{before.monotonic_ns + trip_ns / 2 - (*answer)->usage().monotonic_ns(),
+                       before.boottime_ns + trip_ns / 2 - (*answer)->usage().boottime_ns()};
+    }
+  }
+  forget(kOperation);
+  return lead;
 }
 
 HostLink::HostLink(const net::TlsContext& tls, uint64_t job, HostAddress host, Handlers handlers,

@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -43,6 +44,12 @@ struct Channel {
   stub::ChannelKeys keys{};
 };
 
+// What this node's clocks are ahead of a host's by.
+struct ClockLead {
+  int64_t monotonic_ns = 0;
+  int64_t boottime_ns = 0;
+};
+
 class HostLink {
  public:
   struct Handlers {
@@ -56,6 +63,8 @@ class HostLink {
   HostLink& operator=(const HostLink&) = delete;
 
   const HostAddress& host() const { return host_; }
+  // Exact to half of a round trip; nullopt if the host does not tell its clocks.
+  std::optional<ClockLead> clock_lead() const { return clock_lead_; }
   bool alive() const;
   // Ends the link without a call of lost(). The host agent kills what it still has.
   void close();
@@ -84,6 +93,7 @@ class HostLink {
  private:
   HostLink(const net::TlsContext& tls, uint64_t job, HostAddress host, Handlers handlers,
            std::unique_ptr<net::TlsStream> stream);
+  std::optional<ClockLead> compare_clocks();
   Result<> say_hello(wire::ByteStream& stream, bool is_link, uint64_t operation) const;
   void read_loop();
   void spare_loop();
@@ -98,7 +108,8 @@ class HostLink {
   const HostAddress host_;
   const Handlers handlers_;
   const std::unique_ptr<net::TlsStream> stream_;
-  std::mutex send_mutex_;  // one frame at a time
+  std::optional<ClockLead> clock_lead_;  // since open()
+  std::mutex send_mutex_;                // one frame at a time
 
   mutable std::mutex mutex_;  // the rest
   std::condition_variable changed_;

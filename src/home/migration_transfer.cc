@@ -33,6 +33,14 @@ Result<std::string> make_token() {
   return token;
 }
 
+void fill_expect(const HostLink& target, wire::Expect& expect) {
+  expect.set_token(target.host().token);
+  if (const auto lead = target.clock_lead(); lead) {
+    expect.mutable_clocks()->set_monotonic_ahead_ns(lead->monotonic_ns);
+    expect.mutable_clocks()->set_boottime_ahead_ns(lead->boottime_ns);
+  }
+}
+
 }  // namespace
 
 Result<> Migration::transfer() {
@@ -60,7 +68,7 @@ Result<> Migration::transfer_out() {
   arg_start_ = image.arg_start();
   env_end_ = image.env_end();
   TESS_TRY(tell(*target_, [&](wire::LinkMessage& message) {
-    message.mutable_expect()->set_token(target_->host().token);
+    fill_expect(*target_, *message.mutable_expect());
   }));
   TESS_TRY_ASSIGN(const auto stream, target_->open_stream(operation_));
   const auto sent = memory::send_image(*stream, process_->pid, image);
@@ -79,7 +87,7 @@ Result<> Migration::transfer_out() {
 Result<> Migration::transfer_hop() {
   const HostAddress& to = target_->host();
   TESS_TRY(tell(*target_, [&](wire::LinkMessage& message) {
-    message.mutable_expect()->set_token(to.token);
+    fill_expect(*target_, *message.mutable_expect());
   }));
   const Result<> sent = demand(*source_, "send the image", wire::LinkMessage::kDone,
                                kRestoreTimeout, [&](wire::LinkMessage& message) {

@@ -40,6 +40,12 @@ constexpr std::chrono::milliseconds kAdoptFirst{2};
 constexpr std::chrono::milliseconds kAdoptLast{500};
 constexpr std::chrono::seconds kExpectTime{5};
 
+int64_t clock_ns(clockid_t clock) {
+  timespec now{};
+  ::clock_gettime(clock, &now);
+  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
 bool same_token(const std::string& a, const std::string& b) {
   return a.size() == b.size() && !a.empty() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
 }
@@ -261,6 +267,10 @@ void HostAgent::on_link_message(std::shared_ptr<const wire::LinkMessage> message
     case wire::LinkMessage::kExpect: {
       const uint64_t operation = message->operation();
       expected_[operation] = {message->expect().token(), message->expect().nothing_cached()};
+      if (message->expect().has_clocks()) {
+        const wire::HomeClocks& clocks = message->expect().clocks();
+        sandbox_->know_home(clocks.monotonic_ahead_ns(), clocks.boottime_ahead_ns());
+      }
       if (auto waiting = waiting_.extract(operation); !waiting.empty()) {
         on_stream(std::move(waiting.mapped().stream), waiting.mapped().hello);
       }
@@ -352,6 +362,8 @@ void HostAgent::send_usage(uint64_t operation) {
       process.set_resident_bytes(used->resident_bytes);
     }
   }
+  usage.set_monotonic_ns(clock_ns(CLOCK_MONOTONIC));
+  usage.set_boottime_ns(clock_ns(CLOCK_BOOTTIME));
   link_.send(message);
 }
 

@@ -105,10 +105,15 @@ Result<> Sandbox::set_clocks(int64_t monotonic_ns, int64_t boottime_ns) {
   // ours if we are in one.
   const int64_t our_monotonic = parse_offset(own, "monotonic");
   const int64_t our_boottime = parse_offset(own, "boottime");
-  monotonic_offset_ = monotonic_ns - clock_ns(CLOCK_MONOTONIC);
-  boottime_offset_ = boottime_ns - clock_ns(CLOCK_BOOTTIME);
+  monotonic_offset_ = home_ ? home_->monotonic_ns : monotonic_ns - clock_ns(CLOCK_MONOTONIC);
+  boottime_offset_ = home_ ? home_->boottime_ns : boottime_ns - clock_ns(CLOCK_BOOTTIME);
   return sys::write_control(path, offset_line("monotonic", monotonic_offset_ + our_monotonic) +
                                       offset_line("boottime", boottime_offset_ + our_boottime));
+}
+
+void Sandbox::know_home(int64_t monotonic_ahead_ns, int64_t boottime_ahead_ns) {
+  const std::lock_guard guard(mutex_);
+  home_ = HomeAhead{monotonic_ahead_ns, boottime_ahead_ns};
 }
 
 Result<> Sandbox::start(int64_t monotonic_ns, int64_t boottime_ns) {

@@ -35,6 +35,9 @@ class Sandbox {
   // and starts pid 1. Only the first call does anything: clocks of a time namespace cannot be set
   // again.
   Result<> start(int64_t monotonic_ns, int64_t boottime_ns);
+  // What home's clocks are ahead of this node's by: start() goes by this then, since readings that
+  // come with an image have been under way for a while.
+  void know_home(int64_t monotonic_ahead_ns, int64_t boottime_ahead_ns);
   // What the bodies read at this moment. Only after start().
   int64_t monotonic_ns() const;
   int64_t boottime_ns() const;
@@ -88,7 +91,12 @@ class Sandbox {
   pid_t stage_ = -1;  // first stage, then -1
   sys::Fd init_;      // pidfd of pid 1
   bool started_ = false;
-  std::set<int32_t> spawned_;     // living pids that spawn() has made
+  std::set<int32_t> spawned_;  // living pids that spawn() has made
+  struct HomeAhead {
+    int64_t monotonic_ns;
+    int64_t boottime_ns;
+  };
+  std::optional<HomeAhead> home_;
   int64_t monotonic_offset_ = 0;  // body clock - our clock
   int64_t boottime_offset_ = 0;
 };

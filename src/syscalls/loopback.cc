@@ -121,7 +121,9 @@ bool take(void* context, void* to, size_t n) {
   if (stream.rest.size() < n) {
     return false;
   }
-  std::memcpy(to, stream.rest.data(), n);
+  if (n != 0) {
+    std::memcpy(to, stream.rest.data(), n);
+  }
   stream.rest = stream.rest.subspan(n);
   return true;
 }

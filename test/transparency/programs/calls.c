@@ -8,6 +8,24 @@
 #include <sys/pidfd.h>
 
 #include "check.h"
+// A timer that has gone off has not gone off before its time, by the clock that the program reads:
+// who finds some time left goes back to sleep, and the timer does not come again.
+T(timerfd_not_early) {
+  int fd = timerfd_create(CLOCK_MONOTONIC, 0);
+  for (int i = 0; i < 30; i++) {
+    struct timespec now;
+    struct itimerspec at = {};
+    uint64_t count;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    long long wanted = now.tv_sec * 1000000000LL + now.tv_nsec + 3000000;
+    at.it_value.tv_sec = wanted / 1000000000;
+    at.it_value.tv_nsec = wanted % 1000000000;
+    EQ(timerfd_settime(fd, TFD_TIMER_ABSTIME, &at, 0), 0);
+    EQ(read(fd, &count, 8), 8);
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    CHECK(now.tv_sec * 1000000000LL + now.tv_nsec >= wanted);
+  }
+}
 T(rlimit_as) {
   pid_t p = fork();
   if (!p) {
