@@ -8,6 +8,28 @@
 #include <sys/pidfd.h>
 
 #include "check.h"
+// Who is told by a pidfd that a child has ended finds it.
+T(pidfd_then_wait) {
+  for (int i = 0; i < 150; i++) {
+    siginfo_t info = {};
+    pid_t p = fork();
+    if (!p)
+      _exit(5);
+    int fd = pidfd_open(p, 0);
+    struct pollfd ended = {fd, POLLIN};
+    EQ(poll(&ended, 1, -1), 1);
+    if (i % 2) {
+      int status;
+      EQ(waitpid(p, &status, WNOHANG), p);
+      EQ(WEXITSTATUS(status), 5);
+    } else {
+      EQ(waitid(i % 4 ? P_PID : 3 /* P_PIDFD */, i % 4 ? p : fd, &info, WEXITED | WNOHANG), 0);
+      EQ(info.si_pid, p);
+      EQ(info.si_status, 5);
+    }
+    close(fd);
+  }
+}
 // A timer that has gone off has not gone off before its time, by the clock that the program reads:
 // who finds some time left goes back to sleep, and the timer does not come again.
 T(timerfd_not_early) {
