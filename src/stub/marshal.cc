@@ -129,6 +129,14 @@ int64_t plan_array(Builder& b, uint8_t i, const Arg& arg) {
     elements = limit;
     b.args[arg.ref] = limit;
   }
+  if ((arg.flags & kEndsAtFault) != 0) {
+    const uint64_t good = writable_bytes_app(b.args[i], elements);
+    if (good != 0 && good < elements) {
+      elements = good;
+      b.args[arg.ref] = good;
+      b.plan.cut_at_fault = 1;
+    }
+  }
   const uint32_t extra = arg.flags & kPlusLong ? 8 : 0;
   const uint64_t size = elements * arg.unit + extra;
   if (arg.kind == Kind::kArrayIn) {
@@ -359,6 +367,7 @@ int64_t plan_call(Plan& plan, const syscalls::SyscallInfo& info, const uint64_t 
   for (uint8_t i = 0; i < 6; ++i) {
     request.args[i] = args[i];
   }
+  plan.cut_at_fault = 0;
   plan.scratch_used = 0;
   plan.piece_count = 0;
   plan.message_count = 0;

@@ -85,7 +85,9 @@ struct Plan {
   uint32_t message_count;   // kMessage(s)Out: headers to finish
   uint32_t header_scratch;  // where the first header is in scratch
   uint32_t header_stride;   // 56 (msghdr) or 64 (mmsghdr)
-  uint32_t receiving;       // names, control data and flags come back too
+  uint32_t cut_at_fault;  // an array to be filled ends before a bad page: EINVAL, too short, means
+                          // EFAULT
+  uint32_t receiving;     // names, control data and flags come back too
   uint64_t header_address;  // of the first header in the application, 0: nothing to finish
   Segment segments[kPlanSegments];
   Route routes[kPlanSegments];

@@ -1277,6 +1277,59 @@ T(pkey) {
   int k = syscall(SYS_pkey_alloc, 0, 0);
   printf("%d %d\n", k < 0, k < 0 ? errno : 0);
 }
+T(pkey_mprotect_without_key) {
+  char* p = mmap(0, 4096, 1, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  EQ(syscall(SYS_pkey_mprotect, p, 4096, 3, -1), 0);
+  *p = 1;
+  ERR(syscall(SYS_pkey_mprotect, p + 1, 4096, 3, -1), EINVAL);
+  ERR(syscall(SYS_pkey_mprotect, p, 4096, 3, 77), EINVAL);
+}
+T(get_robust_list_of_others) {
+  void* hp;
+  size_t l = 0;
+  pid_t p = fork();
+  if (!p) {
+    pause();
+    _exit(0);
+  }
+  EQ(syscall(SYS_get_robust_list, p, &hp, &l), 0);
+  EQ(l, 24);
+  kill(p, SIGKILL);
+  reap(p);
+  ERR(syscall(SYS_get_robust_list, p, &hp, &l), ESRCH);
+  ERR(syscall(SYS_get_robust_list, 0, 0, &l), EFAULT);
+  ERR(syscall(SYS_get_robust_list, 0, &hp, 0), EFAULT);
+  p = fork();
+  if (!p) {
+    setuid(65534);
+    ERR(syscall(SYS_get_robust_list, 1, &hp, &l), EPERM);
+    _exit(0);
+  }
+  child_ok(p);
+}
+T(getdents_half_mapped) {
+  char* p = mmap(0, 8192, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  munmap(p + 4096, 4096);
+  for (int i = 0; i < 100; i++) {
+    char name[16];
+    sprintf(name, "file%d", i);
+    close(open(name, O_CREAT | O_RDWR, 0600));
+  }
+  int d = open(".", O_RDONLY | O_DIRECTORY);
+  long n = syscall(SYS_getdents64, d, p + 4096 - 1000, 5000);
+  CHECK(n > 900 && n <= 1000);
+  int seen = 0;
+  for (; n > 0; n = syscall(SYS_getdents64, d, p, 4096)) {
+    struct dirent64* e;
+    char* end = p + (seen ? 0 : 4096 - 1000) + n;
+    for (char* at = end - n; at < end; at += e->d_reclen, seen++)
+      e = (struct dirent64*)at;
+  }
+  EQ(seen, 102);
+  lseek(d, 0, SEEK_SET);
+  ERR(syscall(SYS_getdents64, d, p + 4096 - 10, 5000), EFAULT);
+  ERR(syscall(SYS_getdents64, d, p, 10), EINVAL);
+}
 T(arch_prctl) {
   unsigned long v;
   EQ(syscall(SYS_arch_prctl, 0x1003, &v), 0);
