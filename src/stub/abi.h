@@ -79,6 +79,7 @@ enum Greg : uint32_t {
 };
 
 inline constexpr uint32_t kXsaveMax = 12 << 10;
+inline constexpr uint32_t kPolicyNodeWords = 16;  // MAX_NUMNODES bits
 
 // Everything that the kernel keeps of an application thread and that must be true again where it runs next.
 struct alignas(64) ThreadContext {
@@ -108,6 +109,10 @@ struct alignas(64) ThreadContext {
   uint64_t thread_cpu_ns;
   uint64_t process_cpu_ns;      // of the whole process; meaningful in the first thread's context
   uint64_t cpu_timers[2][4];    // ITIMER_VIRTUAL, ITIMER_PROF as struct itimerval; in the first thread's context
+  // As set_mempolicy takes them.
+  uint64_t policy_nodes[kPolicyNodeWords];
+  int32_t policy_mode;
+  uint32_t repeat_ends;  // the call to be repeated has a timeout of its socket's: a handler ends it, whatever SA_RESTART says
 };
 
 struct ChannelKeys {
@@ -423,6 +428,7 @@ inline constexpr int64_t kRestart = -512;  // run the handlers, then the call ag
 inline constexpr int64_t kKicked = -513;   // the agents are parking everyone: repeat the call later
 inline constexpr uint32_t kReplyBegun = 1;  // with kKicked: the call was waiting
 inline constexpr uint32_t kReplyProc = 2;
+inline constexpr uint32_t kReplyTimed = 4;  // with kReplyBegun: by a timeout of its socket's (ThreadContext::repeat_ends)
 inline constexpr uint64_t kProcTextFirst = 1, kProcTextLast = 2;
 
 struct SignalRecord {

@@ -213,6 +213,7 @@ void remember_repeat(Trap& trap, uint64_t deadline_ns, bool begun) {
   t.repeat_number = deadline_ns != 0 || begun ? (int32_t)trap.number : -1;
   t.repeat_rip = trap.rip;
   t.repeat_deadline_ns = deadline_ns;
+  t.repeat_ends = trap.repeat ? t.repeat_ends : 0;
 }
 
 namespace {

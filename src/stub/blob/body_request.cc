@@ -162,6 +162,9 @@ Answer carried_call(Trap& trap, const syscalls::SyscallInfo& info) {
   }
   if (result == kKicked) {
     remember_repeat(trap, reply.deadline_ns, trap.repeat || (reply.flags & kReplyBegun) != 0);
+    if ((reply.flags & kReplyTimed) != 0) {
+      slot->thread.repeat_ends = 1;
+    }
     return {Outcome::kAgain, 0};
   }
   trap.reply = reply;

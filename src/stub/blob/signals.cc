@@ -193,7 +193,8 @@ bool repeats(const ThreadContext& t, const uint64_t* gregs) {
 
 bool end_repeated_wait(ThreadContext& t, uint64_t* gregs, uint64_t sa_flags) {
   constexpr uint64_t kCallSize = 2;  // of the syscall instruction
-  if (!repeats(t, gregs) || !handler_ends(t.repeat_number, gregs[kR10], sa_flags)) {
+  if (!repeats(t, gregs) ||
+      (t.repeat_ends == 0 && !handler_ends(t.repeat_number, gregs[kR10], sa_flags))) {
     return false;
   }
   gregs[kRax] = (uint64_t)kEintr;
@@ -285,7 +286,8 @@ void shorten_repeated_wait(Slot* slot) {
       shorten_repeated_wait(slot);
     }
     // A signal that comes before the wait has begun ends it, too: the agent sees to that.
-    t.gregs[kRcx] = t.gregs[kR11] = kRepeatMark;
+    t.gregs[kRcx] = t.repeat_ends != 0 ? kRepeatEndsMark : kRepeatMark;
+    t.gregs[kR11] = kRepeatMark;
   }
   t.repeat_number = -1;
   KernelUcontext* context = build_resume_frame(slot, t.signal_mask, true);
