@@ -329,6 +329,18 @@ ProcPath parse_proc_path(Text path) {
   return result;
 }
 
+bool parse_file_range(Text line, FileRange& range) {
+  MapLine m;
+  if (!parse_map(line, m) || !starts_with(m.path, kOurs) || !parse_ours(m.path, m)) {
+    return false;
+  }
+  range = {m.start, m.end, m.offset, m.major, m.minor, m.inode, {}};
+  for (int i = 0; i < 4; ++i) {
+    range.perms[i] = m.perms.begin[i];
+  }
+  return true;
+}
+
 void write_proc_text(ProcFile file, Text host, Text home, Text home_maps, const ProcFacts& facts,
                      const TextSink& sink) {
   switch (file) {

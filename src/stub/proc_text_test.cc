@@ -93,6 +93,18 @@ TEST(ProcText, SmapsLoseTheRegionAndItsNumbers) {
   EXPECT_NE(smaps.find("VmFlags: rd wr\n"), std::string::npos);
 }
 
+TEST(ProcText, ALineOfTheHostsMapsTellsTheFile) {
+  FileRange range;
+  const std::string_view line = kHostMaps.substr(kHostMaps.find("55e0a0000000"));
+  ASSERT_TRUE(parse_file_range(text(line.substr(0, line.find('\n'))), range));
+  EXPECT_EQ(range.end - range.start, 0x2000U);
+  EXPECT_EQ(range.offset, 0x1000U);
+  EXPECT_EQ(range.major, 0xfeU);
+  EXPECT_EQ(range.inode, 247134U);
+  EXPECT_EQ(std::string_view(range.perms, 4), "r-xp");
+  EXPECT_FALSE(parse_file_range(text("7f0000000000-7f0000001000 rw-p 00000000 00:00 0 "), range));
+}
+
 TEST(ProcText, TheRollupIsTheSumWithoutTheRegion) {
   const std::string home =
       "55e0a0000000-7ffc00000000 ---p 00000000 00:00 0                          [rollup]\n"

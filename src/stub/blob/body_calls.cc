@@ -294,6 +294,8 @@ Answer special_call(Trap& trap, const SyscallInfo& info) {
       return answer(kEintr);
     case Special::kMmap:
       return map_file_call(trap);
+    case Special::kTruncate:
+      return truncate_call(trap, info);
     case Special::kMunmap:
       return munmap_call(trap);
     case Special::kMsync:

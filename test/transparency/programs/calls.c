@@ -1242,6 +1242,49 @@ T(openat2) {
   ERR(syscall(SYS_openat2, d, "../etc", &h, 24), EXDEV);
   ERR(syscall(SYS_openat2, d, "f", &h, 8), EINVAL);
 }
+static sigjmp_buf after_fault;
+static void leave_fault(int s) {
+  siglongjmp(after_fault, s);
+}
+// The signal that reading there raises, or 0.
+static int fault_at(volatile char* at) {
+  int s = sigsetjmp(after_fault, 1);
+  if (s)
+    return s;
+  (void)*at;
+  return 0;
+}
+T(private_mapping_of_a_cut_file) {
+  signal(SIGBUS, leave_fault);
+  int f = open("f", O_RDWR | O_CREAT, 0600);
+  char* data = malloc(5 * 4096);
+  memset(data, 'a', 5 * 4096);
+  EQ(write(f, data, 5 * 4096), 5 * 4096);
+  char* p = mmap(0, 6 * 4096, 3, MAP_PRIVATE, f, 0);
+  char* q = mmap(0, 2 * 4096, 1, MAP_PRIVATE, f, 2 * 4096);
+  p[0] = p[3 * 4096] = 'w';
+  EQ(fault_at(p + 4 * 4096), 0);
+  EQ(fault_at(p + 5 * 4096), SIGBUS);
+  EQ(ftruncate(f, 2 * 4096), 0);
+  for (int i = 0; i < 6; i++)
+    EQ(fault_at(p + i * 4096), i < 2 ? 0 : SIGBUS);
+  EQ(fault_at(q), SIGBUS);
+  EQ(p[0], 'w');
+  EQ(p[4096], 'a');
+  EQ(truncate("f", 6 * 4096), 0);
+  for (int i = 0; i < 6; i++)
+    EQ(fault_at(p + i * 4096), 0);
+  EQ(p[0], 'w');
+  EQ(p[4096], 'a');
+  EQ(p[3 * 4096], 0);
+  EQ(q[4096], 0);
+  p[5 * 4096] = 'x';
+  EQ(ftruncate(f, 4096 + 100), 0);
+  EQ(p[0], 'w');
+  EQ(p[4096 + 99], 'a');
+  EQ(fault_at(p + 2 * 4096), SIGBUS);
+  EQ(fault_at(q + 4096), SIGBUS);
+}
 T(process_madvise) {
   int f = syscall(SYS_pidfd_open, getpid(), 0);
   char* p = mmap(0, 8192, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
