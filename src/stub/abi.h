@@ -353,6 +353,7 @@ struct Request {
   uint64_t payload_size;   // segments, fixups, data of in-segments each padded to 8
 };
 inline constexpr uint32_t kRequestRepeat = 1;
+inline constexpr uint32_t kRequestGoOn = 2;  // a later part of a write that does not wait: neither a kick nor a signal keeps it back
 
 enum Op : uint32_t {
   kOpFirst = 0x10000,
@@ -370,6 +371,7 @@ enum Op : uint32_t {
   kOpPidOf = 0x10102,        // args: a pidfd. Result: its process, or -errno
   kOpGoHome = 0x10103,       // args: a system call that only home can make, a process it acts on or 0: the agent is asked to bring both home
   kOpIsAway = 0x10104,       // args: a process. Result: 1 its memory is away, 0 it is at home, or the errno that forbids looking at it
+  kOpWriteRoom = 0x10105,    // args: fd, MSG_*. Result: how much a write that does not wait should carry at a time, 0: all
   kOpMapShared = 0x10008,    // as kOpMapFile with MAP_SHARED, or for shared anonymous memory (fd -1); no content comes. Segment 0 out: FileIdentity
   kOpSyncShared = 0x10009,   // msync: what the job's bodies have written to shared mappings is in home's files when this is answered
 };

@@ -108,6 +108,14 @@ inline int64_t only_at_home(int64_t error) {
 // home. Plan need not be initialised. Leaves request.sequence, flags and deadline_ns 0.
 int64_t plan_call(Plan& plan, const syscalls::SyscallInfo& info, const uint64_t args[6]);
 
+// Of the data of a write or send: `size` bytes at most, those behind the first `skip`.
+struct Part {
+  uint64_t skip;
+  uint64_t size;
+};
+int64_t plan_part(Plan& plan, const syscalls::SyscallInfo& info, const uint64_t args[6],
+                  const Part& part);
+
 // Request header, segments, fixups, in-data: all that is on the wire.
 bool write_request(const Plan& plan, const RequestWriter& writer);
 

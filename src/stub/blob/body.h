@@ -37,6 +37,10 @@ Answer special_call(Trap& trap, const syscalls::SyscallInfo& info);
 // Plans, sends, finishes. The reply's signals are pushed on the context by finish_trap, which
 // callers use to end every trap.
 Answer carried_call(Trap& trap, const syscalls::SyscallInfo& info);
+// The same with a part of the data, with these flags of the request.
+Answer carried_part(Trap& trap, const syscalls::SyscallInfo& info, const Part& part,
+                    uint32_t flags);
+Answer write_call(Trap& trap, const syscalls::SyscallInfo& info);
 Answer clone_call(Trap& trap);
 Answer map_file_call(Trap& trap);
 Answer map_shared_call(Trap& trap);

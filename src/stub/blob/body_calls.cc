@@ -349,6 +349,8 @@ Answer special_call(Trap& trap, const SyscallInfo& info) {
       return maybe_homeward_call(trap, info);
     case Special::kPersonality:
       return personality_call(trap, info);
+    case Special::kWrite:
+      return write_call(trap, info);
     case Special::kOpen:
       return open_call(trap, info);
     default:
