@@ -63,6 +63,7 @@ Result<> Migration::transfer_out() {
     message.mutable_expect()->set_token(target_->host().token);
   }));
   TESS_TRY_ASSIGN(const auto stream, target_->open_stream(operation_));
+  set_clocks(image);
   const auto sent = memory::send_image(*stream, process_->pid, image);
   if (!sent) {
     const Result<> reason =
