@@ -115,6 +115,12 @@ ClockReading read_clocks() {
   return {.monotonic_ns = read_clock(CLOCK_MONOTONIC), .boottime_ns = read_clock(CLOCK_BOOTTIME)};
 }
 
+void set_clocks(wire::ProcessImage& image) {
+  const ClockReading now = read_clocks();
+  image.set_home_monotonic_ns(now.monotonic_ns);
+  image.set_home_boottime_ns(now.boottime_ns);
+}
+
 Result<> build_image(pid_t pid, stub::Session& session, const std::string& cache_dir,
                      const std::set<ObjectKey>& shared, wire::ProcessImage& image) {
   image.Clear();
@@ -152,9 +158,7 @@ Result<> build_image(pid_t pid, stub::Session& session, const std::string& cache
   TESS_TRY_ASSIGN(const auto source, memory::PageSource::open(pid));
   TESS_TRY_ASSIGN(const uint64_t bytes, source.count_bytes(mappings));
   image.set_memory_bytes(bytes);
-  const ClockReading now = read_clocks();
-  image.set_home_monotonic_ns(now.monotonic_ns);
-  image.set_home_boottime_ns(now.boottime_ns);
+  set_clocks(image);
   return {};
 }
 

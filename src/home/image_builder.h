@@ -36,5 +36,8 @@ struct ClockReading {
   int64_t boottime_ns;
 };
 ClockReading read_clocks();
+// The image's time is now. To be said once more when it goes: as long as the target takes to hear
+// of it the body's clocks are behind home's, and what home times by an absolute time is early.
+void set_clocks(wire::ProcessImage& image);
 
 }  // namespace tess::home

@@ -393,7 +393,8 @@ void end_wait(const trace::Tracee& tracee, pid_t pid, const stub::SignalAction& 
   auto registers = tracee.registers();
   const bool caught = action.handler > 1;
   if (!registers || !caught ||
-      !stub::handler_ends(static_cast<int64_t>(registers->rax), registers->r10, action.flags)) {
+      (registers->rcx != stub::kRepeatEndsMark &&
+       !stub::handler_ends(static_cast<int64_t>(registers->rax), registers->r10, action.flags))) {
     return;
   }
   tell_rest(pid, *registers);
@@ -408,7 +409,8 @@ Result<> enter_waits(trace::Tracer& tracer, pid_t pid, const Actions& actions) {
   const trace::Tracer::Entry entry{
       .into =
           [](const trace::Registers& registers) {
-            return registers.rcx == stub::kRepeatMark && registers.r11 == stub::kRepeatMark;
+            return (registers.rcx == stub::kRepeatMark || registers.rcx == stub::kRepeatEndsMark) &&
+                   registers.r11 == stub::kRepeatMark;
           },
       .before = [pid, &actions](
                     const trace::Tracee& tracee,

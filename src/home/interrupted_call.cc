@@ -118,6 +118,7 @@ InterruptedCall undo_interrupted_call(trace::Registers& registers, int64_t resta
   call.number = number;
   call.repeated = true;
   call.may_end = static_cast<int64_t>(registers.rax) != kRestartNoIntr;
+  call.ends = static_cast<int64_t>(registers.rax) == -EINTR;
   registers.rip -= kSyscallLength;
   registers.rax = static_cast<uint64_t>(number);
   find_timeout(registers, call);

@@ -15,6 +15,7 @@ struct InterruptedCall {
   bool repeated = false;  // registers now stand before the call
   int64_t number = -1;
   bool may_end = false;  // a handler may end it: not with ERESTARTNOINTR
+  bool ends = false;     // a handler ends it, whatever SA_RESTART says
   // The call sleeps for a relative time; where its argument lies and how it is written.
   enum class Timeout { kNone, kMilliseconds, kTimespec } timeout = Timeout::kNone;
   uint64_t timeout_value = 0;  // milliseconds, or the address of the timespec

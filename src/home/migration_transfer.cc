@@ -71,6 +71,7 @@ Result<> Migration::transfer_out() {
     fill_expect(*target_, *message.mutable_expect());
   }));
   TESS_TRY_ASSIGN(const auto stream, target_->open_stream(operation_));
+  set_clocks(image);
   const auto sent = memory::send_image(*stream, process_->pid, image);
   if (!sent) {
     const Result<> reason =

@@ -98,6 +98,7 @@ Result<> capture_thread(const trace::Tracee& tracee, trace::RemoteCalls& calls,
   const InterruptedCall call = undo_interrupted_call(registers, sleeps.restarted(tracee.tid()));
   set_gregs(context, registers);
   context.repeat_number = -1;
+  context.repeat_ends = call.ends ? 1 : 0;
   if (call.repeated && call.timeout != InterruptedCall::Timeout::kNone) {
     context.repeat_deadline_ns = deadline_of(call, memory, sleeps.started(tracee.tid()));
     if (context.repeat_deadline_ns != 0) {

@@ -208,7 +208,7 @@ void AddressSpaceMaker::register_all(memory::ProcessSink& sink) const {
   }
 }
 
-void AddressSpaceMaker::advise_all() {
+std::vector<uint64_t> AddressSpaceMaker::advise_all() {
   constexpr struct {
     uint32_t bit;
     int advice;
@@ -230,7 +230,13 @@ void AddressSpaceMaker::advise_all() {
       batch.add(SYS_mlock, mapping.start, mapping.size());  // as far as this node's limit goes
     }
   }
-  batch.try_all(session_);
+  std::vector<uint64_t> not_locked;
+  for (const stub::SyscallRequest& request : batch.try_all(session_)) {
+    if (request.number == SYS_mlock && request.result != 0) {
+      not_locked.push_back(request.args[0]);
+    }
+  }
+  return not_locked;
 }
 
 }  // namespace tess::host

@@ -42,8 +42,8 @@ class AddressSpaceMaker {
   Result<> map_all();
   // Registers what can be filled through a userfaultfd.
   void register_all(memory::ProcessSink& sink) const;
-  // madvise and mlock; after the pages.
-  void advise_all();
+  // madvise and mlock; after the pages. The starts of mappings that this node does not lock.
+  std::vector<uint64_t> advise_all();
 
  private:
   struct SharedFile {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -27,10 +28,10 @@ class Batch {
     }
     return {};
   }
-  // Runs all; failures do not matter.
-  void try_all(stub::Session& session) {
+  // Runs all; failures do not matter. The calls, with their results.
+  std::vector<stub::SyscallRequest> try_all(stub::Session& session) {
     (void)session.batch(requests_, false);
-    requests_.clear();
+    return std::exchange(requests_, {});
   }
 
  private:

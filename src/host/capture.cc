@@ -54,8 +54,9 @@ Result<std::vector<Mapping>> mappings_of_body(pid_t pid, uint64_t region_base,
     }
   }
   for (Mapping& mapping : mappings) {
-    for (const Mapping& was : old) {
-      if (was.locked && was.start < mapping.end && mapping.start < was.end) {
+    for (const wire::Vma& was : before.vmas()) {
+      if (was.locked() && was.lock_failed() && was.start() < mapping.end &&
+          mapping.start < was.end()) {
         mapping.locked = true;
       }
     }

@@ -194,6 +194,9 @@ Result<> Guest::send_image(const wire::LinkMessage& message) {
   hello.set_operation(message.operation());
   hello.set_node(services_.tls.node_name());
   TESS_TRY(wire::write_frame(**stream, hello, kConnectTimeout));
+  // Connecting has taken its time.
+  image->set_home_monotonic_ns(services_.sandbox.monotonic_ns());
+  image->set_home_boottime_ns(services_.sandbox.boottime_ns());
   TESS_TRY_ASSIGN(const memory::StreamStats stats,
                   memory::send_image(**stream, process_.outer_pid, *image));
   image_ = image;

@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <set>
@@ -101,6 +102,7 @@ class Restorer {
   Result<Sandbox::BodyProcess> spawn_process(const sys::Fd& mailbox);
   Result<> fill();
   Result<> receive_memory(AddressSpaceMaker& maker);
+  void remember_locks(const std::vector<uint64_t>& not_locked);
   Result<> set_memory_fields();
   void set_limits();
   void set_odds_and_ends();
@@ -196,13 +198,20 @@ Result<> Restorer::fill() {
   TESS_TRY(maker.restore_vdso(image_.vdso(), services_.force_vdso_patch));
   TESS_TRY(maker.map_all());
   TESS_TRY(receive_memory(maker));
-  maker.advise_all();
+  remember_locks(maker.advise_all());
   TESS_TRY(set_memory_fields());
   set_limits();
   set_odds_and_ends();
   TESS_TRY(write_threads());
   TESS_TRY(confine());
   return spawn_threads();
+}
+
+// So that a later capture can tell what the program has unlocked from what was never locked here.
+void Restorer::remember_locks(const std::vector<uint64_t>& not_locked) {
+  for (wire::Vma& vma : *image_.mutable_vmas()) {
+    vma.set_lock_failed(std::ranges::find(not_locked, vma.start()) != not_locked.end());
+  }
 }
 
 Result<> Restorer::receive_memory(AddressSpaceMaker& maker) {

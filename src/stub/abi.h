@@ -79,6 +79,7 @@ enum Greg : uint32_t {
 };
 
 inline constexpr uint32_t kXsaveMax = 12 << 10;
+inline constexpr uint32_t kPolicyNodeWords = 16;  // MAX_NUMNODES bits
 
 // Everything that the kernel keeps of an application thread and that must be true again where it runs next.
 struct alignas(64) ThreadContext {
@@ -108,6 +109,10 @@ struct alignas(64) ThreadContext {
   uint64_t thread_cpu_ns;
   uint64_t process_cpu_ns;      // of the whole process; meaningful in the first thread's context
   uint64_t cpu_timers[2][4];    // ITIMER_VIRTUAL, ITIMER_PROF as struct itimerval; in the first thread's context
+  // As set_mempolicy takes them.
+  uint64_t policy_nodes[kPolicyNodeWords];
+  int32_t policy_mode;
+  uint32_t repeat_ends;  // the call to be repeated has a timeout of its socket's: a handler ends it, whatever SA_RESTART says
 };
 
 struct ChannelKeys {
@@ -348,6 +353,7 @@ struct Request {
   uint64_t payload_size;   // segments, fixups, data of in-segments each padded to 8
 };
 inline constexpr uint32_t kRequestRepeat = 1;
+inline constexpr uint32_t kRequestGoOn = 2;  // a later part of a write that does not wait: neither a kick nor a signal keeps it back
 
 enum Op : uint32_t {
   kOpFirst = 0x10000,
@@ -365,6 +371,7 @@ enum Op : uint32_t {
   kOpPidOf = 0x10102,        // args: a pidfd. Result: its process, or -errno
   kOpGoHome = 0x10103,       // args: a system call that only home can make, a process it acts on or 0: the agent is asked to bring both home
   kOpIsAway = 0x10104,       // args: a process. Result: 1 its memory is away, 0 it is at home, or the errno that forbids looking at it
+  kOpWriteRoom = 0x10105,    // args: fd, MSG_*. Result: how much a write that does not wait should carry at a time, 0: all
   kOpMapShared = 0x10008,    // as kOpMapFile with MAP_SHARED, or for shared anonymous memory (fd -1); no content comes. Segment 0 out: FileIdentity
   kOpSyncShared = 0x10009,   // msync: what the job's bodies have written to shared mappings is in home's files when this is answered
 };
@@ -423,6 +430,7 @@ inline constexpr int64_t kRestart = -512;  // run the handlers, then the call ag
 inline constexpr int64_t kKicked = -513;   // the agents are parking everyone: repeat the call later
 inline constexpr uint32_t kReplyBegun = 1;  // with kKicked: the call was waiting
 inline constexpr uint32_t kReplyProc = 2;
+inline constexpr uint32_t kReplyTimed = 4;  // with kReplyBegun: by a timeout of its socket's (ThreadContext::repeat_ends)
 inline constexpr uint64_t kProcTextFirst = 1, kProcTextLast = 2;
 
 struct SignalRecord {

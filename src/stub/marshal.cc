@@ -69,7 +69,7 @@ bool plan_partly_bad(Builder& b, uint8_t i, const Arg& arg, uint64_t good, uint6
 
 int64_t plan_buffer(Builder& b, uint8_t i, const Arg& arg) {
   const bool reading = arg.kind == Kind::kBufferOut;
-  const uint64_t address = b.args[i];
+  uint64_t address = b.args[i];
   if (address == 0) {
     return 0;
   }
@@ -78,10 +78,13 @@ int64_t plan_buffer(Builder& b, uint8_t i, const Arg& arg) {
     b.args[i] = address >= kUserEnd ? kOutside : kBadAddress;
     return 0;
   }
-  if (size > kTransferMax) {
-    size = kTransferMax;
-    b.args[arg.ref] = size;
+  if (!reading) {
+    const uint64_t skip = lesser(b.part.skip, size);
+    address += skip;
+    size = lesser(size - skip, b.part.size);
   }
+  size = lesser(size, kTransferMax);
+  b.args[arg.ref] = size;
   uint64_t good = size;
   if (!reading) {
     good = readable_bytes_app(address, size);
@@ -128,6 +131,14 @@ int64_t plan_array(Builder& b, uint8_t i, const Arg& arg) {
   if (elements > limit) {
     elements = limit;
     b.args[arg.ref] = limit;
+  }
+  if ((arg.flags & kEndsAtFault) != 0) {
+    const uint64_t good = writable_bytes_app(b.args[i], elements);
+    if (good != 0 && good < elements) {
+      elements = good;
+      b.args[arg.ref] = good;
+      b.plan.cut_at_fault = 1;
+    }
   }
   const uint32_t extra = arg.flags & kPlusLong ? 8 : 0;
   const uint64_t size = elements * arg.unit + extra;
@@ -352,6 +363,11 @@ int64_t plan_arg(Builder& b, uint8_t i, const Arg& arg) {
 }  // namespace marshal
 
 int64_t plan_call(Plan& plan, const syscalls::SyscallInfo& info, const uint64_t args[6]) {
+  return plan_part(plan, info, args, {0, kTransferMax});
+}
+
+int64_t plan_part(Plan& plan, const syscalls::SyscallInfo& info, const uint64_t args[6],
+                  const Part& part) {
   Request& request = plan.request;
   request = {};
   request.op = info.number;
@@ -359,11 +375,12 @@ int64_t plan_call(Plan& plan, const syscalls::SyscallInfo& info, const uint64_t 
   for (uint8_t i = 0; i < 6; ++i) {
     request.args[i] = args[i];
   }
+  plan.cut_at_fault = 0;
   plan.scratch_used = 0;
   plan.piece_count = 0;
   plan.message_count = 0;
   plan.header_address = 0;
-  marshal::Builder builder{plan, info, request.args};
+  marshal::Builder builder{plan, info, request.args, part};
   for (uint32_t rest = info.pointer_mask; rest != 0; rest &= rest - 1) {
     const auto i = static_cast<uint8_t>(__builtin_ctz(rest));
     const int64_t error = marshal::plan_arg(builder, i, info.args[i]);

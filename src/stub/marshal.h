@@ -85,7 +85,9 @@ struct Plan {
   uint32_t message_count;   // kMessage(s)Out: headers to finish
   uint32_t header_scratch;  // where the first header is in scratch
   uint32_t header_stride;   // 56 (msghdr) or 64 (mmsghdr)
-  uint32_t receiving;       // names, control data and flags come back too
+  uint32_t cut_at_fault;  // an array to be filled ends before a bad page: EINVAL, too short, means
+                          // EFAULT
+  uint32_t receiving;     // names, control data and flags come back too
   uint64_t header_address;  // of the first header in the application, 0: nothing to finish
   Segment segments[kPlanSegments];
   Route routes[kPlanSegments];
@@ -105,6 +107,14 @@ inline int64_t only_at_home(int64_t error) {
 // Fills the plan from the call's table entry. 0: send it. -errno: the call fails so without asking
 // home. Plan need not be initialised. Leaves request.sequence, flags and deadline_ns 0.
 int64_t plan_call(Plan& plan, const syscalls::SyscallInfo& info, const uint64_t args[6]);
+
+// Of the data of a write or send: `size` bytes at most, those behind the first `skip`.
+struct Part {
+  uint64_t skip;
+  uint64_t size;
+};
+int64_t plan_part(Plan& plan, const syscalls::SyscallInfo& info, const uint64_t args[6],
+                  const Part& part);
 
 // Request header, segments, fixups, in-data: all that is on the wire.
 bool write_request(const Plan& plan, const RequestWriter& writer);

@@ -28,6 +28,7 @@ struct Builder {
   Plan& plan;
   const SyscallInfo& info;
   uint64_t (&args)[6];  // of the request
+  Part part;            // of the data that is written
 
   int32_t int_arg(uint8_t i) const { return static_cast<int32_t>(args[i]); }
 };

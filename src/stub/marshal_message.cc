@@ -46,6 +46,16 @@ uint64_t accessible(const Piece& piece, bool reading) {
   return piece.size;
 }
 
+// Leaves out the first `skip` bytes.
+void skip_bytes(Piece* pieces, uint32_t count, uint64_t skip) {
+  for (uint32_t k = 0; k < count && skip != 0; ++k) {
+    const uint64_t n = lesser(pieces[k].size, skip);
+    pieces[k].address += n;
+    pieces[k].size -= n;
+    skip -= n;
+  }
+}
+
 // Takes the iovec into plan.pieces. false: there is no room for it now.
 bool look_through(Builder& b, uint64_t address, uint64_t count, bool reading, uint64_t limit,
                   Vector& v) {
@@ -80,6 +90,10 @@ bool look_through(Builder& b, uint64_t address, uint64_t count, bool reading, ui
   }
   v.count = static_cast<uint32_t>(count);
   b.plan.piece_count += v.count;
+  if (reading) {
+    skip_bytes(pieces, v.count, b.part.skip);
+    limit = lesser(limit, b.part.size);
+  }
   bool all_good = true;
   for (uint32_t k = 0; k < v.count; ++k) {
     pieces[k].size = lesser(pieces[k].size, limit - v.total);

@@ -202,6 +202,9 @@ bool finish_call(Plan& plan, int64_t* result, const ReplyReader& reader) {
   if (*result >= 0 && plan.header_address != 0) {
     fault = !marshal::finish_messages(plan, *result) || fault;
   }
+  if (plan.cut_at_fault != 0 && *result == -EINVAL) {
+    *result = -EFAULT;
+  }
   if (fault && *result >= 0) {
     *result = -EFAULT;
   }

@@ -16,6 +16,7 @@ struct MapLine {
   uint64_t minor = 0;
   uint64_t inode = 0;
   Text path{};
+  bool sysv = false;  // the inode is the identifier of System V shared memory
 };
 
 // False if it is none (a line of numbers in smaps, say).
@@ -48,14 +49,28 @@ bool parse_map(Text line, MapLine& m) {
   return true;
 }
 
-// A name made by the agents: "/memfd:tess:<major>:<minor>:<inode>".
-constexpr char kOurs[] = "/memfd:tess:";
+// A name made by the agents (memory/address_space.h, object_number.h): a file, one that is written
+// through, or memory without a name, which home's maps call by the device or key it was made with.
+constexpr char kOurs[] = "/memfd:tess:", kOursWritten[] = "/memfd:tess-s:",
+               kOursAnonymous[] = "/memfd:tess-a:";
 
-bool parse_ours(Text name, MapLine& m) {
-  if (!starts_with(name, kOurs)) {
+bool skip_prefix(Text& name, const char* prefix) {
+  if (!starts_with(name, prefix)) {
     return false;
   }
-  name.begin += sizeof(kOurs) - 1;
+  while (*prefix != 0) {
+    ++prefix;
+    ++name.begin;
+  }
+  return true;
+}
+
+bool parse_ours(Text name, MapLine& m) {
+  constexpr uint64_t kSysv = uint64_t{1} << 63;
+  if (!skip_prefix(name, kOurs) && !skip_prefix(name, kOursWritten) &&
+      !skip_prefix(name, kOursAnonymous)) {
+    return false;
+  }
   m.major = take_number(name, 16);
   if (name.begin == name.end || *name.begin != ':') {
     return false;
@@ -67,6 +82,8 @@ bool parse_ours(Text name, MapLine& m) {
   }
   ++name.begin;
   m.inode = take_number(name, 10);
+  m.sysv = (m.inode & kSysv) != 0;
+  m.inode &= ~kSysv;
   return true;
 }
 
@@ -84,7 +101,8 @@ struct HomeMaps {
     Text line;
     while (next_line(rest, line)) {
       if (parse_map(line, found) && found.major == wanted.major && found.minor == wanted.minor &&
-          found.inode == wanted.inode && size_of(found.path) != 0) {
+          found.inode == wanted.inode && size_of(found.path) != 0 &&
+          starts_with(found.path, "/SYSV") == wanted.sysv) {
         behind->begin = line.begin;
         behind->end = rest.end;
         return true;
@@ -309,6 +327,18 @@ ProcPath parse_proc_path(Text path) {
     result.file = kProcNone;
   }
   return result;
+}
+
+bool parse_file_range(Text line, FileRange& range) {
+  MapLine m;
+  if (!parse_map(line, m) || !starts_with(m.path, kOurs) || !parse_ours(m.path, m)) {
+    return false;
+  }
+  range = {m.start, m.end, m.offset, m.major, m.minor, m.inode, {}};
+  for (int i = 0; i < 4; ++i) {
+    range.perms[i] = m.perms.begin[i];
+  }
+  return true;
 }
 
 void write_proc_text(ProcFile file, Text host, Text home, Text home_maps, const ProcFacts& facts,

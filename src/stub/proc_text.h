@@ -35,6 +35,18 @@ struct ProcFacts {
 void write_proc_text(ProcFile file, Text host, Text home, Text home_maps, const ProcFacts& facts,
                      const TextSink& sink);
 
+// A mapping of a home file, from a line of a body's maps on its host.
+struct FileRange {
+  uint64_t start;
+  uint64_t end;
+  uint64_t offset;
+  uint64_t major;
+  uint64_t minor;
+  uint64_t inode;
+  char perms[4];
+};
+bool parse_file_range(Text line, FileRange& range);
+
 // The host's file that the text of `file` is made from.
 inline ProcFile host_source(ProcFile file) {
   return file == kProcSmapsRollup ? kProcSmaps : file;

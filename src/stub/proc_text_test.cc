@@ -57,6 +57,23 @@ TEST(ProcText, AFileThatHomeHasNoLongerMappedHasNoName) {
             std::string::npos);
 }
 
+TEST(ProcText, MemoryThatIsSharedHasHomesName) {
+  constexpr std::string_view kHost =
+      "7f0000000000-7f0000001000 rw-s 00000000 00:01 90                         "
+      "/memfd:tess-a:0:1:9223372036854775817 (deleted)\n"
+      "7f0000001000-7f0000002000 rw-s 00000000 00:01 91                         "
+      "/memfd:tess-a:0:1:9 (deleted)\n"
+      "7f0000002000-7f0000003000 rw-s 00001000 00:01 92                         "
+      "/memfd:tess-s:fe:0:247134 (deleted)\n";
+  constexpr std::string_view kHome =
+      "7f0000000000-7f0000001000 rw-s 00000000 00:01 9                          "
+      "/SYSV0000002a (deleted)\n"
+      "7f0000001000-7f0000002000 rw-s 00000000 00:01 9                          "
+      "/dev/zero (deleted)\n"
+      "7f0000002000-7f0000003000 rw-s 00001000 fe:00 247134                     /tmp/data\n";
+  EXPECT_EQ(made(kProcMaps, kHost, "", kHome), kHome);
+}
+
 constexpr std::string_view kHostSmaps =
     "2b0000000000-2b0000100000 r-xp 00000000 00:00 0 \n"
     "Size:               1024 kB\nRss:                  52 kB\nPss:                  52 "
@@ -74,6 +91,18 @@ TEST(ProcText, SmapsLoseTheRegionAndItsNumbers) {
   EXPECT_TRUE(smaps.starts_with(kMaps.substr(0, kMaps.find('\n') + 1)));
   EXPECT_EQ(smaps.find("52 kB"), std::string::npos);
   EXPECT_NE(smaps.find("VmFlags: rd wr\n"), std::string::npos);
+}
+
+TEST(ProcText, ALineOfTheHostsMapsTellsTheFile) {
+  FileRange range;
+  const std::string_view line = kHostMaps.substr(kHostMaps.find("55e0a0000000"));
+  ASSERT_TRUE(parse_file_range(text(line.substr(0, line.find('\n'))), range));
+  EXPECT_EQ(range.end - range.start, 0x2000U);
+  EXPECT_EQ(range.offset, 0x1000U);
+  EXPECT_EQ(range.major, 0xfeU);
+  EXPECT_EQ(range.inode, 247134U);
+  EXPECT_EQ(std::string_view(range.perms, 4), "r-xp");
+  EXPECT_FALSE(parse_file_range(text("7f0000000000-7f0000001000 rw-p 00000000 00:00 0 "), range));
 }
 
 TEST(ProcText, TheRollupIsTheSumWithoutTheRegion) {

@@ -15,6 +15,9 @@ inline constexpr long kCutShort = -514;
 // In rcx and r11 of a thread that stands before a wait to be made again at home: a system call
 // overwrites both, so nobody reads them.
 inline constexpr uint64_t kRepeatMark = 0x7e55'e7a0'4e00'9ea7;
+// In rcx instead, if a handler ends that wait whatever SA_RESTART says
+// (ThreadContext::repeat_ends).
+inline constexpr uint64_t kRepeatEndsMark = kRepeatMark ^ 1;
 
 // Never made again after a handler, whatever SA_RESTART says (signal(7)).
 inline constexpr bool handler_ends(int64_t number) {

@@ -38,7 +38,7 @@ enum class Special : uint8_t {
   kNanosleep,
   kClockNanosleep,
   kClockGettime,
-  kArchPrctl,   // asking for AMX goes home
+  kArchPrctl,  // asking for AMX goes home
   kMembarrier,
   kSetTidAddress,
   kSetRobustList,
@@ -63,6 +63,10 @@ enum class Special : uint8_t {
   kShmat,
   kShmdt,
   kMunmap,  // of 4 GiB and more: around the stub
+  kGetRobustList,
+  kTruncate,      // the file may be mapped private
+  kPkeyMprotect,  // without a key: mprotect
+  kWrite,         // a large one that does not wait goes in parts
 };
 
 // A relative timeout, so that an interrupted call can be repeated with what is left. Its argument
@@ -129,6 +133,8 @@ enum ArgFlag : uint8_t {
   kCount32 = 4,       // the count argument is an unsigned int
   kPlusLong = 8,      // eight bytes more than counted (msgsnd, msgrcv)
   kBounded = 16,      // kArrayOut: the kernel refuses a count beyond the bound
+  kEndsAtFault =
+      32,  // kArrayOut: filled as far as it can be written; EFAULT only if that is nothing
 };
 
 struct Arg {

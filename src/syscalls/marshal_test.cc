@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/select.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -78,6 +79,41 @@ TEST(Marshal, large_transfers_are_whole) {
   std::string back(data.size(), '\0');
   EXPECT_EQ(call(SYS_pread64, int{fd}, back.data(), back.size(), 0), int64_t(back.size()));
   EXPECT_EQ(back, data);
+}
+
+// What a request carries of one long write.
+std::string carried_part(uint64_t number, const Args& args, const stub::Part& part) {
+  auto plan = std::make_unique<stub::Plan>();
+  EXPECT_EQ(stub::plan_part(*plan, *syscall_info(number), args.data(), part), 0);
+  std::string bytes;
+  const auto append = [](void* context, const void* from, size_t n) {
+    static_cast<std::string*>(context)->append(static_cast<const char*>(from), n);
+    return true;
+  };
+  const auto append_app = [](void* context, uint64_t from, size_t n) {
+    static_cast<std::string*>(context)->append(reinterpret_cast<const char*>(from), n);
+    return true;
+  };
+  EXPECT_TRUE(stub::write_request(*plan, {&bytes, append, append_app}));
+  const uint32_t size = plan->segments[plan->request.segment_count - 1].in_size;
+  return bytes.substr(bytes.size() - (size + 7) / 8 * 8, size);
+}
+
+TEST(Marshal, a_write_goes_in_parts) {
+  char text[] = "abcdefghijklmnop";
+  iovec vector[3] = {{text, 3}, {nullptr, 0}, {text + 3, 13}};
+  msghdr message{};
+  message.msg_iov = vector;
+  message.msg_iovlen = 3;
+  const Args write = {1, reinterpret_cast<uint64_t>(text), 16};
+  const Args writev = {1, reinterpret_cast<uint64_t>(vector), 3};
+  const Args sendmsg = {1, reinterpret_cast<uint64_t>(&message)};
+  for (const auto& [number, args] :
+       {std::pair(SYS_write, write), {SYS_writev, writev}, {SYS_sendmsg, sendmsg}}) {
+    EXPECT_EQ(carried_part(number, args, {0, 2}), "ab") << number;
+    EXPECT_EQ(carried_part(number, args, {2, 4}), "cdef") << number;
+    EXPECT_EQ(carried_part(number, args, {5, 100}), "fghijklmnop") << number;
+  }
 }
 
 TEST(Marshal, buffers_that_end_at_a_bad_page_are_shortened_as_by_the_kernel) {

@@ -17,7 +17,7 @@ import lab as labs  # noqa: E402
 
 # Each wait lasts for ever if the handler's exception does not end it.
 PROGRAM = """
-import ctypes, fcntl, os, select, signal, socket, subprocess, sys, tempfile
+import ctypes, fcntl, os, select, signal, socket, struct, subprocess, sys, tempfile
 
 class Woken(Exception):
     pass
@@ -35,6 +35,10 @@ semaphores = libc.semget(0, 1, 0o600)
 pipe = os.pipe()
 ours, theirs = socket.socketpair()
 listener = socket.create_server(("127.0.0.1", 0))
+timed, timed_end = socket.socketpair()
+timed_listener = socket.create_server(("127.0.0.1", 0))
+for timed_socket in timed, timed_listener:
+    timed_socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 9000, 0))
 child = subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 lock = tempfile.NamedTemporaryFile()
 lock_again = open(lock.name)
@@ -52,7 +56,7 @@ signal.siginterrupt(signal.SIGUSR2, False)
 counted = 0
 print(os.getpid(), flush=True)
 waits = [signal.pause, lambda: select.poll().poll(), lambda: select.select([], [], [], 9000), lambda: select.epoll().poll(9000), take, suspend,
-         lambda: os.read(pipe[0], 1), lambda: ours.recvmsg(1), listener.accept, child.wait, lambda: fcntl.flock(lock_again, fcntl.LOCK_EX)]
+         lambda: timed.recvmsg(1), timed_listener.accept, lambda: os.read(pipe[0], 1), lambda: ours.recvmsg(1), listener.accept, child.wait, lambda: fcntl.flock(lock_again, fcntl.LOCK_EX)]
 for number in range(ROUNDS):
     which = number % len(waits)
     signal.siginterrupt(signal.SIGUSR1, which >= RESTARTED or number // len(waits) % 2 == 1)
@@ -69,8 +73,8 @@ libc.semctl(semaphores, 0, 0)
 child.kill()
 sys.stdin.read()
 """
-WAITS = 11
-RESTARTED = 6  # those from here on go on after a handler with SA_RESTART; the others end, with and without it
+WAITS = 13
+RESTARTED = 8  # those from here on go on after a handler with SA_RESTART; the others end, with and without it
 ROUNDS = 3 * WAITS
 # What those waits are to the kernel; 219: restart_syscall, after a stop.
 CALLS = {0, 7, 23, 34, 43, 47, 61, 65, 73, 130, 219, 220, 232, 247, 270, 271, 281, 288}

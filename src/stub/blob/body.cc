@@ -213,6 +213,7 @@ void remember_repeat(Trap& trap, uint64_t deadline_ns, bool begun) {
   t.repeat_number = deadline_ns != 0 || begun ? (int32_t)trap.number : -1;
   t.repeat_rip = trap.rip;
   t.repeat_deadline_ns = deadline_ns;
+  t.repeat_ends = trap.repeat ? t.repeat_ends : 0;
 }
 
 namespace {
@@ -473,6 +474,9 @@ void body_start(Slot* slot) {
   p.stepping = 0;
   p.thread_cpu_base_ns = (int64_t)t.thread_cpu_ns - clock_ns(kClockThreadCpu);
   set_cpu_timers(slot, true);
+  if (t.policy_mode != 0) {
+    set_memory_policy(slot);
+  }
   if (t.tid == control_of(slot).pid) {
     control_of(slot).process_cpu_base_ns = (int64_t)t.process_cpu_ns - clock_ns(kClockProcessCpu);
     apply_cpu_limit(slot);

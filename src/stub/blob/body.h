@@ -37,9 +37,18 @@ Answer special_call(Trap& trap, const syscalls::SyscallInfo& info);
 // Plans, sends, finishes. The reply's signals are pushed on the context by finish_trap, which
 // callers use to end every trap.
 Answer carried_call(Trap& trap, const syscalls::SyscallInfo& info);
+// The same with a part of the data, with these flags of the request.
+Answer carried_part(Trap& trap, const syscalls::SyscallInfo& info, const Part& part,
+                    uint32_t flags);
+Answer write_call(Trap& trap, const syscalls::SyscallInfo& info);
 Answer clone_call(Trap& trap);
 Answer map_file_call(Trap& trap);
 Answer map_shared_call(Trap& trap);
+// Private mappings of files (body_map.cc): a memfd that says by its name which file it stands for,
+// and bytes [from, to) of the file that is open at home, stored in it.
+long make_memfd(const FileIdentity& identity);
+int64_t fetch_content(Slot* slot, long memfd, uint64_t fd, uint64_t from, uint64_t to);
+Answer truncate_call(Trap& trap, const syscalls::SyscallInfo& info);
 Answer msync_call(Trap& trap);
 // munmap of so much that the stub may be in it: everything but the stub goes.
 Answer munmap_call(Trap& trap);

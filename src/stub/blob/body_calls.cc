@@ -138,6 +138,28 @@ Answer robust_list_call(Trap& trap) {
   return answer(result);
 }
 
+// Of other processes home knows whether we may ask; their lists it does not have.
+Answer get_robust_list_call(Trap& trap, const SyscallInfo& info) {
+  constexpr uint64_t kHeadSize = 24;
+  const auto tid = (int32_t)trap.args[0];
+  const Slot* const of = tid == 0 ? trap.slot : slot_of_thread(trap.slot, tid);
+  if (of == nullptr) {
+    return carried_call(trap, info);
+  }
+  const uint64_t head = of->thread.robust_list_head;
+  const bool good = copy_to_app(trap.args[2], &kHeadSize, sizeof(kHeadSize)) &&
+                    copy_to_app(trap.args[1], &head, sizeof(head));
+  return answer(good ? 0 : kEfault);
+}
+
+// Protection keys do not move: the program has none, as if all were taken.
+Answer pkey_mprotect_call(Trap& trap) {
+  constexpr int kNoKey = -1;
+  return answer((int)trap.args[3] == kNoKey
+                    ? sys(__NR_mprotect, trap.args[0], trap.args[1], trap.args[2])
+                    : kEinval);
+}
+
 Answer tid_address_call(Trap& trap) {
   trap.slot->thread.clear_child_tid = trap.args[0];
   return answer(sys(__NR_set_tid_address, trap.args[0]));
@@ -272,6 +294,8 @@ Answer special_call(Trap& trap, const SyscallInfo& info) {
       return answer(kEintr);
     case Special::kMmap:
       return map_file_call(trap);
+    case Special::kTruncate:
+      return truncate_call(trap, info);
     case Special::kMunmap:
       return munmap_call(trap);
     case Special::kMsync:
@@ -301,6 +325,10 @@ Answer special_call(Trap& trap, const SyscallInfo& info) {
       return tid_address_call(trap);
     case Special::kSetRobustList:
       return robust_list_call(trap);
+    case Special::kGetRobustList:
+      return get_robust_list_call(trap, info);
+    case Special::kPkeyMprotect:
+      return pkey_mprotect_call(trap);
     case Special::kRseq:
       return rseq_call(trap);
     case Special::kPrctl:
@@ -321,6 +349,8 @@ Answer special_call(Trap& trap, const SyscallInfo& info) {
       return maybe_homeward_call(trap, info);
     case Special::kPersonality:
       return personality_call(trap, info);
+    case Special::kWrite:
+      return write_call(trap, info);
     case Special::kOpen:
       return open_call(trap, info);
     default:

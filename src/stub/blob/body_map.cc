@@ -24,6 +24,8 @@ char* put_hex(char* to, uint64_t value) {
   return to;
 }
 
+}  // namespace
+
 long make_memfd(const FileIdentity& identity) {
   constexpr int kMfdCloexec = 1;
   char name[64] = "tess:";
@@ -45,6 +47,8 @@ long make_memfd(const FileIdentity& identity) {
   *at = 0;
   return sys(__NR_memfd_create, name, kMfdCloexec);
 }
+
+namespace {
 
 // Streams one out-segment into the memfd. False: the channel is lost. `*failed` becomes a negative
 // errno of a local write.
@@ -113,16 +117,22 @@ int64_t ask_home(Slot* slot, Mapping& m, uint64_t* stored) {
 int64_t fetch_rest(Slot* slot, Mapping& m, uint64_t stored) {
   const uint64_t in_file = m.identity.size > m.offset ? m.identity.size - m.offset : 0;
   const uint64_t wanted = in_file < m.size ? in_file : m.size;
-  while (stored < wanted) {
-    const uint64_t piece = wanted - stored < kPiece ? wanted - stored : kPiece;
-    const uint64_t args[6] = {m.fd, m.offset + stored, piece, 0, 0, 0};
+  return stored < wanted ? fetch_content(slot, m.memfd, m.fd, m.offset + stored, m.offset + wanted)
+                         : 0;
+}
+
+}  // namespace
+
+int64_t fetch_content(Slot* slot, long memfd, uint64_t fd, uint64_t from, uint64_t to) {
+  while (from < to) {
+    const uint64_t piece = to - from < kPiece ? to - from : kPiece;
+    const uint64_t args[6] = {fd, from, piece, 0, 0, 0};
     const OwnSegment segment{nullptr, 0, nullptr, (uint32_t)piece, kTrimResult};
     send_own_request(slot, kOpReadFile, args, &segment, 1, 1u << 0);
     Reply reply;
     long failed = 0;
     uint64_t got = 0;
-    if (!receive_reply(slot, &reply) ||
-        !store_segment(slot, m.memfd, m.offset + stored, &got, &failed)) {
+    if (!receive_reply(slot, &reply) || !store_segment(slot, memfd, from, &got, &failed)) {
       body_gone(slot);
     }
     receive_signals(slot, reply);
@@ -132,12 +142,10 @@ int64_t fetch_rest(Slot* slot, Mapping& m, uint64_t stored) {
     if (reply.result <= 0) {
       return 0;  // the file has shrunk meanwhile: what is missing is past its end
     }
-    stored += (uint64_t)reply.result;
+    from += (uint64_t)reply.result;
   }
   return 0;
 }
-
-}  // namespace
 
 Answer map_file_call(Trap& trap) {
   if ((trap.args[3] & kMapTypeMask & kMapShared) != 0) {

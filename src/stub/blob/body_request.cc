@@ -127,9 +127,14 @@ int64_t own_request(Slot* slot, uint32_t op, const uint64_t args[6], const OwnSe
 }
 
 Answer carried_call(Trap& trap, const syscalls::SyscallInfo& info) {
+  return carried_part(trap, info, {0, kTransferMax}, 0);
+}
+
+Answer carried_part(Trap& trap, const syscalls::SyscallInfo& info, const Part& part,
+                    uint32_t flags) {
   Slot* slot = trap.slot;
   Plan& plan = *reinterpret_cast<Plan*>((uint8_t*)slot + kSlotArenaOffset);
-  const int64_t planned = plan_call(plan, info, trap.args);
+  const int64_t planned = plan_part(plan, info, trap.args, part);
   if (planned <= kPlanAtHome) {
     return at_home_only(trap, planned - kPlanAtHome);
   }
@@ -137,6 +142,7 @@ Answer carried_call(Trap& trap, const syscalls::SyscallInfo& info) {
     return answer(planned);
   }
   plan.request.sequence = ++slot->sequence;
+  plan.request.flags = flags;
   if (trap.repeat) {
     plan.request.flags |= kRequestRepeat;
     plan.request.deadline_ns = trap.deadline_ns;
@@ -162,10 +168,14 @@ Answer carried_call(Trap& trap, const syscalls::SyscallInfo& info) {
   }
   if (result == kKicked) {
     remember_repeat(trap, reply.deadline_ns, trap.repeat || (reply.flags & kReplyBegun) != 0);
+    if ((reply.flags & kReplyTimed) != 0) {
+      slot->thread.repeat_ends = 1;
+    }
     return {Outcome::kAgain, 0};
   }
   trap.reply = reply;
-  if ((reply.flags & kReplyProc) != 0 && info.special == syscalls::Special::kNone) {
+  if ((reply.flags & kReplyProc) != 0 &&
+      (info.special == syscalls::Special::kNone || info.special == syscalls::Special::kWrite)) {
     return proc_file_call(trap);
   }
   return answer(result);

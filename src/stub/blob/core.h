@@ -129,6 +129,7 @@ struct SlotPrivate {
   uint64_t parent_context;     // body child: unused after its start
   int64_t thread_cpu_base_ns;  // body: what to add to the host's CPU clock of the thread
   int64_t deadline_ns;         // deputy: end of the current call's relative timeout, 0 none
+  uint32_t policy_refused;     // body: this host has not the nodes of the memory policy
   uint32_t signalling;         // body, futex: odd while a call that sends a signal is on its way
   int32_t proc_text_fd;  // deputy: where pieces of kOpProcText go, -1 none (valid during the op)
   SignalAction own_actions[65];
@@ -238,6 +239,9 @@ bool end_repeated_wait(ThreadContext& t, uint64_t* gregs, uint64_t sa_flags);
 uint64_t rest_of_sleep(const ThreadContext& t, const uint64_t* gregs, int64_t left[2]);
 void save_cpu_timers(Slot* slot);
 void set_cpu_timers(Slot* slot, bool run);
+// Of the calling thread.
+void save_memory_policy(Slot* slot);
+void set_memory_policy(Slot* slot);
 void block_all_signals(uint64_t* old_mask);
 void set_signal_mask(uint64_t mask);
 

@@ -289,6 +289,9 @@ void execute(Slot* slot, Call& call) {
     case kOpIsAway:
       call.result = is_away(slot, (int64_t)r.args[0]);
       return;
+    case kOpWriteRoom:
+      call.result = write_room((int)r.args[0], r.args[1]);
+      return;
     case kOpPidOf:
       call.result = pid_of_pidfd((int)r.args[0]);
       return;

@@ -91,6 +91,36 @@ void prepare_temporary_mask(SlotPrivate& p, const Call& call) {
   }
 }
 
+// kReplyTimed if the call waits on a socket that has a timeout (socket(7)): a handler ends it then.
+uint32_t socket_timeout(const Request& r) {
+  constexpr int kSolSocket = 1, kSoRcvtimeo = 20, kSoSndtimeo = 21;
+  int option = kSoRcvtimeo;
+  switch (r.op) {
+    case __NR_read:
+    case __NR_readv:
+    case __NR_recvfrom:
+    case __NR_recvmsg:
+    case __NR_recvmmsg:
+    case __NR_accept:
+    case __NR_accept4:
+      break;
+    case __NR_write:
+    case __NR_writev:
+    case __NR_sendto:
+    case __NR_sendmsg:
+    case __NR_sendmmsg:
+    case __NR_connect:
+      option = kSoSndtimeo;
+      break;
+    default:
+      return 0;
+  }
+  int64_t timeout[2] = {0, 0};
+  uint32_t size = sizeof(timeout);
+  const long got = sys(__NR_getsockopt, r.args[0], kSolSocket, option, timeout, &size);
+  return got == 0 && (timeout[0] | timeout[1]) != 0 ? kReplyTimed : 0;
+}
+
 // Calls that answer EINTR when their thread is merely stopped and continued, or traced while an
 // ignored signal comes (signal(7), ptrace(2)): without a handler that ran the application would not
 // have seen it. Repeating them is safe.
@@ -113,9 +143,23 @@ bool interrupted_for_nothing(uint32_t op) {
   }
 }
 
+// A socket raises no SIGPIPE for a send of which it has taken a part.
+void go_on_writing(Call& call) {
+  constexpr uint64_t kMsgDontwait = 0x40, kMsgNosignal = 0x4000;
+  uint64_t* a = call.request.args;
+  if (call.request.op == __NR_sendto || call.request.op == __NR_sendmsg) {
+    a[call.request.op == __NR_sendto ? 3 : 2] |= kMsgDontwait | kMsgNosignal;
+  }
+  call.result = sys(call.request.op, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
 }  // namespace
 
 void run_kernel_call(Slot* slot, Call& call) {
+  if ((call.request.flags & kRequestGoOn) != 0) {
+    go_on_writing(call);
+    return;
+  }
   SlotPrivate& p = priv(slot);
   const syscalls::SyscallInfo* info = syscalls::syscall_info(call.request.op);
   while (true) {
@@ -135,7 +179,7 @@ void run_kernel_call(Slot* slot, Call& call) {
       const bool begun =
           cut_short || (slot->pending != 0 && handler_ends((int64_t)call.request.op));
       call.result = slot->signal_count != 0 && !begun ? kRestart : kKicked;
-      call.flags |= begun ? kReplyBegun : 0;
+      call.flags |= begun ? kReplyBegun | socket_timeout(call.request) : 0;
       return;
     }
     if (!no_signal || !interrupted_for_nothing(call.request.op)) {

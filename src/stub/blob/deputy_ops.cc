@@ -1,5 +1,6 @@
 // Operations of the stub's own that are about signals, threads and limits.
 #include "stub/blob/deputy_call.h"
+#include "stub/blob/deputy_shared.h"
 
 namespace tess::stub {
 
@@ -36,6 +37,60 @@ int64_t leave_handler(Slot* slot, uint64_t mask) {
   const bool first = slot->signal_count != 0;
   set_signal_mask(first ? now : mask);
   return first ? kRestart : 0;
+}
+
+namespace {
+
+int32_t socket_option(int fd, int option) {
+  constexpr int kSolSocket = 1;
+  int32_t value = -1, size = sizeof(value);
+  return sys(__NR_getsockopt, fd, kSolSocket, option, &value, &size) == 0 ? value : -1;
+}
+
+// A Unix socket takes what its buffer has room for, and at most one piece more.
+int64_t unix_room(int fd) {
+  constexpr int kSoSndbuf = 7, kSiocoutq = 0x5411;
+  constexpr int64_t kPieceMax = 64 << 10;
+  int32_t queued = 0;
+  sys(__NR_ioctl, fd, kSiocoutq, &queued);
+  const int64_t room = socket_option(fd, kSoSndbuf) - queued;
+  return (room > 0 ? room : 0) + kPieceMax;
+}
+
+int64_t socket_room(int fd) {
+  constexpr int kSoType = 3, kSoProtocol = 38, kSoDomain = 39;
+  constexpr int kStream = 1, kUnix = 1, kTcp = 6, kMptcp = 262;
+  constexpr int64_t kTcpPart = 96 << 10;  // fits the slot's arena
+  if (socket_option(fd, kSoType) != kStream) {
+    return 0;
+  }
+  if (socket_option(fd, kSoDomain) == kUnix) {
+    return unix_room(fd);
+  }
+  const int32_t protocol = socket_option(fd, kSoProtocol);
+  return protocol == kTcp || protocol == kMptcp ? kTcpPart : 0;
+}
+
+}  // namespace
+
+// Only where the kernel takes a part of what is written, and it makes no difference in how many
+// calls it is given: streams, that is, which do not wait.
+int64_t write_room(int fd, uint64_t message_flags) {
+  constexpr int kGetfl = 3, kGetpipeSize = 1032;
+  constexpr long kNonblock = 04000, kDirect = 040000;
+  constexpr uint64_t kMsgDontwait = 0x40, kMsgNosignal = 0x4000, kMsgMore = 0x8000;
+  constexpr uint32_t kTypeMask = 0170000, kSocket = 0140000, kFifo = 0010000;
+  const long mode = sys(__NR_fcntl, fd, kGetfl);
+  KernelStat stat;
+  if (mode < 0 || sys(__NR_fstat, fd, &stat) != 0 ||
+      ((mode & kNonblock) == 0 && (message_flags & kMsgDontwait) == 0)) {
+    return 0;
+  }
+  if ((stat.mode & kTypeMask) == kFifo && (mode & kDirect) == 0) {
+    return sys(__NR_fcntl, fd, kGetpipeSize);
+  }
+  const bool plain = (message_flags & ~(kMsgDontwait | kMsgNosignal | kMsgMore)) == 0;
+  return (stat.mode & kTypeMask) == kSocket && plain ? socket_room(fd) : 0;
 }
 
 // As the kernel's force_sig_info: a fault that is blocked or ignored kills.

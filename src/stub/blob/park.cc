@@ -167,8 +167,7 @@ void prepare_phase(Slot* slot, Phase phase) {
     control.role = kRoleBody;
   } else if (phase == kPhaseNative && control.role == kRoleDeputy) {
     restore_application_handlers(slot);
-    for_each_slot(control,
-                  [&](uint32_t index) { sys(__NR_close, control.fd_base + 1 + index); });
+    for_each_slot(control, [&](uint32_t index) { sys(__NR_close, control.fd_base + 1 + index); });
   }
 }
 
@@ -443,6 +442,7 @@ extern "C" [[noreturn]] void tess_park_native(Slot* slot) {
   slot->thread.thread_cpu_ns = (uint64_t)clock_ns(kClockThreadCpu);
   slot->thread.process_cpu_ns = (uint64_t)clock_ns(kClockProcessCpu);
   save_cpu_timers(slot);
+  save_memory_policy(slot);
   __atomic_or_fetch(&control.slot_bitmap[slot->index / 64], uint64_t{1} << (slot->index % 64),
                     __ATOMIC_RELAXED);
   switch (park(slot)) {

@@ -67,6 +67,7 @@ void save_context(Slot* slot, const KernelUcontext* context) {
   t.thread_cpu_ns = (uint64_t)(clock_ns(kClockThreadCpu) + priv(slot).thread_cpu_base_ns);
   t.process_cpu_ns = (uint64_t)(clock_ns(kClockProcessCpu) + control_of(slot).process_cpu_base_ns);
   save_cpu_timers(slot);
+  save_memory_policy(slot);
 }
 
 KernelUcontext* build_resume_frame(Slot* slot, uint64_t mask, bool native) {
@@ -181,6 +182,26 @@ void set_cpu_timers(Slot* slot, bool run) {
   }
 }
 
+void save_memory_policy(Slot* slot) {
+  ThreadContext& t = slot->thread;
+  uint64_t nodes[kPolicyNodeWords] = {};
+  int32_t mode = 0;
+  const long got = sys(__NR_get_mempolicy, &mode, nodes, kPolicyNodeWords * 64 + 1, 0, 0);
+  if (got != 0 || (mode == 0 && priv(slot).policy_refused != 0)) {
+    return;
+  }
+  t.policy_mode = mode;
+  memcpy(t.policy_nodes, nodes, sizeof(nodes));
+}
+
+void set_memory_policy(Slot* slot) {
+  const ThreadContext& t = slot->thread;
+  const long set = t.policy_mode == 0 ? sys(__NR_set_mempolicy, 0, 0, 0)
+                                      : sys(__NR_set_mempolicy, t.policy_mode, t.policy_nodes,
+                                            kPolicyNodeWords * 64 + 1);
+  priv(slot).policy_refused = set != 0 && t.policy_mode != 0 ? 1 : 0;
+}
+
 namespace {
 
 // The context stands before the call that a move has interrupted.
@@ -193,7 +214,8 @@ bool repeats(const ThreadContext& t, const uint64_t* gregs) {
 
 bool end_repeated_wait(ThreadContext& t, uint64_t* gregs, uint64_t sa_flags) {
   constexpr uint64_t kCallSize = 2;  // of the syscall instruction
-  if (!repeats(t, gregs) || !handler_ends(t.repeat_number, gregs[kR10], sa_flags)) {
+  if (!repeats(t, gregs) ||
+      (t.repeat_ends == 0 && !handler_ends(t.repeat_number, gregs[kR10], sa_flags))) {
     return false;
   }
   gregs[kRax] = (uint64_t)kEintr;
@@ -271,6 +293,7 @@ void shorten_repeated_wait(Slot* slot) {
     sys(__NR_arch_prctl, kArchSetFs, t.fs_base);
     sys(__NR_arch_prctl, kArchSetGs, t.gs_base);
     set_cpu_timers(slot, true);
+    set_memory_policy(slot);
     sys(__NR_set_tid_address, t.clear_child_tid);
     sys(__NR_set_robust_list, t.robust_list_head,
         t.robust_list_size != 0 ? t.robust_list_size : 24);
@@ -285,7 +308,8 @@ void shorten_repeated_wait(Slot* slot) {
       shorten_repeated_wait(slot);
     }
     // A signal that comes before the wait has begun ends it, too: the agent sees to that.
-    t.gregs[kRcx] = t.gregs[kR11] = kRepeatMark;
+    t.gregs[kRcx] = t.repeat_ends != 0 ? kRepeatEndsMark : kRepeatMark;
+    t.gregs[kR11] = kRepeatMark;
   }
   t.repeat_number = -1;
   KernelUcontext* context = build_resume_frame(slot, t.signal_mask, true);

@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "rounds.h"
@@ -10,6 +11,12 @@
 enum { kBig = 48 << 20, kPage = 4096 };
 static uint64_t* big;
 static unsigned char* file_private;
+static char* pinned;
+static int is_pinned;
+static int policy;
+static volatile char* cut;
+static int cut_fd;
+static int cut_pages = 3;
 static sigjmp_buf jump;
 
 static void on_fault(int s) {
@@ -49,6 +56,17 @@ static void fill(void) {
     memset(block, 'a' + i % 26, sizeof(block));
     CHECK_EQ(write(fd, block, sizeof(block)), sizeof(block));
   }
+  cut_fd = open("cut", O_RDWR | O_CREAT | O_TRUNC, 0600);
+  CHECK(cut_fd >= 0);
+  CHECK_EQ(unlink("cut"), 0);
+  CHECK_EQ(ftruncate(cut_fd, 3 * kPage), 0);
+  cut = mmap(NULL, 3 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE, cut_fd, 0);
+  CHECK(cut != MAP_FAILED);
+  cut[0] = 'c';
+  pinned = mmap(NULL, 2 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  CHECK(pinned != MAP_FAILED);
+  CHECK_EQ(mlock(pinned, 2 * kPage), 0);
+  is_pinned = 1;
   file_private = mmap(NULL, 64 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
   CHECK(file_private != MAP_FAILED);
   close(fd);
@@ -107,8 +125,43 @@ static void churn(long number) {
   free(block);
 }
 
+// What is locked, and from which nodes memory comes, is as the last round has left it.
+static void check_settings(void) {
+  enum { kDefault, kPreferred, kBind, kPolicies };
+  unsigned long nodes[16] = {0};
+  int now = -1;
+  CHECK_EQ(syscall(SYS_get_mempolicy, &now, nodes, 1025, 0, 0), 0);
+  CHECK_EQ(now, policy);
+  CHECK_EQ(nodes[0], policy == kDefault ? 0 : 1);
+  policy = (policy + 1) % kPolicies;
+  nodes[0] = 1;
+  CHECK_EQ(policy == kDefault ? syscall(SYS_set_mempolicy, policy, 0, 0)
+                              : syscall(SYS_set_mempolicy, policy, nodes, 1025),
+           0);
+  CHECK_EQ(msync(pinned, kPage, MS_ASYNC | MS_INVALIDATE), is_pinned ? -1 : 0);
+  CHECK_EQ(msync(pinned + kPage, kPage, MS_ASYNC | MS_INVALIDATE), -1);
+  is_pinned = !is_pinned;
+  CHECK_EQ(is_pinned ? mlock(pinned, kPage) : munlock(pinned, kPage), 0);
+}
+
+// A file of one page, or of three, mapped private.
+static void check_cut(void) {
+  for (int i = 0; i < 3; i++) {
+    CHECK_EQ(readable((char*)cut + i * kPage), i < cut_pages);
+  }
+  CHECK_EQ(cut[0], 'c');
+  if (cut_pages == 3) {
+    CHECK_EQ(cut[2 * kPage], 0);
+    cut[2 * kPage] = 'd';
+  }
+  cut_pages = cut_pages == 3 ? 1 : 3;
+  CHECK_EQ(ftruncate(cut_fd, cut_pages * kPage), 0);
+}
+
 static void one_round(long number) {
   check_all();
+  check_cut();
+  check_settings();
   churn(number);
   if (number % 4 == 0) {
     pid_t child = fork();
@@ -130,6 +183,7 @@ int main(void) {
   memset(&action, 0, sizeof(action));
   action.sa_handler = on_fault;
   CHECK_EQ(sigaction(SIGSEGV, &action, NULL), 0);
+  CHECK_EQ(sigaction(SIGBUS, &action, NULL), 0);
   fill();
   run_rounds(one_round);
   puts("memory: every page as it was");

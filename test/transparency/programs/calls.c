@@ -1282,6 +1282,49 @@ T(openat2) {
   ERR(syscall(SYS_openat2, d, "../etc", &h, 24), EXDEV);
   ERR(syscall(SYS_openat2, d, "f", &h, 8), EINVAL);
 }
+static sigjmp_buf after_fault;
+static void leave_fault(int s) {
+  siglongjmp(after_fault, s);
+}
+// The signal that reading there raises, or 0.
+static int fault_at(volatile char* at) {
+  int s = sigsetjmp(after_fault, 1);
+  if (s)
+    return s;
+  (void)*at;
+  return 0;
+}
+T(private_mapping_of_a_cut_file) {
+  signal(SIGBUS, leave_fault);
+  int f = open("f", O_RDWR | O_CREAT, 0600);
+  char* data = malloc(5 * 4096);
+  memset(data, 'a', 5 * 4096);
+  EQ(write(f, data, 5 * 4096), 5 * 4096);
+  char* p = mmap(0, 6 * 4096, 3, MAP_PRIVATE, f, 0);
+  char* q = mmap(0, 2 * 4096, 1, MAP_PRIVATE, f, 2 * 4096);
+  p[0] = p[3 * 4096] = 'w';
+  EQ(fault_at(p + 4 * 4096), 0);
+  EQ(fault_at(p + 5 * 4096), SIGBUS);
+  EQ(ftruncate(f, 2 * 4096), 0);
+  for (int i = 0; i < 6; i++)
+    EQ(fault_at(p + i * 4096), i < 2 ? 0 : SIGBUS);
+  EQ(fault_at(q), SIGBUS);
+  EQ(p[0], 'w');
+  EQ(p[4096], 'a');
+  EQ(truncate("f", 6 * 4096), 0);
+  for (int i = 0; i < 6; i++)
+    EQ(fault_at(p + i * 4096), 0);
+  EQ(p[0], 'w');
+  EQ(p[4096], 'a');
+  EQ(p[3 * 4096], 0);
+  EQ(q[4096], 0);
+  p[5 * 4096] = 'x';
+  EQ(ftruncate(f, 4096 + 100), 0);
+  EQ(p[0], 'w');
+  EQ(p[4096 + 99], 'a');
+  EQ(fault_at(p + 2 * 4096), SIGBUS);
+  EQ(fault_at(q + 4096), SIGBUS);
+}
 T(process_madvise) {
   int f = syscall(SYS_pidfd_open, getpid(), 0);
   char* p = mmap(0, 8192, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -1316,6 +1359,59 @@ T(set_robust) {
 T(pkey) {
   int k = syscall(SYS_pkey_alloc, 0, 0);
   printf("%d %d\n", k < 0, k < 0 ? errno : 0);
+}
+T(pkey_mprotect_without_key) {
+  char* p = mmap(0, 4096, 1, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  EQ(syscall(SYS_pkey_mprotect, p, 4096, 3, -1), 0);
+  *p = 1;
+  ERR(syscall(SYS_pkey_mprotect, p + 1, 4096, 3, -1), EINVAL);
+  ERR(syscall(SYS_pkey_mprotect, p, 4096, 3, 77), EINVAL);
+}
+T(get_robust_list_of_others) {
+  void* hp;
+  size_t l = 0;
+  pid_t p = fork();
+  if (!p) {
+    pause();
+    _exit(0);
+  }
+  EQ(syscall(SYS_get_robust_list, p, &hp, &l), 0);
+  EQ(l, 24);
+  kill(p, SIGKILL);
+  reap(p);
+  ERR(syscall(SYS_get_robust_list, p, &hp, &l), ESRCH);
+  ERR(syscall(SYS_get_robust_list, 0, 0, &l), EFAULT);
+  ERR(syscall(SYS_get_robust_list, 0, &hp, 0), EFAULT);
+  p = fork();
+  if (!p) {
+    setuid(65534);
+    ERR(syscall(SYS_get_robust_list, 1, &hp, &l), EPERM);
+    _exit(0);
+  }
+  child_ok(p);
+}
+T(getdents_half_mapped) {
+  char* p = mmap(0, 8192, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  munmap(p + 4096, 4096);
+  for (int i = 0; i < 100; i++) {
+    char name[16];
+    sprintf(name, "file%d", i);
+    close(open(name, O_CREAT | O_RDWR, 0600));
+  }
+  int d = open(".", O_RDONLY | O_DIRECTORY);
+  long n = syscall(SYS_getdents64, d, p + 4096 - 1000, 5000);
+  CHECK(n > 900 && n <= 1000);
+  int seen = 0;
+  for (; n > 0; n = syscall(SYS_getdents64, d, p, 4096)) {
+    struct dirent64* e;
+    char* end = p + (seen ? 0 : 4096 - 1000) + n;
+    for (char* at = end - n; at < end; at += e->d_reclen, seen++)
+      e = (struct dirent64*)at;
+  }
+  EQ(seen, 102);
+  lseek(d, 0, SEEK_SET);
+  ERR(syscall(SYS_getdents64, d, p + 4096 - 10, 5000), EFAULT);
+  ERR(syscall(SYS_getdents64, d, p, 10), EINVAL);
 }
 T(arch_prctl) {
   unsigned long v;
@@ -1488,4 +1584,144 @@ T(getcpu_affinity_thread) {
     return;
   nap(10);
   EQ(sched_getcpu(), 1);
+}
+static char* pattern(size_t n) {
+  char* data = malloc(n);
+  CHECK(data);
+  for (size_t i = 0; i < n; i++)
+    data[i] = i * 2654435761u >> 13;
+  return data;
+}
+// Everything in `in`, which must be what comes next of `data`.
+static size_t drain(int in, const char* data) {
+  static char part[1 << 16];
+  size_t at = 0;
+  ssize_t n;
+  while ((n = read(in, part, sizeof part)) > 0) {
+    CHECK(!memcmp(part, data + at, n));
+    at += n;
+  }
+  return at;
+}
+// A large write that does not wait takes what there is room for, by whatever call.
+static ssize_t put(int how, int fd, char* data, size_t n) {
+  struct iovec v[3] = {{data, n < 5 ? n : 5}, {data + 5, 0}, {data + 5, n < 5 ? 0 : n - 5}};
+  struct msghdr h = {.msg_iov = v, .msg_iovlen = 3};
+  switch (how) {
+    case 0:
+      return write(fd, data, n);
+    case 1:
+      return writev(fd, v, 3);
+    case 2:
+      return send(fd, data, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    default:
+      return sendmsg(fd, &h, MSG_DONTWAIT);
+  }
+}
+T(large_writes_in_parts) {
+  const size_t size = 5000050;
+  char* data = pattern(size);
+  ssize_t first = 0;
+  for (int how = 0; how < 4; how++) {
+    int s[2];
+    EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, s), 0);
+    ssize_t n = put(how, s[0], data, size);
+    CHECK(n > 0 && n < size);
+    first = first ? first : n;
+    EQ(n, first);
+    ERR(put(how, s[0], data, size), EAGAIN);
+    EQ(drain(s[1], data), n);
+    int large = 8 << 20;
+    EQ(setsockopt(s[0], SOL_SOCKET, SO_SNDBUFFORCE, &large, sizeof large), 0);
+    EQ(put(how, s[0], data, size), size);
+    EQ(drain(s[1], data), size);
+    close(s[1]);
+    signal(SIGPIPE, SIG_IGN);
+    ERR(put(how, s[0], data, size), EPIPE);
+    close(s[0]);
+  }
+  // As above, but no message is ever cut.
+  int s[2];
+  EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, s), 0);
+  ERR(write(s[0], data, size), EMSGSIZE);
+  int large = 8 << 20;
+  EQ(setsockopt(s[0], SOL_SOCKET, SO_SNDBUFFORCE, &large, sizeof large), 0);
+  EQ(write(s[0], data, 1000000), 1000000);
+  char* back = malloc(size);
+  EQ(read(s[1], back, size), 1000000);
+  CHECK(!memcmp(back, data, 1000000));
+}
+T(large_writes_to_pipe) {
+  const size_t size = 5000050;
+  char* data = pattern(size);
+  for (int how = 0; how < 2; how++) {
+    int p[2];
+    EQ(pipe2(p, O_NONBLOCK), 0);
+    EQ(put(how, p[1], data, size), 65536);
+    ERR(put(how, p[1], data, size), EAGAIN);
+    EQ(drain(p[0], data), 65536);
+    // What is beyond whole pages goes where the last page has room.
+    EQ(write(p[1], data, 100), 100);
+    EQ(put(how, p[1], data + 100, size), size % 4096 + 15 * 4096);
+    EQ(drain(p[0], data), 100 + size % 4096 + 15 * 4096);
+    EQ(fcntl(p[1], F_SETPIPE_SZ, 1 << 20), 1 << 20);
+    EQ(put(how, p[1], data, size), 1 << 20);
+    EQ(drain(p[0], data), 1 << 20);
+    EQ(put(how, p[1], data, 700000), 700000);
+    EQ(drain(p[0], data), 700000);
+    // A bad page ends it where the kernel comes to it.
+    char* half = mmap(0, 1 << 20, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    munmap(half + (512 << 10), 512 << 10);
+    EQ(put(how, p[1], half, 1 << 20), 512 << 10);
+    munmap(half, 512 << 10);
+  }
+  int p[2];
+  EQ(pipe2(p, O_NONBLOCK | O_DIRECT), 0);
+  EQ(write(p[1], data, size), 65536);
+  for (int i = 0; i < 16; i++)
+    EQ(read(p[0], data, size), 4096);
+}
+static void tcp_pair(int s[2]) {
+  int l = socket(AF_INET, SOCK_STREAM, 0);
+  struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  socklen_t n = sizeof a;
+  EQ(bind(l, (void*)&a, n), 0);
+  EQ(listen(l, 1), 0);
+  EQ(getsockname(l, (void*)&a, &n), 0);
+  s[0] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+  connect(s[0], (void*)&a, n);
+  s[1] = accept(l, 0, 0);
+  CHECK(s[1] >= 0);
+  close(l);
+}
+// Who waits for an edge after a short write gets it.
+T(large_writes_and_edges) {
+  const size_t size = 24 << 20;
+  char* data = pattern(size);
+  for (int tcp = 0; tcp < 2; tcp++) {
+    int s[2];
+    if (tcp)
+      tcp_pair(s);
+    else
+      EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, s), 0);
+    pid_t p = fork();
+    if (!p) {
+      close(s[0]);
+      fcntl(s[1], F_SETFL, 0);
+      EQ(drain(s[1], data), size);
+      _exit(0);
+    }
+    close(s[1]);
+    int e = epoll_create1(0);
+    struct epoll_event v = {.events = EPOLLOUT | EPOLLET};
+    EQ(epoll_ctl(e, EPOLL_CTL_ADD, s[0], &v), 0);
+    for (size_t at = 0; at < size;) {
+      EQ(epoll_wait(e, &v, 1, -1), 1);
+      ssize_t n = write(s[0], data + at, size - at);
+      CHECK(n > 0 || errno == EAGAIN);
+      at += n > 0 ? n : 0;
+    }
+    close(s[0]);
+    child_ok(p);
+  }
 }

@@ -121,6 +121,36 @@ T(smaps) {
   CHECK(field(a, "\nSize:") >= 1020);
   CHECK(strstr(a, "VmFlags: rd wr"));
 }
+// The name that /proc/self/maps has for what is mapped there.
+static const char* name_at(void* address) {
+  static char name[256];
+  char wanted[32];
+  sprintf(wanted, "%lx-", (long)address);
+  name[0] = 0;
+  for (char* line = strtok(slurp("/proc/self/maps"), "\n"); line; line = strtok(0, "\n"))
+    if (!strncmp(line, wanted, strlen(wanted)))
+      sscanf(line, "%*s %*s %*s %*s %*s %255[^\n]", name);
+  return name;
+}
+T(maps_of_shared_memory) {
+  char* anonymous = mmap(0, 4096, 3, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  CHECK(anonymous != MAP_FAILED);
+  EQ(strcmp(name_at(anonymous), "/dev/zero (deleted)"), 0);
+  int f = open("shared", O_RDWR | O_CREAT, 0600);
+  EQ(ftruncate(f, 4096), 0);
+  char* file = mmap(0, 4096, 3, MAP_SHARED, f, 0);
+  CHECK(file != MAP_FAILED);
+  CHECK(strstr(name_at(file), "/shared"));
+  int m = memfd_create("mine", 0);
+  EQ(ftruncate(m, 4096), 0);
+  char* memory = mmap(0, 4096, 3, MAP_SHARED, m, 0);
+  EQ(strcmp(name_at(memory), "/memfd:mine (deleted)"), 0);
+  int id = shmget(IPC_PRIVATE, 4096, 0600);
+  char* segment = shmat(id, 0, 0);
+  CHECK(segment != (void*)-1);
+  EQ(strcmp(name_at(segment), "/SYSV00000000 (deleted)"), 0);
+  shmctl(id, IPC_RMID, 0);
+}
 T(smaps_rollup) {
   char* t = slurp("/proc/self/smaps_rollup");
   long r = field(t, "\nRss:");
