@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "home/image_builder.h"
+#include "home/interrupted_call.h"
 #include "memory/cpu_features.h"
 #include "migrate/eligibility.h"
 #include "sys/files.h"
@@ -271,6 +272,10 @@ void HomeAgent::watch(Managed& process) {
       loop_, process.session->mailbox().get(), [this, pid = process.pid] { read_mailbox(pid); },
       [] {});
   process.watch->want_read(true);
+}
+
+bool HomeAgent::ended_by_stop(const trace::Registers& registers) {
+  return stopped_in_call(registers);
 }
 
 // ---- requests ----

@@ -71,6 +71,42 @@ TEST_F(LetGoTest, AWaitThatAWakeWouldEndIsTracedUntilItIsOver) {
   EXPECT_FALSE(tracer_->traced(pid));
 }
 
+TEST_F(LetGoTest, AWaitThatOurOwnStopHasEndedIsMadeAgain) {
+  Shared* const shared = shared_;
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  const int epoll = ::epoll_create1(EPOLL_CLOEXEC);
+  epoll_event event{.events = EPOLLIN, .data = {}};
+  ASSERT_EQ(::epoll_ctl(epoll, EPOLL_CTL_ADD, ends[0], &event), 0);
+  heard_.ended_by_our_stops = SYS_epoll_wait;
+  const pid_t pid = child([shared, epoll] {
+    epoll_event happened{};
+    shared->threads = static_cast<uint32_t>(::epoll_wait(epoll, &happened, 1, -1));
+    shared->handled = 1;
+    ::pause();
+  });
+  const auto waits = [pid] {
+    std::ifstream call("/proc/" + std::to_string(pid) + "/syscall");
+    long number = -1;
+    return (call >> number) && number == SYS_epoll_wait;
+  };
+  for (int turn = 0; turn < 3; ++turn) {
+    ASSERT_TRUE(until(waits));
+    ASSERT_TRUE(tracer_->seize(pid, true));
+    if (turn == 1) {
+      ASSERT_TRUE(tracer_->hold(pid, kTimeout));
+      ASSERT_TRUE(tracer_->release(pid));
+      ASSERT_TRUE(until(waits));
+    }
+    ASSERT_TRUE(tracer_->detach(pid));
+  }
+  ASSERT_TRUE(until(waits));
+  EXPECT_EQ(shared->handled, 0u);
+  EXPECT_EQ(::write(ends[1], "x", 1), 1);
+  ASSERT_TRUE(until([&] { return shared->handled == 1; }));
+  EXPECT_EQ(shared->threads, 1u);
+}
+
 TEST_F(LetGoTest, AWaitThatTheKernelRepeatsIsLetGoAtOnce) {
   Shared* const shared = shared_;
   int ends[2];

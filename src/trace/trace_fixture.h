@@ -38,6 +38,7 @@ struct Heard : TraceListener {
   std::vector<pid_t> continues;
   std::vector<std::pair<pid_t, int>> exits;
   bool hold_at_exec = false;
+  uint64_t ended_by_our_stops = ~uint64_t{0};  // which call
 
   void forked(pid_t parent, pid_t, pid_t child) override { forks.emplace_back(parent, child); }
   bool executed(pid_t pid) override {
@@ -47,6 +48,9 @@ struct Heard : TraceListener {
   void group_stopped(pid_t pid, int) override { stops.push_back(pid); }
   void group_continued(pid_t pid) override { continues.push_back(pid); }
   void exited(pid_t pid, int status) override { exits.emplace_back(pid, status); }
+  bool ended_by_stop(const Registers& registers) override {
+    return registers.orig_rax == ended_by_our_stops;
+  }
 };
 
 class TraceTest : public ::testing::Test {

@@ -248,6 +248,7 @@ Result<> Tracer::release(pid_t pid) {
       ignore_gone("listen", tracee.listen());
       state = State::kListening;
     } else {
+      repeat_call(pid, tracee);
       ignore_gone("resume", tracee.resume());
       state = State::kRunning;
     }
@@ -412,6 +413,9 @@ Result<> Tracer::detach(pid_t pid) {
   if (Process* const process = find(pid); process != nullptr) {
     (void)resume_stops(pid);
     for (const auto& [tid, state] : process->threads) {
+      if (!process->group_stop) {
+        repeat_call(pid, Tracee::attached(tid));
+      }
       ignore_gone("detach", Tracee::attached(tid).detach());
     }
     processes_.erase(pid);

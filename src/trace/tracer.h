@@ -28,6 +28,9 @@ class TraceListener {
   virtual void group_stopped(pid_t pid, int signal) = 0;
   virtual void group_continued(pid_t pid) = 0;
   virtual void exited(pid_t pid, int wait_status) = 0;
+  // Of a thread that stands in our stop: whether that has ended its call, which the kernel does not
+  // repeat by itself. Such a thread makes its call again when it goes on or is let go.
+  virtual bool ended_by_stop(const Registers& /*registers*/) { return false; }
 };
 
 class Tracer {
@@ -131,6 +134,7 @@ class Tracer {
   void handle_exec(pid_t pid, const WaitEvent& event);
   void handle_new_task(pid_t pid, const WaitEvent& event);
   void go_on(Process& process, pid_t tid, int signal);
+  void repeat_call(pid_t pid, const Tracee& tracee) const;
   Result<> seize_threads(pid_t pid, Process& process, bool& changed);
   Result<> set_follow(pid_t pid, bool follow);
   Result<> wait_all_held(pid_t pid, Deadline deadline);

@@ -2,10 +2,34 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include <cerrno>
+#include <fstream>
+#include <string>
+
 #include "base/log.h"
 #include "trace/tracer.h"
 
 namespace tess::trace {
+namespace {
+
+// A signal that the thread has not blocked waits for it or its process.
+bool has_signal(pid_t pid, pid_t tid) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/task/" + std::to_string(tid) + "/status");
+  uint64_t waiting = 0;
+  uint64_t blocked = 0;
+  std::string line;
+  while (std::getline(status, line)) {
+    const auto mask = [&line] { return std::stoull(line.substr(line.find(':') + 1), nullptr, 16); };
+    if (line.starts_with("SigPnd:") || line.starts_with("ShdPnd:")) {
+      waiting |= mask();
+    } else if (line.starts_with("SigBlk:")) {
+      blocked = mask();
+    }
+  }
+  return (waiting & ~blocked) != 0;
+}
+
+}  // namespace
 
 void Tracer::ignore_gone(const char* what, const Result<>& result) {
   if (!result && result.error().kind() != ErrorKind::kDisconnected) {
@@ -29,6 +53,20 @@ void Tracer::go_on(Process& process, pid_t tid, int signal) {
   ignore_gone("resume", process.until || process.leaving ? tracee.resume_to_syscall(signal)
                                                          : tracee.resume(signal));
   process.threads[tid] = State::kRunning;
+}
+
+// A call that a signal has ended as well stays so: the signal is still to be taken.
+void Tracer::repeat_call(pid_t pid, const Tracee& tracee) const {
+  constexpr uint64_t kSyscallLength = 2;
+  auto registers = tracee.registers();
+  if (!registers || static_cast<int64_t>(registers->rax) != -EINTR ||
+      !listener_.ended_by_stop(*registers) || has_signal(pid, tracee.tid())) {
+    return;
+  }
+  registers->rax = registers->orig_rax;
+  registers->rip -= kSyscallLength;
+  registers->orig_rax = ~uint64_t{0};
+  ignore_gone("repeat a call", tracee.set_registers(*registers));
 }
 
 // A process that is being let go.
