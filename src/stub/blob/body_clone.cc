@@ -268,7 +268,9 @@ Answer clone_call(Trap& trap) {
     free_slot(slot, (uint32_t)index);
     return answer(result == kNoDescriptor ? kEagain : result);
   }
+  lock(&control.mailbox_lock);  // nothing has just arrived at that number for another thread
   result = place_fd(slot, channel.channel_fd, child->channel_fd);
+  unlock(&control.mailbox_lock);
   if (result < 0) {
     sys(__NR_close, channel.channel_fd);
     drop_child(slot, child, channel);

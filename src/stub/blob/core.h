@@ -213,6 +213,9 @@ void note(Slot* slot, Note kind, uint32_t value, int64_t result);
 inline constexpr long kNoDescriptor = -24;
 long request_channel(Slot* slot, uint64_t id, bool with_mailbox, NewChannel* out);
 long place_fd(Slot* slot, int32_t from, int32_t to);
+// A body's channels stand at low numbers, where what its agent sends arrives, too: one that another
+// thread puts in its place would end it. A body's limit of descriptors is not the application's.
+int32_t out_of_the_way(const ControlBlock& control, int32_t fd);
 // A question to the agent, perhaps with more behind it, that it answers with a ChannelAnswer and
 // perhaps descriptors, `max` at most. Negative errno on failure.
 long ask_agent(Slot* slot, MailboxNote question, ChannelAnswer* answer, int32_t* fds, uint32_t max,

@@ -83,9 +83,7 @@ void prepare_child(Slot* slot, Slot* child, uint32_t index, uint64_t flags,
   }
 }
 
-}  // namespace
-
-long deputy_clone(Slot* slot, const uint64_t args[6], int32_t* pidfd) {
+long clone_alone(Slot* slot, const uint64_t args[6], int32_t* pidfd) {
   ControlBlock& control = control_of(slot);
   const uint64_t flags = args[0];
   const auto index = (uint32_t)args[2];
@@ -144,6 +142,19 @@ long deputy_clone(Slot* slot, const uint64_t args[6], int32_t* pidfd) {
     }
   }
   set_signal_mask(mask);
+  return result;
+}
+
+}  // namespace
+
+// One at a time: a child that got the channel of another as well would keep that open, whose body
+// would never see its end; and it would keep a limit of descriptors that was only raised for a
+// moment.
+long deputy_clone(Slot* slot, const uint64_t args[6], int32_t* pidfd) {
+  uint32_t* const word = &control_of(slot).slots_lock;
+  lock(word);
+  const long result = clone_alone(slot, args, pidfd);
+  unlock(word);
   return result;
 }
 

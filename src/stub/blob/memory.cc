@@ -121,6 +121,24 @@ void close_other_channels(Slot* slot) {
   });
 }
 
+int32_t out_of_the_way(const ControlBlock& control, int32_t fd) {
+  constexpr int kFDupfdCloexec = 1030, kRlimitNofile = 7;
+  const int32_t first = control.fd_base + 1 + (int32_t)kSlotCount;
+  long moved = sys(__NR_fcntl, fd, kFDupfdCloexec, first);
+  if (moved < 0) {
+    uint64_t limit[2] = {0, 0};
+    sys(__NR_prlimit64, 0, kRlimitNofile, 0, limit);
+    limit[0] = limit[1];
+    sys(__NR_prlimit64, 0, kRlimitNofile, limit, 0);
+    moved = sys(__NR_fcntl, fd, kFDupfdCloexec, first);
+  }
+  if (moved < 0) {
+    return fd;
+  }
+  sys(__NR_close, fd);
+  return (int32_t)moved;
+}
+
 void begin_alone(Slot* slot) {
   ControlBlock& control = control_of(slot);
   memset(control.slot_bitmap, 0, sizeof(control.slot_bitmap));

@@ -305,6 +305,9 @@ long ask_agent(Slot* slot, MailboxNote question, ChannelAnswer* answer, int32_t*
   if (n > 0) {
     n = receive_message(mailbox, answer, sizeof(*answer), received, fd_count);
   }
+  for (uint32_t i = 0; i < *fd_count && control.role == kRoleBody; ++i) {
+    received[i] = out_of_the_way(control, received[i]);
+  }
   unlock(&control.mailbox_lock);
   for (uint32_t i = 0; i < *fd_count; ++i) {
     if (i < max) {

@@ -232,6 +232,29 @@ T(signal_newborn) {
   }
 }
 
+// Threads that make children at the same moment each get their own.
+static void* vforks(void* x) {
+  for (int i = 0; i < 40; i++) {
+    pid_t p = vfork();
+    if (!p)
+      _exit(3);
+    CHECK(p > 0);
+    EQ(reap(p), 3 << 8);
+  }
+  return 0;
+}
+T(vfork_by_threads) {
+  pthread_t t[5];
+  struct rlimit before, after;
+  EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  for (int i = 0; i < 5; i++)
+    EQ(pthread_create(t + i, 0, vforks, 0), 0);
+  for (int i = 0; i < 5; i++)
+    EQ(pthread_join(t[i], 0), 0);
+  EQ(getrlimit(RLIMIT_NOFILE, &after), 0);
+  EQ(after.rlim_cur, before.rlim_cur);
+}
+
 // Who has a filter of its own, and its children, can be traced.
 T(traced_after_filter) {
   struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
