@@ -153,6 +153,11 @@ Result<> capture(const Sandbox& sandbox, pid_t outer_pid, stub::Session& session
   TESS_TRY_ASSIGN(const memory::PageSource source, memory::PageSource::open(outer_pid));
   TESS_TRY_ASSIGN(const uint64_t bytes, source.count_bytes(mappings));
   image.set_memory_bytes(bytes);
+  // It may have registered since it came. 0: this kernel cannot say.
+  constexpr uint64_t kGetRegistrations = 512;  // MEMBARRIER_CMD_GET_REGISTRATIONS, Linux 6.3
+  const auto registered = session.call(SYS_membarrier, {kGetRegistrations, 0, 0});
+  image.set_membarrier(
+      registered && *registered >= 0 ? static_cast<uint32_t>(*registered | kGetRegistrations) : 0);
   image.set_home_monotonic_ns(sandbox.monotonic_ns());
   image.set_home_boottime_ns(sandbox.boottime_ns());
   return {};

@@ -340,6 +340,21 @@ TEST_F(RestoreTest, TheAddressSpaceIsHomes) {
   end_body(body->process);
 }
 
+TEST_F(RestoreTest, BarriersThatABodyHasRegisteredGoAlong) {
+  constexpr uint32_t kRegisterPrivate = 16;
+  TestProcess process(program);
+  wire::ProcessImage image;
+  process.fill_image(image, true);
+  auto body = move(process.pid(), image);
+  ASSERT_TRUE(body) << body.error().message();
+  ASSERT_EQ(body->session->call(SYS_membarrier, {kRegisterPrivate, 0, 0}).value_or(-1), 0);
+  wire::ProcessImage captured = image;
+  captured.set_membarrier(512);  // none was known
+  ASSERT_TRUE(capture(*sandbox_, body->process.outer_pid, *body->session, false, captured));
+  // 0: whoever gets it registers all, since this kernel cannot say.
+  EXPECT_TRUE(captured.membarrier() == 0 || (captured.membarrier() & kRegisterPrivate) != 0);
+}
+
 TEST_F(RestoreTest, HopsFromSandboxToSandbox) {
   TestProcess process(program);
   wire::ProcessImage image;
