@@ -809,6 +809,39 @@ T(timer_overrun) {
   CHECK(i.si_overrun > 20);
   CHECK(timer_getoverrun(t) > 20);
 }
+// What waits for a point in time at home is over when the process's own clock has got there.
+static long early_ns(const struct timespec* due) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (due->tv_sec - now.tv_sec) * 1000000000L + due->tv_nsec - now.tv_nsec;
+}
+static void soon(struct itimerspec* t) {
+  memset(t, 0, sizeof *t);
+  clock_gettime(CLOCK_MONOTONIC, &t->it_value);
+  t->it_value.tv_nsec += 3000000;
+  t->it_value.tv_sec += t->it_value.tv_nsec / 1000000000;
+  t->it_value.tv_nsec %= 1000000000;
+}
+T(timer_by_own_clock) {
+  struct sigevent by_signal = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
+  struct itimerspec t;
+  uint64_t times;
+  timer_t timer;
+  const int fd = timerfd_create(CLOCK_MONOTONIC, 0);
+  on(SIGUSR1, 0);
+  EQ(timer_create(CLOCK_MONOTONIC, &by_signal, &timer), 0);
+  for (int i = 0; i < 30; i++) {
+    soon(&t);
+    EQ(timerfd_settime(fd, TFD_TIMER_ABSTIME, &t, 0), 0);
+    EQ(read(fd, &times, 8), 8);
+    CHECK(early_ns(&t.it_value) <= 0);
+    soon(&t);
+    EQ(timer_settime(timer, TIMER_ABSTIME, &t, 0), 0);
+    while (handled[SIGUSR1] == i)
+      ;
+    CHECK(early_ns(&t.it_value) <= 0);
+  }
+}
 T(timer_cpu) {
   timer_t t;
   struct sigevent e = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN};
