@@ -15,7 +15,7 @@
 namespace tess::trace {
 namespace {
 
-constexpr int kOptions = PTRACE_O_TRACEEXEC | PTRACE_O_TRACECLONE;
+constexpr int kOptions = PTRACE_O_TRACEEXEC | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXIT;
 constexpr int kFollowOptions = kOptions | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK;
 
 // A zombie cannot be seized; the kernel says EPERM as for one that it forbids.
@@ -52,11 +52,6 @@ pid_t thread_group(pid_t tid) {
     }
   }
   return 0;
-}
-
-// The end of a process is its leader's; other threads end without a stop, as soon as they can.
-int Tracer::options_for(const Process& process, pid_t pid, pid_t tid) {
-  return (process.follow ? kFollowOptions : kOptions) | (tid == pid ? PTRACE_O_TRACEEXIT : 0);
 }
 
 Tracer::Process* Tracer::find(pid_t pid) {
@@ -108,7 +103,7 @@ Result<> Tracer::seize_threads(pid_t pid, Process& process, bool& changed) {
     if (process.threads.contains(tid)) {
       continue;
     }
-    const Result<Tracee> tracee = Tracee::seize(tid, options_for(process, pid, tid));
+    const Result<Tracee> tracee = Tracee::seize(tid, process.follow ? kFollowOptions : kOptions);
     if (!tracee && tracee.error().kind() == ErrorKind::kDisconnected) {
       continue;  // ended meanwhile
     }
@@ -231,13 +226,10 @@ Result<> Tracer::set_follow(pid_t pid, bool follow) {
   if (process == nullptr) {
     return fail(ErrorKind::kDisconnected, "process {} is gone", pid);
   }
-  const bool before = std::exchange(process->follow, follow);
   for (const auto& [tid, state] : process->threads) {
-    if (auto set = Tracee::attached(tid).set_options(options_for(*process, pid, tid)); !set) {
-      process->follow = before;
-      return set;
-    }
+    TESS_TRY(Tracee::attached(tid).set_options(follow ? kFollowOptions : kOptions));
   }
+  process->follow = follow;
   return {};
 }
 

@@ -121,7 +121,6 @@ class Tracer {
 
   // A failure that only says "the thread died" is no failure: its exit event comes by itself.
   static void ignore_gone(const char* what, const Result<>& result);
-  static int options_for(const Process& process, pid_t pid, pid_t tid);
   Process* find(pid_t pid);
   Process* process_of(pid_t tid);
   pid_t pid_of(pid_t tid) const;

@@ -181,9 +181,6 @@ void Tracer::end_overridden_stop(pid_t pid, Process& process) {
 }
 
 void Tracer::handle_event_stop(pid_t pid, Process& process, const WaitEvent& event) {
-  // It may have just been born, with the options of whoever made it.
-  ignore_gone("set options",
-              Tracee::attached(event.tid()).set_options(options_for(process, pid, event.tid())));
   const bool stopping = event.kind() == WaitEvent::Kind::kGroupStop && !process.override_stops;
   if (event.kind() == WaitEvent::Kind::kGroupStop && process.override_stops) {
     process.stop_overridden = true;
@@ -212,8 +209,6 @@ void Tracer::handle_exec(pid_t pid, const WaitEvent& event) {
   process.threads.clear();
   process.leader_status.reset();
   process.threads[event.tid()] = State::kRunning;
-  ignore_gone("set options",
-              Tracee::attached(event.tid()).set_options(options_for(process, pid, event.tid())));
   if (!listener_.executed(pid)) {
     go_on(process, event.tid(), 0);
     return;

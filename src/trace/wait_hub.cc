@@ -76,7 +76,7 @@ void WaitHub::collect() {
 
 // A traced process that has ended is shown to its tracer first and to its parent later
 // (wait_consider_task), but its pidfd is readable at once: the parent would look and find nothing.
-// So no process ends traced: its leader is let go at the stop before its end, and that is its exit.
+// So nobody ends traced: each thread is let go at the stop before its end, and that is its exit.
 void WaitHub::let_end(pid_t tid) {
   unsigned long wait_status = 0;  // of do_exit, in the form of wait(2)
   const bool told = ::ptrace(PTRACE_GETEVENTMSG, tid, nullptr, &wait_status) == 0;
