@@ -51,8 +51,7 @@ class Tracee {
   Result<> set_signal_mask(uint64_t mask) const;
   Result<RseqConfiguration> rseq() const;
   Result<uint64_t> event_message() const;
-  // PR_SET_SYSCALL_USER_DISPATCH is in force. False where the kernel cannot tell (before
-  // Linux 6.4).
+  // PR_SET_SYSCALL_USER_DISPATCH is in force. False where the kernel cannot tell (before Linux 6.4).
   bool dispatches_calls() const;
 
  private:

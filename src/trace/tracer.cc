@@ -15,7 +15,7 @@
 namespace tess::trace {
 namespace {
 
-constexpr int kOptions = PTRACE_O_TRACEEXEC | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXIT;
+constexpr int kOptions = PTRACE_O_TRACEEXEC | PTRACE_O_TRACECLONE;
 constexpr int kFollowOptions = kOptions | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK;
 
 // A zombie cannot be seized; the kernel says EPERM as for one that it forbids.

@@ -6,7 +6,6 @@
 
 #include <functional>
 #include <map>
-#include <optional>
 #include <set>
 #include <vector>
 
@@ -113,10 +112,9 @@ class Tracer {
     int stop_signal = 0;
     std::function<bool(const Registers&)> until;  // release_until
     bool override_stops = false;
-    bool stop_overridden = false;      // there is one in force
-    std::set<pid_t> entered;           // held in a call (enter_calls)
-    std::optional<int> leader_status;  // of a leader that has ended before other threads
-    bool leaving = false;              // its threads are let go one by one (detach_after_calls)
+    bool stop_overridden = false;  // there is one in force
+    std::set<pid_t> entered;       // held in a call (enter_calls)
+    bool leaving = false;          // its threads are let go one by one (detach_after_calls)
   };
 
   // A failure that only says "the thread died" is no failure: its exit event comes by itself.

@@ -160,17 +160,13 @@ void Tracer::handle_exit(const WaitEvent& event) {
     return;
   }
   process->threads.erase(event.tid());
-  // The leader's status is the process's; it may end before other threads, and is let go then.
+  // The leader's status is the process's; it is reported last, when no other thread is left.
   if (event.tid() == pid) {
-    process->leader_status = event.status();
-  }
-  if (process->threads.empty()) {
-    const int status = process->leader_status.value_or(event.status());
     processes_.erase(pid);
     if (unannounced_.erase(pid) != 0) {
       dead_early_.insert(pid);
     }
-    listener_.exited(pid, status);
+    listener_.exited(pid, event.status());
   }
 }
 
@@ -207,7 +203,6 @@ void Tracer::handle_exec(pid_t pid, const WaitEvent& event) {
   // The caller has become the leader, whichever thread it was; all others are gone without a word.
   Process& process = processes_[pid];
   process.threads.clear();
-  process.leader_status.reset();
   process.threads[event.tid()] = State::kRunning;
   if (!listener_.executed(pid)) {
     go_on(process, event.tid(), 0);

@@ -28,10 +28,6 @@ WaitEvent::Kind classify(int status) {
   return signal == (SIGTRAP | kSyscallBit) ? WaitEvent::Kind::kSyscall : WaitEvent::Kind::kSignal;
 }
 
-bool at_its_end(int status) {
-  return WIFSTOPPED(status) && status >> 16 == PTRACE_EVENT_EXIT;
-}
-
 }  // namespace
 
 WaitEvent::WaitEvent(pid_t tid, int status) : tid_(tid), status_(status), kind_(classify(status)) {}
@@ -66,23 +62,8 @@ void WaitHub::collect() {
     if (tid <= 0) {
       return;
     }
-    if (at_its_end(status)) {
-      let_end(tid);
-    } else {
-      queue_.emplace_back(tid, status);
-    }
+    queue_.emplace_back(tid, status);
   }
-}
-
-// A traced process that has ended is shown to its tracer first and to its parent later
-// (wait_consider_task), but its pidfd is readable at once: the parent would look and find nothing.
-// So nobody ends traced: each thread is let go at the stop before its end, and that is its exit.
-void WaitHub::let_end(pid_t tid) {
-  unsigned long wait_status = 0;  // of do_exit, in the form of wait(2)
-  const bool told = ::ptrace(PTRACE_GETEVENTMSG, tid, nullptr, &wait_status) == 0;
-  if (::ptrace(PTRACE_DETACH, tid, nullptr, nullptr) == 0 && told) {
-    queue_.emplace_back(tid, static_cast<int>(wait_status));
-  }  // else SIGKILL has come in between: waitpid tells of the end
 }
 
 std::optional<WaitEvent> WaitHub::next() {

@@ -24,7 +24,7 @@ inline Deadline after(std::chrono::milliseconds time) {
 class WaitEvent {
  public:
   enum class Kind {
-    kExited,     // the thread is ending, or has ended: status() is its wait status
+    kExited,     // the thread (or process) ended: status() is its wait status
     kSignal,     // about to receive signal()
     kSyscall,    // entry or exit of a system call
     kInterrupt,  // PTRACE_EVENT_STOP, no group-stop: PTRACE_INTERRUPT, a new thread, or the end of
@@ -80,7 +80,6 @@ class WaitHub {
  private:
   explicit WaitHub(sys::Fd signal_fd) : signal_fd_(std::move(signal_fd)) {}
   void collect();
-  void let_end(pid_t tid);
   Result<> sleep_until(Deadline deadline);
 
   sys::Fd signal_fd_;
