@@ -90,8 +90,8 @@ TEST(Process, PlacesDescriptorsEvenWhenTheyCross) {
 TEST(Process, ChildHasNoOtherDescriptorsNoMaskAndTheEnvironmentGiven) {
   constexpr int kFar = 300;  // from those that the shell opens for itself
   auto pipe = make_pipe();
-  const Fd inheritable(::fcntl(pipe->read.get(), F_DUPFD, kFar));
-  ASSERT_GE(inheritable.get(), kFar);
+  const Fd far(::fcntl(pipe->read.get(), F_DUPFD_CLOEXEC, kFar));
+  ASSERT_GE(far.get(), kFar);
   sigset_t mask;
   sigemptyset(&mask);
   sigaddset(&mask, SIGUSR1);
@@ -105,7 +105,7 @@ TEST(Process, ChildHasNoOtherDescriptorsNoMaskAndTheEnvironmentGiven) {
   auto output = run_tool(options);
   sigprocmask(SIG_UNBLOCK, &mask, nullptr);
   ASSERT_TRUE(output) << output.error().message();
-  EXPECT_EQ(output->find(std::to_string(inheritable.get()) + " "), std::string::npos) << *output;
+  EXPECT_EQ(output->find(std::to_string(far.get()) + " "), std::string::npos) << *output;
   EXPECT_NE(output->find("SigBlk:\t0000000000000000"), std::string::npos) << *output;
   EXPECT_NE(output->find("1 /usr"), std::string::npos) << *output;
   EXPECT_EQ(output->find("HOME="), std::string::npos) << *output;
