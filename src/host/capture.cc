@@ -136,6 +136,21 @@ Result<std::vector<ThreadIds>> threads_of(pid_t outer_pid) {
   return threads;
 }
 
+size_t count_living_threads(pid_t outer_pid) {
+  const auto threads = threads_of(outer_pid);
+  if (!threads) {
+    return 0;
+  }
+  return static_cast<size_t>(
+      std::count_if(threads->begin(), threads->end(), [outer_pid](const ThreadIds& thread) {
+        const auto stat =
+            sys::read_file(fmt::format("/proc/{}/task/{}/stat", outer_pid, thread.outside));
+        const size_t name_end = stat ? stat->rfind(')') : std::string::npos;
+        return name_end != std::string::npos && name_end + 2 < stat->size() &&
+               (*stat)[name_end + 2] != 'Z' && (*stat)[name_end + 2] != 'X';
+      }));
+}
+
 Result<> capture(const Sandbox& sandbox, pid_t outer_pid, stub::Session& session, bool to_home,
                  wire::ProcessImage& image) {
   TESS_TRY_ASSIGN(const std::vector<Mapping> mappings,

@@ -340,7 +340,22 @@ void Guest::on_all_parked() {
     }
     return;
   }
+  wait_for_leavers();
   answer(operation, [](wire::LinkMessage& message) { message.mutable_frozen(); });
+}
+
+// A thread that has left the process's count may still be on its way out: at its very end the
+// kernel tells by memory who joins it, or waits for a lock that it holds (clear_child_tid, robust
+// list). That memory is about to be taken away.
+void Guest::wait_for_leavers() const {
+  constexpr std::chrono::milliseconds kPause(1);  // nothing tells us of the end of a thread
+  constexpr std::chrono::seconds kMost(2);
+  const auto in_use = session_->memory().get<uint32_t>(session_->control_address() +
+                                                       offsetof(stub::ControlBlock, in_use));
+  const auto until = Clock::now() + kMost;
+  while (in_use && count_living_threads(process_.outer_pid) > *in_use && Clock::now() < until) {
+    std::this_thread::sleep_for(kPause);
+  }
 }
 
 void Guest::kick_all() {

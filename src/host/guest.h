@@ -98,6 +98,7 @@ class Guest : public std::enable_shared_from_this<Guest> {
   void read_notes();
   void on_note(const stub::MailboxNote& note);
   void on_all_parked();
+  void wait_for_leavers() const;
   void give_channel(const stub::MailboxNote& note);
   void give_proc_file(const stub::MailboxNote& note);
   void give_shared(const stub::MailboxNote& note);
