@@ -16,6 +16,7 @@
 #include "memory/cpu_features.h"
 #include "memory/image_stream.h"
 #include "memory/page_source.h"
+#include "sys/clock.h"
 #include "wire/agent.pb.h"
 
 namespace tess::home {
@@ -24,12 +25,6 @@ namespace {
 using memory::kPageSize;
 using memory::Mapping;
 using memory::MappingKind;
-
-int64_t read_clock(clockid_t clock) {
-  timespec now{};
-  ::clock_gettime(clock, &now);
-  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
-}
 
 std::string read_line(const std::string& path) {
   std::ifstream file(path);
@@ -112,7 +107,8 @@ Result<> add_threads(pid_t pid, stub::Session& session, wire::ProcessImage& imag
 }  // namespace
 
 ClockReading read_clocks() {
-  return {.monotonic_ns = read_clock(CLOCK_MONOTONIC), .boottime_ns = read_clock(CLOCK_BOOTTIME)};
+  return {.monotonic_ns = sys::clock_ns(CLOCK_MONOTONIC),
+          .boottime_ns = sys::clock_ns(CLOCK_BOOTTIME)};
 }
 
 void set_clocks(wire::ProcessImage& image) {
@@ -148,10 +144,7 @@ Result<> build_image(pid_t pid, stub::Session& session, const std::string& cache
   memory::to_wire(fields, image);
   TESS_TRY(add_limits(pid, image));
   TESS_TRY(add_vdso(session.memory(), mappings, image));
-  constexpr uint64_t kGetRegistrations = 512;  // MEMBARRIER_CMD_GET_REGISTRATIONS, Linux 6.3
-  const auto registered = session.call(SYS_membarrier, {kGetRegistrations, 0, 0});
-  image.set_membarrier(
-      registered && *registered >= 0 ? static_cast<uint32_t>(*registered | kGetRegistrations) : 0);
+  image.set_membarrier(session.membarrier_registrations());
   image.set_dumpable(ask(session, SYS_prctl, {PR_GET_DUMPABLE}) == 1);
   image.set_timerslack_ns(static_cast<uint32_t>(ask(session, SYS_prctl, {PR_GET_TIMERSLACK})));
   image.set_cpu_features(memory::host_cpu_features());

@@ -2,7 +2,6 @@
 
 #include <sched.h>
 #include <sys/syscall.h>
-#include <time.h>
 
 #include <cmath>
 #include <cstdio>
@@ -12,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "sys/clock.h"
 #include "trace/tracer.h"
 
 namespace tess::home {
@@ -21,12 +21,6 @@ constexpr double kNsPerMs = 1e6;
 
 std::string task_path(pid_t pid, pid_t tid, const char* name) {
   return "/proc/" + std::to_string(pid) + "/task/" + std::to_string(tid) + "/" + name;
-}
-
-uint64_t monotonic_ns() {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
 }
 
 // "name   :   value" of a sched file.
@@ -131,7 +125,7 @@ std::optional<double> clock_offset_ns(int cpu) {
   }
   const timespec shortest{.tv_sec = 0, .tv_nsec = 1'000};
   ::nanosleep(&shortest, nullptr);
-  const auto now = static_cast<double>(monotonic_ns());
+  const auto now = static_cast<double>(sys::clock_ns(CLOCK_MONOTONIC));
   const auto own = sched_field("/proc/thread-self/sched", "se.exec_start");
   return own ? std::optional(now - *own * kNsPerMs) : std::nullopt;
 }

@@ -2,7 +2,6 @@
 
 #include <signal.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,17 +10,12 @@
 #include <fstream>
 
 #include "stub/repeat.h"
+#include "sys/clock.h"
 
 namespace tess::home {
 namespace {
 
 constexpr int64_t kSecond = 1'000'000'000;
-
-int64_t monotonic_ns() {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * kSecond + now.tv_nsec;
-}
 
 // End of a relative sleep that was interrupted, on the home's CLOCK_MONOTONIC; 0: not known, the
 // call starts afresh.
@@ -42,7 +36,7 @@ uint64_t deadline_of(const InterruptedCall& call, const stub::RemoteMemory& memo
     }
     length = time.seconds * kSecond + time.nanoseconds;
     if (left_known) {
-      return static_cast<uint64_t>(monotonic_ns() + length);
+      return static_cast<uint64_t>(sys::clock_ns(CLOCK_MONOTONIC) + length);
     }
   }
   return sleep_started_ns == 0 ? 0 : sleep_started_ns + static_cast<uint64_t>(length);

@@ -1,6 +1,7 @@
 #include "host/capture.h"
 
 #include <dirent.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -136,19 +137,23 @@ Result<std::vector<ThreadIds>> threads_of(pid_t outer_pid) {
   return threads;
 }
 
-size_t count_living_threads(pid_t outer_pid) {
-  const auto threads = threads_of(outer_pid);
-  if (!threads) {
-    return 0;
+bool has_more_threads(pid_t outer_pid, size_t count) {
+  // The folder's links are one for each thread and two more (proc_task_getattr): mostly that is
+  // all.
+  struct stat info {};
+  if (::stat(fmt::format("/proc/{}/task", outer_pid).c_str(), &info) != 0 ||
+      info.st_nlink <= count + 2) {
+    return false;
   }
-  return static_cast<size_t>(
-      std::count_if(threads->begin(), threads->end(), [outer_pid](const ThreadIds& thread) {
-        const auto stat =
-            sys::read_file(fmt::format("/proc/{}/task/{}/stat", outer_pid, thread.outside));
-        const size_t name_end = stat ? stat->rfind(')') : std::string::npos;
-        return name_end != std::string::npos && name_end + 2 < stat->size() &&
-               (*stat)[name_end + 2] != 'Z' && (*stat)[name_end + 2] != 'X';
-      }));
+  const auto threads = threads_of(outer_pid);
+  return threads && static_cast<size_t>(std::count_if(
+                        threads->begin(), threads->end(), [outer_pid](const ThreadIds& thread) {
+                          const auto stat = sys::read_file(
+                              fmt::format("/proc/{}/task/{}/stat", outer_pid, thread.outside));
+                          const size_t name_end = stat ? stat->rfind(')') : std::string::npos;
+                          return name_end != std::string::npos && name_end + 2 < stat->size() &&
+                                 (*stat)[name_end + 2] != 'Z' && (*stat)[name_end + 2] != 'X';
+                        })) > count;
 }
 
 Result<> capture(const Sandbox& sandbox, pid_t outer_pid, stub::Session& session, bool to_home,
@@ -168,11 +173,7 @@ Result<> capture(const Sandbox& sandbox, pid_t outer_pid, stub::Session& session
   TESS_TRY_ASSIGN(const memory::PageSource source, memory::PageSource::open(outer_pid));
   TESS_TRY_ASSIGN(const uint64_t bytes, source.count_bytes(mappings));
   image.set_memory_bytes(bytes);
-  // It may have registered since it came. 0: this kernel cannot say.
-  constexpr uint64_t kGetRegistrations = 512;  // MEMBARRIER_CMD_GET_REGISTRATIONS, Linux 6.3
-  const auto registered = session.call(SYS_membarrier, {kGetRegistrations, 0, 0});
-  image.set_membarrier(
-      registered && *registered >= 0 ? static_cast<uint32_t>(*registered | kGetRegistrations) : 0);
+  image.set_membarrier(session.membarrier_registrations());  // it may have made some since it came
   image.set_home_monotonic_ns(sandbox.monotonic_ns());
   image.set_home_boottime_ns(sandbox.boottime_ns());
   return {};

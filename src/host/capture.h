@@ -21,8 +21,9 @@ struct ThreadIds {
   pid_t outside;
 };
 Result<std::vector<ThreadIds>> threads_of(pid_t outer_pid);
-// Without a leader that has ended before the others. 0 if there is no such process.
-size_t count_living_threads(pid_t outer_pid);
+// Whether the process has more threads than that, not counting a leader that has ended before the
+// others.
+bool has_more_threads(pid_t outer_pid, size_t count);
 
 // `image` comes in as what the body was restored from (or its parent was) and goes out as what it
 // is now. Clocks are those that the body sees. With to_home the files are not hashed: home has

@@ -353,7 +353,7 @@ void Guest::wait_for_leavers() const {
   const auto in_use = session_->memory().get<uint32_t>(session_->control_address() +
                                                        offsetof(stub::ControlBlock, in_use));
   const auto until = Clock::now() + kMost;
-  while (in_use && count_living_threads(process_.outer_pid) > *in_use && Clock::now() < until) {
+  while (in_use && has_more_threads(process_.outer_pid, *in_use) && Clock::now() < until) {
     std::this_thread::sleep_for(kPause);
   }
 }

@@ -23,6 +23,7 @@
 #include "host/shared_memory.h"
 #include "host/tessd_client.h"
 #include "net/loop.h"
+#include "sys/clock.h"
 #include "sys/files.h"
 #include "wire/agent.pb.h"
 #include "wire/agent_process.h"
@@ -39,12 +40,6 @@ constexpr unsigned kQuietIntervals = 5;  // as long as the guests are the same
 constexpr std::chrono::milliseconds kAdoptFirst{2};
 constexpr std::chrono::milliseconds kAdoptLast{500};
 constexpr std::chrono::seconds kExpectTime{5};
-
-int64_t clock_ns(clockid_t clock) {
-  timespec now{};
-  ::clock_gettime(clock, &now);
-  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
-}
 
 bool same_token(const std::string& a, const std::string& b) {
   return a.size() == b.size() && !a.empty() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
@@ -362,8 +357,8 @@ void HostAgent::send_usage(uint64_t operation) {
       process.set_resident_bytes(used->resident_bytes);
     }
   }
-  usage.set_monotonic_ns(clock_ns(CLOCK_MONOTONIC));
-  usage.set_boottime_ns(clock_ns(CLOCK_BOOTTIME));
+  usage.set_monotonic_ns(sys::clock_ns(CLOCK_MONOTONIC));
+  usage.set_boottime_ns(sys::clock_ns(CLOCK_BOOTTIME));
   link_.send(message);
 }
 

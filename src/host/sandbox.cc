@@ -7,7 +7,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <charconv>
@@ -18,6 +17,7 @@
 
 #include "base/log.h"
 #include "host/sandbox_init.h"
+#include "sys/clock.h"
 #include "sys/files.h"
 #include "sys/unix_socket.h"
 
@@ -26,12 +26,6 @@ namespace {
 
 constexpr int kReplyTimeoutMs = 10'000;
 constexpr int64_t kSecond = 1'000'000'000;
-
-int64_t clock_ns(clockid_t clock) {
-  timespec now{};
-  ::clock_gettime(clock, &now);
-  return now.tv_sec * kSecond + now.tv_nsec;
-}
 
 // "monotonic <seconds> <nanoseconds>" of a timens_offsets file.
 int64_t parse_offset(std::string_view text, std::string_view name) {
@@ -105,8 +99,8 @@ Result<> Sandbox::set_clocks(int64_t monotonic_ns, int64_t boottime_ns) {
   // ours if we are in one.
   const int64_t our_monotonic = parse_offset(own, "monotonic");
   const int64_t our_boottime = parse_offset(own, "boottime");
-  monotonic_offset_ = home_ ? home_->monotonic_ns : monotonic_ns - clock_ns(CLOCK_MONOTONIC);
-  boottime_offset_ = home_ ? home_->boottime_ns : boottime_ns - clock_ns(CLOCK_BOOTTIME);
+  monotonic_offset_ = home_ ? home_->monotonic_ns : monotonic_ns - sys::clock_ns(CLOCK_MONOTONIC);
+  boottime_offset_ = home_ ? home_->boottime_ns : boottime_ns - sys::clock_ns(CLOCK_BOOTTIME);
   return sys::write_control(path, offset_line("monotonic", monotonic_offset_ + our_monotonic) +
                                       offset_line("boottime", boottime_offset_ + our_boottime));
 }
@@ -142,10 +136,10 @@ Result<> Sandbox::start(int64_t monotonic_ns, int64_t boottime_ns) {
 }
 
 int64_t Sandbox::monotonic_ns() const {
-  return clock_ns(CLOCK_MONOTONIC) + monotonic_offset_;
+  return sys::clock_ns(CLOCK_MONOTONIC) + monotonic_offset_;
 }
 int64_t Sandbox::boottime_ns() const {
-  return clock_ns(CLOCK_BOOTTIME) + boottime_offset_;
+  return sys::clock_ns(CLOCK_BOOTTIME) + boottime_offset_;
 }
 
 Result<sys::Fd> Sandbox::wait_reply() {

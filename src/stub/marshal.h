@@ -108,6 +108,10 @@ inline int64_t only_at_home(int64_t error) {
 // home. Plan need not be initialised. Leaves request.sequence, flags and deadline_ns 0.
 int64_t plan_call(Plan& plan, const syscalls::SyscallInfo& info, const uint64_t args[6]);
 
+constexpr uint64_t lesser(uint64_t a, uint64_t b) {
+  return a < b ? a : b;
+}
+
 // Of the data of a write or send: `size` bytes at most, those behind the first `skip`.
 struct Part {
   uint64_t skip;

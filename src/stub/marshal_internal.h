@@ -39,9 +39,6 @@ inline uint64_t padded(uint64_t size) {
 inline bool outside(uint64_t address, uint64_t size) {
   return address > kUserEnd || size > kUserEnd - address;
 }
-inline uint64_t lesser(uint64_t a, uint64_t b) {
-  return a < b ? a : b;
-}
 
 // A new segment; its data from and to nowhere yet. Callers keep within kPlanSegments.
 uint32_t add_segment(Builder& b, uint8_t arg, uint64_t in_size, uint64_t out_size,

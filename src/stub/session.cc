@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -342,6 +343,13 @@ Result<int64_t> Session::call(int64_t number, std::array<uint64_t, 6> args) {
   request.result = kNotRun;
   TESS_TRY(batch(std::span(&request, 1), true));
   return request.result;
+}
+
+uint32_t Session::membarrier_registrations() {
+  constexpr uint64_t kGetRegistrations = 512;
+  const auto registered = call(SYS_membarrier, {kGetRegistrations, 0, 0});
+  return registered && *registered >= 0 ? static_cast<uint32_t>(*registered | kGetRegistrations)
+                                        : 0;
 }
 
 Result<> Session::place_fds(std::span<const int> our_fds, std::span<const int32_t> targets) {

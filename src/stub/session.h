@@ -74,6 +74,9 @@ class Session {
   // The rest only while the process is parked (after kAllParked). Each blocks for its answer, 10 s at the most.
   Result<> batch(std::span<SyscallRequest> requests, bool stop_on_error);
   Result<int64_t> call(int64_t number, std::array<uint64_t, 6> args);  // one raw call; value, or an Error with its errno
+  // What it has registered for membarrier(2), and bit 9 (GET_REGISTRATIONS, Linux 6.3); 0 if this
+  // kernel cannot say.
+  uint32_t membarrier_registrations();
   Result<> place_fds(std::span<const int> our_fds, std::span<const int32_t> targets);
   Result<> spawn_threads(std::span<const uint32_t> slots);
   Result<> discard_memory(std::span<const std::pair<uint64_t, uint64_t>> ranges);

@@ -47,15 +47,20 @@ class LetGoTest : public TraceTest {
     EXPECT_TRUE(tracer_->enter_calls(pid, entry, kTimeout));
     return pid;
   }
+  // An epoll that waits for the reading end of a pipe.
+  static int epoll_of_a_pipe(int (&ends)[2]) {
+    EXPECT_EQ(::pipe(ends), 0);
+    const int epoll = ::epoll_create1(EPOLL_CLOEXEC);
+    epoll_event event{.events = EPOLLIN, .data = {}};
+    EXPECT_EQ(::epoll_ctl(epoll, EPOLL_CTL_ADD, ends[0], &event), 0);
+    return epoll;
+  }
 };
 
 TEST_F(LetGoTest, AWaitThatAWakeWouldEndIsTracedUntilItIsOver) {
   Shared* const shared = shared_;
   int ends[2];
-  ASSERT_EQ(::pipe(ends), 0);
-  const int epoll = ::epoll_create1(EPOLL_CLOEXEC);
-  epoll_event event{.events = EPOLLIN, .data = {}};
-  ASSERT_EQ(::epoll_ctl(epoll, EPOLL_CTL_ADD, ends[0], &event), 0);
+  const int epoll = epoll_of_a_pipe(ends);
   const pid_t pid = at_its_wait([shared, epoll] {
     epoll_event happened{};
     shared->threads = static_cast<uint32_t>(::epoll_wait(epoll, &happened, 1, -1));
@@ -74,10 +79,7 @@ TEST_F(LetGoTest, AWaitThatAWakeWouldEndIsTracedUntilItIsOver) {
 TEST_F(LetGoTest, AWaitThatOurOwnStopHasEndedIsMadeAgain) {
   Shared* const shared = shared_;
   int ends[2];
-  ASSERT_EQ(::pipe(ends), 0);
-  const int epoll = ::epoll_create1(EPOLL_CLOEXEC);
-  epoll_event event{.events = EPOLLIN, .data = {}};
-  ASSERT_EQ(::epoll_ctl(epoll, EPOLL_CTL_ADD, ends[0], &event), 0);
+  const int epoll = epoll_of_a_pipe(ends);
   heard_.ended_by_our_stops = SYS_epoll_wait;
   const pid_t pid = child([shared, epoll] {
     epoll_event happened{};

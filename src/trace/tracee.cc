@@ -50,17 +50,23 @@ Result<> Tracee::interrupt() const {
   return {};
 }
 
-bool continue_pending(pid_t tid) {
+SignalMasks signal_masks(pid_t tid) {
   std::ifstream status("/proc/" + std::to_string(tid) + "/status");
+  SignalMasks masks;
   std::string line;
   while (std::getline(status, line)) {
-    if (line.starts_with("ShdPnd:") || line.starts_with("SigPnd:")) {
-      if ((std::stoull(line.substr(7), nullptr, 16) >> (SIGCONT - 1) & 1) != 0) {
-        return true;
-      }
+    const auto mask = [&line] { return std::stoull(line.substr(line.find(':') + 1), nullptr, 16); };
+    if (line.starts_with("SigPnd:") || line.starts_with("ShdPnd:")) {
+      masks.pending |= mask();
+    } else if (line.starts_with("SigBlk:")) {
+      masks.blocked = mask();
     }
   }
-  return false;
+  return masks;
+}
+
+bool continue_pending(pid_t tid) {
+  return (signal_masks(tid).pending >> (SIGCONT - 1) & 1) != 0;
 }
 
 Result<> Tracee::resume(int signal) const {

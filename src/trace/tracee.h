@@ -51,7 +51,8 @@ class Tracee {
   Result<> set_signal_mask(uint64_t mask) const;
   Result<RseqConfiguration> rseq() const;
   Result<uint64_t> event_message() const;
-  // PR_SET_SYSCALL_USER_DISPATCH is in force. False where the kernel cannot tell (before Linux 6.4).
+  // PR_SET_SYSCALL_USER_DISPATCH is in force. False where the kernel cannot tell (before
+  // Linux 6.4).
   bool dispatches_calls() const;
 
  private:
@@ -60,6 +61,13 @@ class Tracee {
 
   pid_t tid_;
 };
+
+// Of a thread; what waits for it or for its process (/proc/TID/status). None if it is gone.
+struct SignalMasks {
+  uint64_t pending = 0;
+  uint64_t blocked = 0;
+};
+SignalMasks signal_masks(pid_t tid);
 
 // A SIGCONT waits in the process of this thread, blocked: the process is meant to go on. Sending it
 // a stop would take that SIGCONT away (signal(7)).

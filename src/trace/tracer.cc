@@ -248,7 +248,7 @@ Result<> Tracer::release(pid_t pid) {
       ignore_gone("listen", tracee.listen());
       state = State::kListening;
     } else {
-      repeat_call(pid, tracee);
+      repeat_call(tracee);
       ignore_gone("resume", tracee.resume());
       state = State::kRunning;
     }
@@ -414,7 +414,7 @@ Result<> Tracer::detach(pid_t pid) {
     (void)resume_stops(pid);
     for (const auto& [tid, state] : process->threads) {
       if (!process->group_stop) {
-        repeat_call(pid, Tracee::attached(tid));
+        repeat_call(Tracee::attached(tid));
       }
       ignore_gone("detach", Tracee::attached(tid).detach());
     }

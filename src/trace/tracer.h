@@ -132,7 +132,7 @@ class Tracer {
   void handle_exec(pid_t pid, const WaitEvent& event);
   void handle_new_task(pid_t pid, const WaitEvent& event);
   void go_on(Process& process, pid_t tid, int signal);
-  void repeat_call(pid_t pid, const Tracee& tracee) const;
+  void repeat_call(const Tracee& tracee) const;
   Result<> seize_threads(pid_t pid, Process& process, bool& changed);
   Result<> set_follow(pid_t pid, bool follow);
   Result<> wait_all_held(pid_t pid, Deadline deadline);

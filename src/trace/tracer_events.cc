@@ -3,33 +3,11 @@
 #include <sys/wait.h>
 
 #include <cerrno>
-#include <fstream>
-#include <string>
 
 #include "base/log.h"
 #include "trace/tracer.h"
 
 namespace tess::trace {
-namespace {
-
-// A signal that the thread has not blocked waits for it or its process.
-bool has_signal(pid_t pid, pid_t tid) {
-  std::ifstream status("/proc/" + std::to_string(pid) + "/task/" + std::to_string(tid) + "/status");
-  uint64_t waiting = 0;
-  uint64_t blocked = 0;
-  std::string line;
-  while (std::getline(status, line)) {
-    const auto mask = [&line] { return std::stoull(line.substr(line.find(':') + 1), nullptr, 16); };
-    if (line.starts_with("SigPnd:") || line.starts_with("ShdPnd:")) {
-      waiting |= mask();
-    } else if (line.starts_with("SigBlk:")) {
-      blocked = mask();
-    }
-  }
-  return (waiting & ~blocked) != 0;
-}
-
-}  // namespace
 
 void Tracer::ignore_gone(const char* what, const Result<>& result) {
   if (!result && result.error().kind() != ErrorKind::kDisconnected) {
@@ -56,11 +34,14 @@ void Tracer::go_on(Process& process, pid_t tid, int signal) {
 }
 
 // A call that a signal has ended as well stays so: the signal is still to be taken.
-void Tracer::repeat_call(pid_t pid, const Tracee& tracee) const {
+void Tracer::repeat_call(const Tracee& tracee) const {
   constexpr uint64_t kSyscallLength = 2;
   auto registers = tracee.registers();
   if (!registers || static_cast<int64_t>(registers->rax) != -EINTR ||
-      !listener_.ended_by_stop(*registers) || has_signal(pid, tracee.tid())) {
+      !listener_.ended_by_stop(*registers)) {
+    return;
+  }
+  if (const SignalMasks masks = signal_masks(tracee.tid()); (masks.pending & ~masks.blocked) != 0) {
     return;
   }
   registers->rax = registers->orig_rax;

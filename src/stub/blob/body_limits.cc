@@ -10,10 +10,6 @@ inline constexpr int kRlimitCpu = 0, kRlimitData = 2, kRlimitStack = 3, kRlimitM
 inline constexpr uint64_t kInfinity = ~uint64_t{0};
 inline constexpr int64_t kSecondNs = 1'000'000'000;
 
-uint64_t lesser(uint64_t a, uint64_t b) {
-  return a < b ? a : b;
-}
-
 // The soft limit here; the hard one is the sandbox's.
 void set_local(int resource, uint64_t soft) {
   uint64_t limit[2] = {0, 0};

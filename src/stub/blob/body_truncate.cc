@@ -13,9 +13,6 @@ inline constexpr uint64_t kProtRead = 1, kProtWrite = 2, kProtExec = 4;
 constexpr uint64_t page_up(uint64_t bytes) {
   return (bytes + kPage - 1) & ~(kPage - 1);
 }
-uint64_t lesser(uint64_t a, uint64_t b) {
-  return a < b ? a : b;
-}
 
 struct Truncated {
   FileIdentity identity;  // with the new size
@@ -27,13 +24,13 @@ struct Truncated {
 bool look_at_file(const Trap& trap, Truncated* file) {
   constexpr uint32_t kTypeMask = 0170000, kRegular = 0100000;
   constexpr uint64_t kPathMax = 4096;
-  uint64_t stat[18] = {};  // struct stat of x86-64
+  KernelStat stat{};
   int64_t result = 0;
   file->fd = ~uint64_t{0};
   if (trap.number == __NR_ftruncate) {
     file->fd = trap.args[0];
     const uint64_t args[6] = {trap.args[0], 0, 0, 0, 0, 0};
-    const OwnSegment out{nullptr, 0, stat, sizeof(stat), kTrimNone, 1};
+    const OwnSegment out{nullptr, 0, &stat, sizeof(stat), kTrimNone, 1};
     result = own_request(trap.slot, __NR_fstat, args, &out, 1, 1u << 0);
   } else {
     char path[kPathMax] = {};
@@ -44,17 +41,13 @@ bool look_at_file(const Trap& trap, Truncated* file) {
     }
     const uint64_t args[6] = {};
     const OwnSegment segments[2] = {{path, (uint32_t)length + 1, nullptr, 0, kTrimNone, 0},
-                                    {nullptr, 0, stat, sizeof(stat), kTrimNone, 1}};
+                                    {nullptr, 0, &stat, sizeof(stat), kTrimNone, 1}};
     result = own_request(trap.slot, __NR_stat, args, segments, 2, 0);
   }
-  FileIdentity& identity = file->identity;
-  identity.dev_major = (uint32_t)((stat[0] >> 8) & 0xfff);
-  identity.dev_minor = (uint32_t)((stat[0] & 0xff) | ((stat[0] >> 12) & 0xfff00));
-  identity.inode = stat[1];
-  identity.mode = (uint32_t)stat[3];
-  identity.size = trap.args[1];
-  file->old_size = stat[6];
-  return result == 0 && (identity.mode & kTypeMask) == kRegular && (int64_t)trap.args[1] >= 0;
+  file->identity = identity_of(stat);
+  file->identity.size = trap.args[1];
+  file->old_size = (uint64_t)stat.size;
+  return result == 0 && (file->identity.mode & kTypeMask) == kRegular && (int64_t)trap.args[1] >= 0;
 }
 
 uint64_t protection(const FileRange& range) {

@@ -19,10 +19,6 @@ struct MessageHeader {  // struct user_msghdr
   uint64_t flags;
 };
 
-uint64_t lesser(uint64_t a, uint64_t b) {
-  return a < b ? a : b;
-}
-
 // Bytes of a vector; 0 if it is none, for the call to find out.
 uint64_t vector_size(uint64_t address, uint64_t count) {
   constexpr uint64_t kIovMax = 1024, kAtOnce = 32;

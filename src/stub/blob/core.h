@@ -88,6 +88,25 @@ inline long sys(long number) {
   return tess_syscall(number, 0, 0, 0, 0, 0, 0);
 }
 
+// ---- files ----
+struct KernelStat {  // struct stat of x86-64
+  uint64_t dev, ino, nlink;
+  uint32_t mode, uid, gid, pad;
+  uint64_t rdev;
+  int64_t size, blksize, blocks, times[6], unused[3];
+};
+static_assert(sizeof(KernelStat) == 144);
+// The device by its numbers, as glibc's gnu_dev_major and gnu_dev_minor have them below 2^32.
+inline FileIdentity identity_of(const KernelStat& stat) {
+  FileIdentity identity{};
+  identity.dev_major = (uint32_t)((stat.dev >> 8) & 0xfff);
+  identity.dev_minor = (uint32_t)((stat.dev & 0xff) | ((stat.dev >> 12) & 0xfff00));
+  identity.inode = stat.ino;
+  identity.size = (uint64_t)stat.size;
+  identity.mode = stat.mode;
+  return identity;
+}
+
 // ---- slots ----
 struct QueuedSignals {
   SignalRecord records[24];

@@ -196,12 +196,7 @@ void map_file(Call& call) {
     call.result = result;
     return;
   }
-  FileIdentity identity{};
-  identity.dev_major = (uint32_t)((stat.dev >> 8) & 0xfff);
-  identity.dev_minor = (uint32_t)((stat.dev & 0xff) | ((stat.dev >> 12) & 0xfff00));
-  identity.inode = stat.ino;
-  identity.size = (uint64_t)stat.size;
-  identity.mode = stat.mode;
+  const FileIdentity identity = identity_of(stat);
   memcpy(call.data[0], &identity, sizeof(identity));
   const long n = call.segments[1].out_size != 0
                      ? read_file((int)a[4], call.data[1], a[5], call.segments[1].out_size)

@@ -1,6 +1,5 @@
 // Operations of the stub's own that are about signals, threads and limits.
 #include "stub/blob/deputy_call.h"
-#include "stub/blob/deputy_shared.h"
 
 namespace tess::stub {
 

@@ -34,12 +34,4 @@ void sync_shared(Slot* slot);
 // kOpMapShared: the mapping at home. `*read_only`: it cannot be made writable.
 int64_t map_shared(const uint64_t args[6], uint32_t* read_only);
 
-struct KernelStat {  // struct stat of x86-64
-  uint64_t dev, ino, nlink;
-  uint32_t mode, uid, gid, pad;
-  uint64_t rdev;
-  int64_t size, blksize, blocks, times[6], unused[3];
-};
-static_assert(sizeof(KernelStat) == 144);
-
 }  // namespace tess::stub
