@@ -148,6 +148,7 @@ Result<bool> RemoteCalls::wait_syscall_stop() {
         }
         return info.op == PTRACE_SYSCALL_INFO_EXIT;
       }
+      case WaitEvent::Kind::kEnding:
       case WaitEvent::Kind::kExited:
         hub_->put_back(event);
         armed_ = false;
@@ -214,7 +215,7 @@ Result<> RemoteCalls::finish() {
   const Deadline deadline = after(kCallTimeout);
   while (true) {
     TESS_TRY_ASSIGN(const WaitEvent event, hub_->wait_for(tracee_.tid(), deadline));
-    if (event.kind() == WaitEvent::Kind::kExited) {
+    if (event.is_end()) {
       hub_->put_back(event);
       return fail(ErrorKind::kDisconnected, "thread {} died", event.tid());
     }

@@ -41,7 +41,7 @@ Result<> step_out_of(WaitHub& hub, const Tracee& tracee, const CodeRange& range)
   while (range.contains(registers.rip)) {
     TESS_TRY(tracee.step(std::exchange(inject, 0)));
     TESS_TRY_ASSIGN(const WaitEvent event, hub.wait_for(tracee.tid(), deadline));
-    if (event.kind() == WaitEvent::Kind::kExited) {
+    if (event.is_end()) {
       hub.put_back(event);
       return fail(ErrorKind::kDisconnected, "thread {} died", event.tid());
     }

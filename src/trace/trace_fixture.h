@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -69,7 +70,12 @@ class TraceTest : public ::testing::Test {
       ::kill(pid, SIGKILL);
     }
     // The hub reaps; waiting ends when there is no child left.
-    while (::waitpid(-1, nullptr, __WALL) > 0 || errno == EINTR) {
+    int status = 0;
+    pid_t tid = 0;
+    while ((tid = ::waitpid(-1, &status, __WALL)) > 0 || errno == EINTR) {
+      if (tid > 0 && WIFSTOPPED(status)) {
+        (void)::ptrace(PTRACE_DETACH, tid, nullptr, nullptr);  // killed: a stop before its end
+      }
     }
     ::munmap(shared_, sizeof(Shared));
   }

@@ -54,12 +54,25 @@ pid_t thread_group(pid_t tid) {
   return 0;
 }
 
+// The end of a process is its leader's; other threads end without a stop, as soon as they can: one
+// that has been joined is not to be seen any more.
+int Tracer::options_for(const Process& process, pid_t pid, pid_t tid) {
+  return (process.follow ? kFollowOptions : kOptions) | (tid == pid ? PTRACE_O_TRACEEXIT : 0);
+}
+
+void Tracer::set_options(const Process& process, pid_t pid, pid_t tid) {
+  ignore_gone("set options", Tracee::attached(tid).set_options(options_for(process, pid, tid)));
+}
+
 Tracer::Process* Tracer::find(pid_t pid) {
   const auto it = processes_.find(pid);
   return it == processes_.end() ? nullptr : &it->second;
 }
 
 pid_t Tracer::pid_of(pid_t tid) const {
+  if (processes_.contains(tid)) {
+    return tid;
+  }
   for (const auto& [pid, process] : processes_) {
     if (process.threads.contains(tid)) {
       return pid;
@@ -103,7 +116,7 @@ Result<> Tracer::seize_threads(pid_t pid, Process& process, bool& changed) {
     if (process.threads.contains(tid)) {
       continue;
     }
-    const Result<Tracee> tracee = Tracee::seize(tid, process.follow ? kFollowOptions : kOptions);
+    const Result<Tracee> tracee = Tracee::seize(tid, options_for(process, pid, tid));
     if (!tracee && tracee.error().kind() == ErrorKind::kDisconnected) {
       continue;  // ended meanwhile
     }
@@ -145,6 +158,9 @@ Result<> Tracer::seize(pid_t pid, bool follow) {
   if (process.threads.empty()) {
     processes_.erase(pid);
     return fail(ErrorKind::kDisconnected, "there is no process {}", pid);
+  }
+  if (!process.threads.contains(pid)) {
+    return hub_.watch_end(pid);  // the leader has ended before the others, and tells of nothing
   }
   return {};
 }
@@ -193,9 +209,7 @@ Result<> Tracer::wait_all_held(pid_t pid, Deadline deadline) {
     if (process == nullptr) {
       return fail(ErrorKind::kDisconnected, "process {} is gone", pid);
     }
-    const bool all = std::all_of(process->threads.begin(), process->threads.end(),
-                                 [](const auto& entry) { return entry.second == State::kHeld; });
-    if (all) {
+    if (all_held(pid)) {
       return {};
     }
     // Events of unknown threads are taken too: they may be new threads of this process. And the
@@ -203,7 +217,8 @@ Result<> Tracer::wait_all_held(pid_t pid, Deadline deadline) {
     // has gone on.
     const auto event = hub_.wait_for_any(
         [&](pid_t tid) {
-          return process->threads.contains(tid) || newborn_.contains(tid) || pid_of(tid) == 0;
+          return tid == pid || process->threads.contains(tid) || newborn_.contains(tid) ||
+                 pid_of(tid) == 0;
         },
         deadline);
     if (!event) {
@@ -226,10 +241,13 @@ Result<> Tracer::set_follow(pid_t pid, bool follow) {
   if (process == nullptr) {
     return fail(ErrorKind::kDisconnected, "process {} is gone", pid);
   }
+  const bool before = std::exchange(process->follow, follow);
   for (const auto& [tid, state] : process->threads) {
-    TESS_TRY(Tracee::attached(tid).set_options(follow ? kFollowOptions : kOptions));
+    if (auto set = Tracee::attached(tid).set_options(options_for(*process, pid, tid)); !set) {
+      process->follow = before;
+      return set;
+    }
   }
-  process->follow = follow;
   return {};
 }
 
@@ -271,7 +289,7 @@ Result<> Tracer::release_until(pid_t pid, std::function<bool(const Registers&)> 
 
 bool Tracer::all_held(pid_t pid) const {
   const auto it = processes_.find(pid);
-  return it != processes_.end() &&
+  return it != processes_.end() && !it->second.threads.empty() &&
          std::all_of(it->second.threads.begin(), it->second.threads.end(),
                      [](const auto& entry) { return entry.second == State::kHeld; });
 }
@@ -343,7 +361,7 @@ Result<> Tracer::detach_after_calls(pid_t pid, const std::function<bool(const Re
 Result<> Tracer::wait_held(pid_t tid, Deadline deadline) {
   while (true) {
     const Process* const process = process_of(tid);
-    if (process == nullptr) {
+    if (process == nullptr || !process->threads.contains(tid)) {
       return fail(ErrorKind::kDisconnected, "thread {} is gone", tid);
     }
     if (process->threads.at(tid) == State::kHeld) {
@@ -459,7 +477,7 @@ Result<Tracee> Tracer::stop_thread(pid_t tid, std::chrono::milliseconds timeout)
 
 Result<> Tracer::resume_thread(pid_t tid) {
   Process* const process = process_of(tid);
-  if (process == nullptr) {
+  if (process == nullptr || !process->threads.contains(tid)) {
     return fail(ErrorKind::kDisconnected, "thread {} is gone", tid);
   }
   process->threads[tid] = State::kRunning;

@@ -105,7 +105,7 @@ class Tracer {
  private:
   enum class State { kRunning, kHeld, kListening };
   struct Process {
-    std::map<pid_t, State> threads;
+    std::map<pid_t, State> threads;  // without those that are at their end
     bool hold = false;
     bool follow = true;
     bool group_stop = false;
@@ -119,6 +119,9 @@ class Tracer {
 
   // A failure that only says "the thread died" is no failure: its exit event comes by itself.
   static void ignore_gone(const char* what, const Result<>& result);
+  // What the kernel is to tell of a thread.
+  static int options_for(const Process& process, pid_t pid, pid_t tid);
+  static void set_options(const Process& process, pid_t pid, pid_t tid);
   Process* find(pid_t pid);
   Process* process_of(pid_t tid);
   pid_t pid_of(pid_t tid) const;

@@ -76,7 +76,7 @@ void Tracer::handle_syscall(pid_t pid, Process& process, pid_t tid) {
 }
 
 void Tracer::adopt_unknown(const WaitEvent& event) {
-  if (event.kind() == WaitEvent::Kind::kExited) {
+  if (event.is_end()) {
     return;
   }
   const pid_t pid = thread_group(event.tid());
@@ -104,6 +104,9 @@ void Tracer::handle(const WaitEvent& event) {
   }
   newborn_.erase(event.tid());
   switch (event.kind()) {
+    case WaitEvent::Kind::kEnding:
+      process->threads.erase(event.tid());
+      break;
     case WaitEvent::Kind::kExited:
       handle_exit(event);
       break;
@@ -162,6 +165,8 @@ void Tracer::handle_event_stop(pid_t pid, Process& process, const WaitEvent& eve
   if (event.kind() == WaitEvent::Kind::kGroupStop && process.override_stops) {
     process.stop_overridden = true;
   }
+  // It may have just been born, with the options of whoever made it.
+  set_options(process, pid, event.tid());
   const bool was_stopped = process.group_stop;
   process.group_stop = stopping;
   process.stop_signal = stopping ? event.signal() : 0;
@@ -185,6 +190,7 @@ void Tracer::handle_exec(pid_t pid, const WaitEvent& event) {
   Process& process = processes_[pid];
   process.threads.clear();
   process.threads[event.tid()] = State::kRunning;
+  set_options(process, pid, event.tid());
   if (!listener_.executed(pid)) {
     go_on(process, event.tid(), 0);
     return;

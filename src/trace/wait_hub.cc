@@ -2,9 +2,12 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <sys/epoll.h>
 #include <sys/ptrace.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cerrno>
 
@@ -28,6 +31,20 @@ WaitEvent::Kind classify(int status) {
   return signal == (SIGTRAP | kSyscallBit) ? WaitEvent::Kind::kSyscall : WaitEvent::Kind::kSignal;
 }
 
+bool at_its_end(int status) {
+  return WIFSTOPPED(status) && status >> 16 == PTRACE_EVENT_EXIT;
+}
+
+bool watch(const sys::Fd& epoll, const sys::Fd& fd) {
+  epoll_event wanted{.events = EPOLLIN, .data = {}};
+  return ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd.get(), &wanted) == 0;
+}
+
+bool readable(const sys::Fd& fd) {
+  pollfd one{.fd = fd.get(), .events = POLLIN, .revents = 0};
+  return ::poll(&one, 1, 0) == 1;
+}
+
 }  // namespace
 
 WaitEvent::WaitEvent(pid_t tid, int status) : tid_(tid), status_(status), kind_(classify(status)) {}
@@ -44,7 +61,11 @@ Result<WaitHub> WaitHub::create() {
   if (!fd.valid()) {
     return fail_errno("make a signalfd for SIGCHLD");
   }
-  return WaitHub(std::move(fd));
+  sys::Fd ready(::epoll_create1(EPOLL_CLOEXEC));
+  if (!ready.valid() || !watch(ready, fd)) {
+    return fail_errno("make an epoll for SIGCHLD");
+  }
+  return WaitHub(std::move(ready), std::move(fd));
 }
 
 void WaitHub::collect() {
@@ -60,9 +81,55 @@ void WaitHub::collect() {
       continue;
     }
     if (tid <= 0) {
-      return;
+      break;
     }
-    queue_.emplace_back(tid, status);
+    ending_.erase(tid);  // another thread of it has executed a program, and is the leader now
+    if (!at_its_end(status) || !let_end(tid)) {
+      queue_.emplace_back(tid, status);
+    }
+  }
+  collect_ended();
+}
+
+// A traced process that has ended is shown to its tracer first and to its parent later
+// (wait_consider_task), but its pidfd is readable at once: the parent would look and find nothing.
+// So no process ends traced: its leader is let go at the stop before its end. False if that does
+// not work, and the thread stands in the stop still or has been killed: waitpid tells of its end.
+bool WaitHub::let_end(pid_t tid) {
+  unsigned long status = 0;  // of do_exit, in the form of wait(2)
+  (void)::ptrace(PTRACE_GETEVENTMSG, tid, nullptr, &status);
+  if (!add_ending(tid, static_cast<int>(status))) {
+    return false;
+  }
+  if (::ptrace(PTRACE_DETACH, tid, nullptr, nullptr) != 0) {
+    ending_.erase(tid);
+    return false;
+  }
+  queue_.emplace_back(tid, static_cast<int>(status), WaitEvent::Kind::kEnding);
+  return true;
+}
+
+Result<> WaitHub::watch_end(pid_t pid) {
+  return add_ending(pid, 0);
+}
+
+Result<> WaitHub::add_ending(pid_t pid, int status) {
+  sys::Fd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  if (!pidfd.valid() || !watch(ready_, pidfd)) {
+    return fail_errno("watch for the end of process {}", pid);
+  }
+  ending_[pid] = Ending{std::move(pidfd), status};
+  return {};
+}
+
+void WaitHub::collect_ended() {
+  for (auto it = ending_.begin(); it != ending_.end();) {
+    if (readable(it->second.pidfd)) {
+      queue_.emplace_back(it->first, it->second.status, WaitEvent::Kind::kExited);
+      it = ending_.erase(it);
+    } else {
+      ++it;
+    }
   }
 }
 
@@ -86,9 +153,9 @@ Result<> WaitHub::sleep_until(Deadline deadline) {
   if (left.count() <= 0) {
     return fail(ErrorKind::kRetry, "the time to wait for a thread is up");
   }
-  pollfd poll_fd{.fd = signal_fd_.get(), .events = POLLIN, .revents = 0};
+  pollfd poll_fd{.fd = ready_.get(), .events = POLLIN, .revents = 0};
   if (::poll(&poll_fd, 1, static_cast<int>(left.count())) < 0 && errno != EINTR) {
-    return fail_errno("wait for SIGCHLD");
+    return fail_errno("wait for what threads do");
   }
   return {};
 }

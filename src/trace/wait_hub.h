@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <deque>
+#include <map>
 #include <optional>
 
 #include "base/result.h"
@@ -24,6 +25,8 @@ inline Deadline after(std::chrono::milliseconds time) {
 class WaitEvent {
  public:
   enum class Kind {
+    kEnding,     // a leader is past its last instruction and is no longer traced; the end of its
+                 // process is told by kExited, when all its threads have ended
     kExited,     // the thread (or process) ended: status() is its wait status
     kSignal,     // about to receive signal()
     kSyscall,    // entry or exit of a system call
@@ -34,10 +37,13 @@ class WaitEvent {
   };
 
   WaitEvent(pid_t tid, int status);
+  WaitEvent(pid_t tid, int status, Kind kind) : tid_(tid), status_(status), kind_(kind) {}
 
   pid_t tid() const { return tid_; }
   int status() const { return status_; }
   Kind kind() const { return kind_; }
+  // It makes no more system calls and answers no ptrace request.
+  bool is_end() const { return kind_ == Kind::kEnding || kind_ == Kind::kExited; }
   int signal() const { return (status_ >> 8) & 0x7f; }
   int event() const { return status_ >> 16; }
 
@@ -52,7 +58,7 @@ class WaitHub {
   static Result<WaitHub> create();
 
   // Becomes readable when something may have happened; next() takes the notification off.
-  int fd() const { return signal_fd_.get(); }
+  int fd() const { return ready_.get(); }
   // The oldest event of any thread, nullopt when there is none now.
   std::optional<WaitEvent> next();
   // The oldest event of this thread; events of others stay queued for next(). kRetry when the time
@@ -75,14 +81,29 @@ class WaitHub {
   }
   // Puts an event back for next().
   void put_back(const WaitEvent& event) { queue_.push_back(event); }
+  // Tells of the end of a process whose leader is not traced, having ended before other threads
+  // (its status is taken for 0).
+  Result<> watch_end(pid_t pid);
   bool queued() const { return !queue_.empty(); }
 
  private:
-  explicit WaitHub(sys::Fd signal_fd) : signal_fd_(std::move(signal_fd)) {}
+  // A process whose leader has been let go at its end.
+  struct Ending {
+    sys::Fd pidfd;
+    int status = 0;
+  };
+
+  WaitHub(sys::Fd ready, sys::Fd signal_fd)
+      : ready_(std::move(ready)), signal_fd_(std::move(signal_fd)) {}
   void collect();
+  bool let_end(pid_t tid);
+  Result<> add_ending(pid_t pid, int status);
+  void collect_ended();
   Result<> sleep_until(Deadline deadline);
 
+  sys::Fd ready_;  // epoll of all others
   sys::Fd signal_fd_;
+  std::map<pid_t, Ending> ending_;
   std::deque<WaitEvent> queue_;
 };
 

@@ -321,7 +321,6 @@ void execute(Slot* slot, Call& call) {
     case __NR_wait4:
     case __NR_waitid:
       run_kernel_call(slot, call);
-      find_ended_child(slot, call);
       if (call.result >= 0) {
         correct_wait(slot, call);
       }

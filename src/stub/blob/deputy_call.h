@@ -53,7 +53,6 @@ bool is_ended_thread(const Slot* slot, const Request& r);
 
 // ---- CPU time of children (deputy_children.cc) ----
 void tell_ending(Slot* slot, int64_t user_ns, int64_t system_ns, uint64_t maxrss_kb);
-void find_ended_child(Slot* slot, Call& call);
 void correct_wait(Slot* slot, Call& call);
 void correct_children(Slot* slot, Call& call);
 

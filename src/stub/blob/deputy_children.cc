@@ -63,73 +63,7 @@ uint8_t* segment_of(Call& call, uint8_t arg, uint32_t size) {
   return nullptr;
 }
 
-// The child that a wait without waiting has asked for and not found, by a descriptor of its own (to
-// be closed) or the caller's; -1: it was found, or another kind of question.
-struct Asked {
-  long fd = -1;
-  bool ours = false;
-};
-
-bool found_nothing(Call& call) {
-  constexpr uint64_t kWnohang = 1, kWexited = 4;
-  const Request& r = call.request;
-  if (call.result != 0) {
-    return false;
-  }
-  if (r.op == __NR_wait4) {
-    return (r.args[2] & kWnohang) != 0;
-  }
-  const uint8_t* info = segment_of(call, 2, 20);
-  int32_t pid = 0;
-  if (info == nullptr || (r.args[3] & (kWnohang | kWexited)) != (kWnohang | kWexited)) {
-    return false;
-  }
-  memcpy(&pid, info + 16, 4);
-  return pid == 0;
-}
-
-Asked asked_child(const Request& r) {
-  constexpr uint64_t kPPid = 1, kPPidfd = 3;
-  if (r.op == __NR_waitid && r.args[0] == kPPidfd) {
-    return {(long)(int32_t)r.args[1], false};
-  }
-  const auto pid =
-      r.op == __NR_wait4 ? (int32_t)r.args[0] : (r.args[0] == kPPid ? (int32_t)r.args[1] : 0);
-  return pid > 0 ? Asked{sys(__NR_pidfd_open, pid, 0), true} : Asked{};
-}
-
-bool has_ended(long pidfd) {
-  struct {
-    int32_t fd;
-    int16_t events, revents;
-  } poll{(int32_t)pidfd, 1 /* POLLIN */, 0};
-  return sys(__NR_poll, &poll, 1, 0) == 1 && (poll.revents & 1) != 0;
-}
-
 }  // namespace
-
-// A traced child that has ended is not there for its parent until the tracer, our agent, has seen
-// it (wait_consider_task), though its pidfd is readable already and without a tracer both would be
-// true at once. Nothing tells when the agent has, which is a matter of microseconds; a tracer of
-// the program's own may take as long as it likes.
-void find_ended_child(Slot* slot, Call& call) {
-  constexpr Timespec kPause{0, 100'000};
-  constexpr int kPauses = 20'000;  // where the agent starves, too
-  if (!found_nothing(call)) {
-    return;
-  }
-  const Asked child = asked_child(call.request);
-  for (int i = 0; i < kPauses && child.fd >= 0 && slot->pending == 0 && has_ended(child.fd); ++i) {
-    run_kernel_call(slot, call);
-    if (!found_nothing(call)) {
-      break;
-    }
-    sys(__NR_clock_nanosleep, 1 /* CLOCK_MONOTONIC */, 0, &kPause, 0, 0, 0);
-  }
-  if (child.ours && child.fd >= 0) {
-    sys(__NR_close, child.fd);
-  }
-}
 
 // User and system time of the whole process as its body has told, children included, minus what
 // home's kernel will count; and memory, as a parent is told the most that it or a child has had.
@@ -148,8 +82,7 @@ void tell_ending(Slot* slot, int64_t user_ns, int64_t system_ns, uint64_t maxrss
                          control.children_system_ns;
   uint64_t known_kb;
   memcpy(&known_kb, usage + kMaxrssOffset, sizeof(known_kb));
-  const uint64_t most_kb =
-      maxrss_kb > control.children_maxrss_kb ? maxrss_kb : control.children_maxrss_kb;
+  const uint64_t most_kb = maxrss_kb > control.children_maxrss_kb ? maxrss_kb : control.children_maxrss_kb;
   if (user + system < kWorthTelling && most_kb < known_kb + kMuchKb) {
     return;
   }
@@ -198,8 +131,7 @@ void correct_children(Slot* slot, Call& call) {
   if (call.request.op == __NR_getrusage) {
     uint8_t* usage = segment_of(call, 1, 144);
     if (call.result == 0 && (int)call.request.args[0] == -1 && usage != nullptr) {
-      add_rusage(usage, control.children_user_ns, control.children_system_ns,
-                 control.children_maxrss_kb);
+      add_rusage(usage, control.children_user_ns, control.children_system_ns, control.children_maxrss_kb);
     }
     return;
   }
