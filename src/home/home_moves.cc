@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "home/group_migration.h"
 #include "home/home_agent.h"
+#include "sys/priority.h"
 #include "wire/agent.pb.h"
 
 namespace tess::home {
@@ -61,18 +62,19 @@ void HomeAgent::start_migration(std::shared_ptr<Managed> process, const std::str
   group.insert(group.end(), companions->begin(), companions->end());
   ++running_workers_;
   tessd_->send_status();
-  workers_.emplace_back([this, group = std::move(group), node, done = std::move(done)] {
-    GroupMigration migration(*this, group, node);
-    Result<> result = migration.run();
-    loop_.post([this, all = migration.processes(), node, result = std::move(result),
-                warning = migration.warning(), unsettled = migration.unsettled(), done] {
-      --running_workers_;
-      if (!result && unsettled && try_again(all, node, done)) {
-        return;
-      }
-      migration_ended(all, node, result, warning, done);
-    });
-  });
+  workers_.push_back(
+      sys::priority_thread([this, group = std::move(group), node, done = std::move(done)] {
+        GroupMigration migration(*this, group, node);
+        Result<> result = migration.run();
+        loop_.post([this, all = migration.processes(), node, result = std::move(result),
+                    warning = migration.warning(), unsettled = migration.unsettled(), done] {
+          --running_workers_;
+          if (!result && unsettled && try_again(all, node, done)) {
+            return;
+          }
+          migration_ended(all, node, result, warning, done);
+        });
+      }));
 }
 
 // Somebody with whom it shares was on the way. False: that has lasted too long.

@@ -15,6 +15,7 @@
 #include "home/image_builder.h"
 #include "net/tcp.h"
 #include "stub/session.h"
+#include "sys/priority.h"
 #include "wire/agent.pb.h"
 #include "wire/agent_process.h"
 #include "wire/frame.h"
@@ -73,7 +74,7 @@ Result<std::shared_ptr<HostLink>> HostLink::open(const net::TlsContext& tls, uin
   std::shared_ptr<HostLink> link(
       new HostLink(tls, job, host, std::move(handlers), std::move(*stream)));
   TESS_TRY(link->say_hello(*link->stream_, true, 0));
-  link->reader_ = std::thread([raw = link.get()] { raw->read_loop(); });
+  link->reader_ = sys::priority_thread([raw = link.get()] { raw->read_loop(); });
   link->spare_maker_ = std::thread([raw = link.get()] { raw->spare_loop(); });
   link->clock_lead_ = link->compare_clocks();
   return link;

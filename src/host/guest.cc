@@ -11,6 +11,7 @@
 #include "host/capture.h"
 #include "host/fault_points.h"
 #include "host/restore.h"
+#include "sys/priority.h"
 #include "wire/agent.pb.h"
 
 namespace tess::host {
@@ -34,7 +35,7 @@ void Guest::start_restore(std::unique_ptr<net::TlsStream> stream, uint64_t opera
                           bool nothing_cached) {
   operation_ = operation;
   stream_ = std::move(stream);
-  thread_ = std::thread([this, nothing_cached] { run_restore(nothing_cached); });
+  thread_ = sys::priority_thread([this, nothing_cached] { run_restore(nothing_cached); });
 }
 
 void Guest::start_child(sys::Fd mailbox, uint64_t mailbox_inode, uint64_t region_base,
@@ -43,7 +44,7 @@ void Guest::start_child(sys::Fd mailbox, uint64_t mailbox_inode, uint64_t region
   mailbox_inode_ = mailbox_inode;
   child_region_ = region_base;
   image_ = std::move(parent_image);
-  thread_ = std::thread([this] { run_child(); });
+  thread_ = sys::priority_thread([this] { run_child(); });
 }
 
 void Guest::post(std::shared_ptr<const wire::LinkMessage> message) {

@@ -25,6 +25,7 @@
 #include "net/loop.h"
 #include "sys/clock.h"
 #include "sys/files.h"
+#include "sys/priority.h"
 #include "wire/agent.pb.h"
 #include "wire/agent_process.h"
 #include "wire/frame.h"
@@ -210,7 +211,7 @@ void HostAgent::on_link(std::unique_ptr<net::TlsStream> stream, const wire::Agen
   }
   link_timer_.stop();
   log::info("host", "event=linked home={}", config_.home_node);
-  link_reader_ = std::thread([this, shared] { read_link(shared); });
+  link_reader_ = sys::priority_thread([this, shared] { read_link(shared); });
 }
 
 void HostAgent::read_link(std::shared_ptr<net::TlsStream> stream) {

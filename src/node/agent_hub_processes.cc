@@ -66,6 +66,7 @@ Result<std::shared_ptr<Agent>> AgentHub::spawn(Agent agent, std::vector<std::str
   options.fds = {{null.get(), 0}, {log.get(), 1}, {log.get(), 2}};
   options.directory = std::string("/");  // g++ 12 warns wrongly about the literal
   options.new_session = true;
+  options.priority = true;  // a node that is to be relieved is a busy one
   if (listener != nullptr) {
     options.fds.emplace_back(listener->get(), kListenFd);
     options.env = environment_with(

@@ -1,6 +1,4 @@
 // tessd: the daemon of a node. See docs/man/tessd.8.
-#include <sched.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -11,7 +9,7 @@
 #include "base/log.h"
 #include "node/daemon.h"
 #include "node/version.h"
-#include "sys/files.h"
+#include "sys/priority.h"
 #include "wire/agent_process.h"
 
 namespace {
@@ -31,15 +29,9 @@ std::string find_agent() {
 // dead, or is called so. What this process starts does not inherit it (sched(7),
 // SCHED_RESET_ON_FORK). A node works without it, so failing is only noted.
 void take_priority() {
-  constexpr int kNice = -10;
-  const sched_param other{};
-  const bool reset = ::sched_setscheduler(0, SCHED_OTHER | SCHED_RESET_ON_FORK, &other) == 0;
-  if (!reset || ::setpriority(PRIO_PROCESS, 0, kNice) != 0) {
-    tess::log::warn("node", "event=no_priority errno={}", errno);
-    return;
+  if (auto taken = tess::sys::take_priority(); !taken) {
+    tess::log::warn("node", "event=no_priority reason=\"{}\"", taken.error().message());
   }
-  // Where the kernel shares CPUs among sessions first; agents are in sessions of their own.
-  (void)tess::sys::write_file("/proc/self/autogroup", std::to_string(kNice));
 }
 
 // As the same process, so that whoever supervises it sees nothing.

@@ -15,6 +15,7 @@
 #include <cstring>
 
 #include "sys/files.h"
+#include "sys/priority.h"
 
 namespace tess::sys {
 namespace {
@@ -151,6 +152,9 @@ void become_program(Plan& plan) {
   }
   if (options.new_process_group && ::setpgid(0, 0) != 0) {
     return;
+  }
+  if (options.priority) {
+    (void)try_priority();  // it can do without
   }
   if (!options.directory.empty() && ::chdir(options.directory.c_str()) != 0) {
     return;

@@ -49,6 +49,7 @@ struct SpawnOptions {
   std::string directory;  // empty: stay
   bool new_session = false;
   bool new_process_group = false;
+  bool priority = false;        // try_priority() before it begins
   int parent_death_signal = 0;  // sent to the child when the spawning thread ends
   std::vector<std::pair<const Fd*, Namespace>>
       enter;  // namespaces to join first (not kPid: that needs a fork)

@@ -212,5 +212,17 @@ TEST(Process, SpawnEntersNamespaces) {
   (void)holder->wait();
 }
 
+TEST(Process, PriorityIsNotInherited) {
+  if (::geteuid() != 0) {
+    GTEST_SKIP() << "needs root: a nice value below zero";
+  }
+  SpawnOptions options;
+  // Its own, and that of what it starts.
+  options.argv = {"/bin/sh", "-c", "cut -d' ' -f19 < /proc/$$/stat; nice"};
+  EXPECT_EQ(run_tool(options).value_or("failed"), "0\n0\n");
+  options.priority = true;
+  EXPECT_EQ(run_tool(options).value_or("failed"), "-10\n0\n");
+}
+
 }  // namespace
 }  // namespace tess::sys
