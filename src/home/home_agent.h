@@ -53,6 +53,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   uint64_t new_operation() override;
   void watch(Managed& process) override;
   void group_stopped_away(const Managed& process) override;
+  void group_continued_away(const Managed& process) override;
   static void signal_body(const Managed& process, int signal);
   Result<Share> begin_share(const Group& group, const std::string& node,
                             const std::shared_ptr<HostLink>& target) override;

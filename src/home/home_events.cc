@@ -356,6 +356,10 @@ void HomeAgent::group_stopped_away(const Managed& process) {
   signal_body(process, SIGSTOP);
 }
 
+void HomeAgent::group_continued_away(const Managed& process) {
+  signal_body(process, SIGCONT);
+}
+
 void HomeAgent::group_stopped(pid_t pid, int) {
   const Managed* const process = find(pid);
   if (process != nullptr && process->host != nullptr) {

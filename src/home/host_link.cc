@@ -9,7 +9,6 @@
 
 #include <array>
 #include <cstring>
-#include <limits>
 
 #include "base/log.h"
 #include "home/image_builder.h"
@@ -49,6 +48,24 @@ std::array<std::byte, 48> make_preamble(uint64_t job, uint64_t id, const std::st
   return preamble;
 }
 
+// What home's clock is ahead of a host's.
+struct ClockBounds {
+  int64_t least_ns, most_ns;
+  int64_t width_ns() const { return most_ns - least_ns; }
+  int64_t middle_ns() const { return least_ns + width_ns() / 2; }
+};
+
+// Two clocks that drift, or a reading that was put off, may leave nothing: the new round counts
+// then.
+void narrow(std::optional<ClockBounds>& bounds, int64_t before_ns, int64_t there_ns,
+            int64_t after_ns) {
+  const ClockBounds round{before_ns - there_ns, after_ns - there_ns};
+  const ClockBounds both = !bounds ? round
+                                   : ClockBounds{std::max(bounds->least_ns, round.least_ns),
+                                                 std::min(bounds->most_ns, round.most_ns)};
+  bounds = both.width_ns() >= 0 ? both : round;
+}
+
 }  // namespace
 
 Result<std::shared_ptr<HostLink>> HostLink::open(const net::TlsContext& tls, uint64_t job,
@@ -81,16 +98,17 @@ Result<std::shared_ptr<HostLink>> HostLink::open(const net::TlsContext& tls, uin
 }
 
 // A timer that home's kernel ends is not to end before its time by the body's clock: programs that
-// then go back to sleep for the rest (sd-event) would sleep for ever. The reading of the shortest
-// round trip is wrong by no more than a message takes, and what is told later arrives later.
+// then go back to sleep for the rest (sd-event) would sleep for ever. The host has read its clock
+// between the question and its answer: each round gives bounds, and the truth is within all of them
+// (Marzullo). What is left open is less than a message takes, and what is told later arrives later.
 std::optional<ClockLead> HostLink::compare_clocks() {
   constexpr uint64_t kOperation = 1;  // those of moves begin far above
-  constexpr int kRounds = 5;
-  constexpr int64_t kShortEnoughNs = 200'000, kLongEnoughNs = 50'000'000;  // a round, all of them
-  std::optional<ClockLead> lead;
-  int64_t shortest_ns = std::numeric_limits<int64_t>::max();
+  constexpr int kRounds = 10;
+  constexpr int64_t kCloseEnoughNs = 100'000, kLongEnoughNs = 50'000'000;
+  std::optional<ClockBounds> monotonic, boottime;
   int64_t spent_ns = 0;
-  for (int round = 0; round < kRounds && shortest_ns > kShortEnoughNs && spent_ns < kLongEnoughNs;
+  for (int round = 0; round < kRounds && spent_ns < kLongEnoughNs &&
+                      (!monotonic || monotonic->width_ns() > kCloseEnoughNs);
        ++round) {
     wire::LinkMessage question;
     question.set_operation(kOperation);
@@ -104,16 +122,14 @@ std::optional<ClockLead> HostLink::compare_clocks() {
     if (!answer || !(*answer)->has_usage() || (*answer)->usage().monotonic_ns() == 0) {
       break;
     }
-    const int64_t trip_ns = after.monotonic_ns - before.monotonic_ns;
-    spent_ns += trip_ns;
-    if (trip_ns < shortest_ns) {
-      shortest_ns = trip_ns;
-      lead = ClockLead{before.monotonic_ns + trip_ns / 2 - (*answer)->usage().monotonic_ns(),
-                       before.boottime_ns + trip_ns / 2 - (*answer)->usage().boottime_ns()};
-    }
+    spent_ns += after.monotonic_ns - before.monotonic_ns;
+    const wire::Usage& there = (*answer)->usage();
+    narrow(monotonic, before.monotonic_ns, there.monotonic_ns(), after.monotonic_ns);
+    narrow(boottime, before.boottime_ns, there.boottime_ns(), after.boottime_ns);
   }
   forget(kOperation);
-  return lead;
+  return monotonic ? std::optional(ClockLead{monotonic->middle_ns(), boottime->middle_ns()})
+                   : std::nullopt;
 }
 
 HostLink::HostLink(const net::TlsContext& tls, uint64_t job, HostAddress host, Handlers handlers,

@@ -216,8 +216,13 @@ Result<> Migration::connect() {
 }
 
 Result<> Migration::run_target() {
+  TESS_TRY(services_.on_main([&]() -> Result<> {
+    body_began_stopped_ = services_.tracer().stop_overridden(process_->pid);
+    return {};
+  }));
   return demand(*target_, "let the body run", wire::LinkMessage::kRunning, kAnswerTimeout,
-                [](wire::LinkMessage& message) {
+                [this](wire::LinkMessage& message) {
+                  message.mutable_commit()->set_stopped(body_began_stopped_);
                   const ClockReading now = read_clocks();
                   message.mutable_commit()->set_home_monotonic_ns(now.monotonic_ns);
                   message.mutable_commit()->set_home_boottime_ns(now.boottime_ns);

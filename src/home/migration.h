@@ -42,6 +42,7 @@ class MainServices {
   virtual void watch(Managed& process) = 0;
   // Tells the host of a process that has been stopped by a signal (main thread only).
   virtual void group_stopped_away(const Managed& process) = 0;
+  virtual void group_continued_away(const Managed& process) = 0;
   // What bodies share (SharedSegments). All threads of these processes rest. Either there are
   // others by now that must move with them, which are busy with it from now on; or waits until
   // everything that they share is at home, and gives the number for end_share. `target` null: home.
@@ -123,7 +124,9 @@ class Migration {
   std::shared_ptr<HostLink> target_;
   bool parked_ = false;    // all threads at home are in the stub and wait for us
   bool injected_ = false;  // the stub is in the process
-  bool froze_ = false;     // these two steps have been begun
+  bool body_began_stopped_ = false;
+  bool is_stopped_ = false;  // as of let_go()
+  bool froze_ = false;       // these two steps have been begun
   bool transferred_ = false;
   struct ThreadChannel {
     uint32_t slot;

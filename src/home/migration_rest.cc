@@ -170,14 +170,17 @@ Result<> Migration::let_go(stub::Phase phase) {
     process_->release_unanswered = stopped;
     return {};
   }));
+  is_stopped_ = stopped;
   return stopped ? process_->session->release_when_it_runs(phase)
                  : process_->session->release(phase);
 }
 
-// The stop may have been seen before the host was known (main thread).
+// The stop, or its end, may have been seen before the host was known (main thread).
 void Migration::tell_of_stop() {
   if (services_.tracer().stopped(process_->pid)) {
     services_.group_stopped_away(*process_);
+  } else if (body_began_stopped_ && !is_stopped_) {
+    services_.group_continued_away(*process_);
   }
 }
 

@@ -333,11 +333,8 @@ void Guest::on_all_parked() {
   if (thaw_when_parked_ || operation == 0) {
     // Home has given the freeze up (or never asked): they go on.
     thaw_when_parked_ = false;
-    if (session_->release(stub::kPhaseContinue)) {
+    if (release(stub::kPhaseContinue)) {
       state_ = State::kRunning;
-    }
-    if (stopped_) {
-      (void)send_signal(SIGSTOP);
     }
     return;
   }

@@ -107,6 +107,7 @@ class Guest : public std::enable_shared_from_this<Guest> {
   void abandon_freeze();
   void answer(uint64_t operation, const std::function<void(wire::LinkMessage&)>& fill);
   void answer(uint64_t operation, int32_t as, const std::function<void(wire::LinkMessage&)>& fill);
+  Result<> release(stub::Phase phase);
   Result<> send_signal(int number);
   std::chrono::milliseconds patience() const;
 

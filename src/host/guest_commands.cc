@@ -134,7 +134,8 @@ Result<> Guest::commit(const wire::LinkMessage& message) {
       }
     }
   }
-  TESS_TRY(session_->release(stub::kPhaseBody));
+  stopped_ = stopped_ || message.commit().stopped();
+  TESS_TRY(release(stub::kPhaseBody));
   state_ = State::kRunning;
   TESS_TRY(services_.faults.at(kAfterCommit));
   answer(message.operation(), [](wire::LinkMessage& reply) { reply.mutable_running(); });
@@ -212,7 +213,7 @@ Result<> Guest::send_image(const wire::LinkMessage& message) {
 Result<> Guest::thaw(const wire::LinkMessage& message) {
   TESS_TRY(services_.faults.at(kBeforeThaw));
   if (state_ == State::kParked) {
-    TESS_TRY(session_->release(stub::kPhaseContinue));
+    TESS_TRY(release(stub::kPhaseContinue));
     state_ = State::kRunning;
   } else if (freezing_ != 0 || thaw_when_parked_) {
     freezing_ = 0;
@@ -224,6 +225,20 @@ Result<> Guest::thaw(const wire::LinkMessage& message) {
   }
   answer(message.operation(), [](wire::LinkMessage& reply) { reply.mutable_done(); });
   return {};
+}
+
+// Out of rest; stopped if the process at home is. Each thread is told by itself, since one that
+// only follows the others may run for a moment.
+Result<> Guest::release(stub::Phase phase) {
+  if (!stopped_) {
+    return session_->release(phase);
+  }
+  return session_->release_stopped(phase, [this] {
+    const auto threads = threads_of(process_.outer_pid);
+    for (const ThreadIds& ids : threads.value_or(std::vector<ThreadIds>())) {
+      ::syscall(SYS_tgkill, process_.outer_pid, ids.outside, SIGSTOP);
+    }
+  });
 }
 
 Result<> Guest::send_signal(int number) {

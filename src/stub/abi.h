@@ -231,10 +231,12 @@ enum class Command : uint32_t {
   kBatch = 1,         // count SyscallRequests; flag kStopOnError
   kPlaceFds = 2,      // count int32 targets; the fds come as SCM_RIGHTS in the same message; dup3(.., O_CLOEXEC)
   kSpawnThreads = 3,  // count uint32 slots (mapped and filled by the agent): one clone each with set_tid = slot->thread.tid; they park
-  kRelease = 4,       // value = Phase. Answered before the server itself leaves
+  kRelease = 4,       // value = Phase; flag kReleaseStopped. Answered before the server itself leaves
   kDiscardMemory = 5, // count pairs (address, length): MADV_DONTNEED, skipping what refuses
+  kGoOn = 6,          // after kRelease with kReleaseStopped, not answered
 };
 inline constexpr uint32_t kStopOnError = 1;
+inline constexpr uint32_t kReleaseStopped = 1;  // all threads rest until kGoOn has come, too
 inline constexpr uint32_t kMailboxMessageMax = 48 << 10;
 inline constexpr uint32_t kBatchMax = 512;
 inline constexpr uint32_t kFdsMax = 250;

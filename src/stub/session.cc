@@ -397,7 +397,17 @@ Result<> Session::discard_memory(std::span<const std::pair<uint64_t, uint64_t>> 
 }
 
 Result<> Session::release(Phase phase) {
-  MailboxCommand command{Command::kRelease, 0, phase, 0};
+  return release(phase, 0);
+}
+
+Result<> Session::release_stopped(Phase phase, const std::function<void()>& stop) {
+  TESS_TRY(release(phase, kReleaseStopped));
+  stop();
+  return send_command(MailboxCommand{Command::kGoOn, 0, 0, 0}, {}, {});
+}
+
+Result<> Session::release(Phase phase, uint32_t flags) {
+  MailboxCommand command{Command::kRelease, 0, phase, flags};
   TESS_TRY(send_command(command, {}, {}));
   TESS_TRY_ASSIGN(MailboxNote answer, wait_answer({}));
   if (answer.result < 0) {

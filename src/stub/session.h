@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <utility>
 #include <span>
@@ -81,6 +82,9 @@ class Session {
   Result<> spawn_threads(std::span<const uint32_t> slots);
   Result<> discard_memory(std::span<const std::pair<uint64_t, uint64_t>> ranges);
   Result<> release(Phase phase);
+  // The same to a process that is to be stopped before any instruction of the application's: `stop`
+  // sends it the signals, while all threads still rest.
+  Result<> release_stopped(Phase phase, const std::function<void()>& stop);
   // The same to a process that a signal has stopped: it goes on in that phase when it runs again, and
   // says so by a kAnswer note.
   Result<> release_when_it_runs(Phase phase);
@@ -99,6 +103,7 @@ class Session {
   Result<std::vector<SlotInfo>> slots() const;
 
  private:
+  Result<> release(Phase phase, uint32_t flags);
   Result<> send_command(const MailboxCommand& command, std::span<const std::byte> payload, std::span<const int> fds);
   Result<MailboxNote> wait_answer(std::span<std::byte> payload_into);
 

@@ -394,12 +394,18 @@ bool Tracer::resume_stops(pid_t pid) {
   for (const auto& [tid, state] : process->threads) {
     ::syscall(SYS_tgkill, pid, tid, SIGSTOP);
   }
+  process->stop_due = true;
   return true;
 }
 
 bool Tracer::stopped(pid_t pid) const {
   const auto it = processes_.find(pid);
   return it != processes_.end() && it->second.group_stop;
+}
+
+bool Tracer::stop_overridden(pid_t pid) const {
+  const auto it = processes_.find(pid);
+  return it != processes_.end() && it->second.stop_overridden;
 }
 
 void Tracer::mark_running(pid_t pid) {

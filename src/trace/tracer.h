@@ -78,6 +78,8 @@ class Tracer {
   void override_stops(pid_t pid);
   bool resume_stops(pid_t pid);
   bool stopped(pid_t pid) const;
+  // override_stops is in force, and so is a stop.
+  bool stop_overridden(pid_t pid) const;
   // The threads are no longer held as far as the tracer goes: the caller has resumed them itself.
   void mark_running(pid_t pid);
   // Stops tracing (from held or running). The process goes on.
@@ -113,6 +115,7 @@ class Tracer {
     std::function<bool(const Registers&)> until;  // release_until
     bool override_stops = false;
     bool stop_overridden = false;  // there is one in force
+    bool stop_due = false;         // resume_stops has sent it, and it has not taken effect yet
     std::set<pid_t> entered;       // held in a call (enter_calls)
     bool leaving = false;          // its threads are let go one by one (detach_after_calls)
   };
@@ -131,6 +134,7 @@ class Tracer {
   void handle_syscall(pid_t pid, Process& process, pid_t tid);
   void forget_thread(pid_t pid, pid_t tid);
   void end_overridden_stop(pid_t pid, Process& process);
+  void end_stop_due(pid_t pid, Process& process, const WaitEvent& event);
   void handle_event_stop(pid_t pid, Process& process, const WaitEvent& event);
   void handle_exec(pid_t pid, const WaitEvent& event);
   void handle_new_task(pid_t pid, const WaitEvent& event);

@@ -160,11 +160,29 @@ void Tracer::end_overridden_stop(pid_t pid, Process& process) {
   }
 }
 
+// SIGCONT takes off a SIGSTOP that is still to be taken: there is no stop then whose end could be
+// told. The kernel traps every thread at a SIGCONT, even at one that is blocked.
+void Tracer::end_stop_due(pid_t pid, Process& process, const WaitEvent& event) {
+  if (!process.stop_due) {
+    return;
+  }
+  const bool came = event.kind() == WaitEvent::Kind::kGroupStop;
+  const uint64_t pending = came ? 0 : signal_masks(event.tid()).pending;
+  if ((pending >> (SIGSTOP - 1) & 1) != 0) {
+    return;
+  }
+  process.stop_due = false;
+  if (!came) {
+    listener_.group_continued(pid);
+  }
+}
+
 void Tracer::handle_event_stop(pid_t pid, Process& process, const WaitEvent& event) {
   const bool stopping = event.kind() == WaitEvent::Kind::kGroupStop && !process.override_stops;
   if (event.kind() == WaitEvent::Kind::kGroupStop && process.override_stops) {
     process.stop_overridden = true;
   }
+  end_stop_due(pid, process, event);
   // It may have just been born, with the options of whoever made it.
   set_options(process, pid, event.tid());
   const bool was_stopped = process.group_stop;

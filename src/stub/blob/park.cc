@@ -238,10 +238,15 @@ Phase serve(Slot* slot) {
         discard(command);
         break;
       case Command::kRelease: {
-        const Phase phase = (Phase)command->value;
+        Phase phase = (Phase)command->value;
         prepare_phase(slot, phase);
         // Once it has its answer the agent may freeze us again: nothing of ours may undo that.
+        const bool stopped = (command->flags & kReleaseStopped) != 0;
         send_answer(slot, 0, nullptr, 0);
+        if (stopped && receive_message(priv(slot).mailbox_fd, command, kMailboxMessageMax, fds,
+                                       &fd_count) < (long)sizeof(MailboxCommand)) {
+          phase = phase_without_agent(control);
+        }
         wake_all(slot, phase);
         return phase;
       }
