@@ -572,3 +572,9 @@ T(clone3_detached) {
   EQ(made, -1);
   EQ(errno, EINVAL);
 }
+T(more_events_than_any) {
+  struct epoll_event event;
+  const int e = epoll_create1(0);
+  ERR(epoll_wait(e, &event, 1 << 30, 0), EINVAL);
+  EQ(epoll_wait(e, &event, 1 << 20, 0), 0);
+}
