@@ -117,32 +117,18 @@ Result<sys::Fd> fetch_fd(pid_t pid, int32_t number) {
   return fd;
 }
 
-// dup3 to a number that the soft limit may forbid. The limit is raised by the process itself: an
-// agent without CAP_SYS_RESOURCE may not do it for another user's process.
-Result<> duplicate_above_limit(RemoteCalls& calls, const stub::RemoteMemory& memory,
-                               uint64_t scratch, int32_t from, int32_t to, const FdLimits& limits) {
-  const bool raise = static_cast<uint64_t>(to) >= limits.soft;
-  if (raise) {
-    const rlimit raised{.rlim_cur = limits.hard, .rlim_max = limits.hard};
-    TESS_TRY(memory.put(scratch, raised));
-    TESS_TRY(calls.call("raise RLIMIT_NOFILE", SYS_prlimit64, {0, RLIMIT_NOFILE, scratch, 0}));
-  }
-  auto duplicated = calls.call("dup3", SYS_dup3,
-                               {static_cast<uint64_t>(from), static_cast<uint64_t>(to), O_CLOEXEC});
-  if (raise) {
-    const rlimit old{.rlim_cur = limits.soft, .rlim_max = limits.hard};
-    TESS_TRY(memory.put(scratch, old));
-    TESS_TRY(calls.call("restore RLIMIT_NOFILE", SYS_prlimit64, {0, RLIMIT_NOFILE, scratch, 0}));
-  }
-  if (!duplicated) {
-    return tl::unexpected(std::move(duplicated.error()));
-  }
+// The process changes its limit itself: an agent without CAP_SYS_RESOURCE may not do it for another
+// user's process.
+Result<> set_fd_limit(RemoteCalls& calls, const stub::RemoteMemory& memory, uint64_t scratch,
+                      uint64_t soft, uint64_t hard) {
+  TESS_TRY(memory.put(scratch, rlimit{.rlim_cur = soft, .rlim_max = hard}));
+  TESS_TRY(calls.call("set RLIMIT_NOFILE", SYS_prlimit64, {0, RLIMIT_NOFILE, scratch, 0}));
   return {};
 }
 
-// A socket pair made by the process: one end at fd_base there, the other here.
-Result<sys::Fd> make_mailbox(RemoteCalls& calls, const stub::RemoteMemory& memory, pid_t pid,
-                             uint64_t scratch, int32_t fd_base, const FdLimits& limits) {
+// Both ends may have got any number, fd_base too.
+Result<sys::Fd> make_pair(RemoteCalls& calls, const stub::RemoteMemory& memory, pid_t pid,
+                          uint64_t scratch, int32_t fd_base) {
   TESS_TRY(calls.call("socketpair", SYS_socketpair,
                       {AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, scratch}));
   struct Pair {
@@ -151,12 +137,36 @@ Result<sys::Fd> make_mailbox(RemoteCalls& calls, const stub::RemoteMemory& memor
   };
   TESS_TRY_ASSIGN(const Pair pair, memory.get<Pair>(scratch));
   auto ours = fetch_fd(pid, pair.ours);
-  const Result<> placed =
-      duplicate_above_limit(calls, memory, scratch, pair.theirs, fd_base, limits);
+  Result<> placed;
+  if (pair.theirs != fd_base) {
+    if (auto made = calls.call(
+            "dup3", SYS_dup3,
+            {static_cast<uint64_t>(pair.theirs), static_cast<uint64_t>(fd_base), O_CLOEXEC});
+        !made) {
+      placed = tl::unexpected(std::move(made.error()));
+    }
+  }
   for (const int32_t number : {pair.ours, pair.theirs}) {
-    TESS_TRY(calls.raw(SYS_close, {static_cast<uint64_t>(number)}));
+    if (number != fd_base) {
+      TESS_TRY(calls.raw(SYS_close, {static_cast<uint64_t>(number)}));
+    }
   }
   TESS_TRY(placed);
+  return ours;
+}
+
+// A socket pair made by the process: one end at fd_base there, the other here. The soft limit may
+// forbid that number, or leave no other.
+Result<sys::Fd> make_mailbox(RemoteCalls& calls, const stub::RemoteMemory& memory, pid_t pid,
+                             uint64_t scratch, int32_t fd_base, const FdLimits& limits) {
+  const bool raise = static_cast<uint64_t>(fd_base) >= limits.soft;
+  if (raise) {
+    TESS_TRY(set_fd_limit(calls, memory, scratch, limits.hard, limits.hard));
+  }
+  auto ours = make_pair(calls, memory, pid, scratch, fd_base);
+  if (raise) {
+    TESS_TRY(set_fd_limit(calls, memory, scratch, limits.soft, limits.hard));
+  }
   return ours;
 }
 

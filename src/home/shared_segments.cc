@@ -129,7 +129,7 @@ Result<> SharedSegments::describe(const Link& link, pid_t pid, uint64_t address,
   answer.set_dev_minor(segment->key.dev_minor);
   answer.set_inode(segment->key.inode);
   answer.set_anonymous(segment->anonymous);
-  answer.set_writable(segment->writable);
+  answer.set_writable(mapping.may_write);
   answer.set_size(size_of(segment->fd));
   answer.set_offset(mapping.offset + (address - mapping.start));
   answer.set_length(mapping.end - address);

@@ -128,7 +128,6 @@ Result<> AddressSpaceMaker::map_anonymous() {
 }
 
 Result<> AddressSpaceMaker::collect_files(std::vector<SharedFile>& files) {
-  std::map<std::string, size_t> shared;
   for (const Mapping& mapping : image_) {
     if (mapping.kind == MappingKind::kAnon || mapping.special()) {
       continue;
@@ -145,18 +144,33 @@ Result<> AddressSpaceMaker::collect_files(std::vector<SharedFile>& files) {
       file.mappings.push_back(&mapping);
       continue;
     }
-    const auto [at, fresh] = shared.try_emplace(memory::body_file_name(mapping), files.size());
-    if (fresh) {
-      SharedFile& file = files.emplace_back();
-      auto opened = contents_.shared.open(home_pid_, mapping.start, false);
-      if (!opened) {
-        return fail_with(std::move(opened.error()), "share {}", mapping.path);
-      }
-      file.fd = std::move(*opened);
-    }
-    files[at->second].mappings.push_back(&mapping);
+    TESS_TRY_ASSIGN(SharedFile* const file, live_file(mapping, files));
+    file->mappings.push_back(&mapping);
   }
   return {};
+}
+
+// Home says for each mapping whether it may be written: one that is need not be asked about, nor
+// what mprotect has cut from its neighbour.
+Result<AddressSpaceMaker::SharedFile*> AddressSpaceMaker::live_file(
+    const Mapping& mapping, std::vector<SharedFile>& files) {
+  for (SharedFile& file : files) {
+    const Mapping& known = *file.mappings.back();
+    const bool same = known.shared() && known.content_hash.empty() &&
+                      memory::body_file_name(known) == memory::body_file_name(mapping);
+    const bool both_written = (known.prot & mapping.prot & PROT_WRITE) != 0;
+    const bool continues =
+        known.end == mapping.start && known.offset + known.size() == mapping.offset;
+    if (same && (both_written || (continues && (mapping.prot & PROT_WRITE) == 0))) {
+      return &file;
+    }
+  }
+  auto opened = contents_.shared.open(home_pid_, mapping.start, false);
+  if (!opened) {
+    return fail_with(std::move(opened.error()), "share {}", mapping.path);
+  }
+  files.emplace_back().fd = std::move(*opened);
+  return &files.back();
 }
 
 Result<> AddressSpaceMaker::add_own_memory(const Mapping& mapping, std::vector<SharedFile>& files) {

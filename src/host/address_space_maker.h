@@ -53,6 +53,7 @@ class AddressSpaceMaker {
   Result<> map_anonymous();
   Result<> map_files();
   Result<> collect_files(std::vector<SharedFile>& files);
+  Result<SharedFile*> live_file(const memory::Mapping& mapping, std::vector<SharedFile>& files);
   Result<> add_own_memory(const memory::Mapping& mapping, std::vector<SharedFile>& files);
   Result<> map_files_of(std::span<const SharedFile> files);
 

@@ -123,7 +123,9 @@ int64_t plan_array(Builder& b, uint8_t i, const Arg& arg) {
   }
   const bool lowered = arg.kind == Kind::kArrayOut && (arg.flags & kBounded) == 0;
   const bool negative = (arg.flags & kPlusLong) != 0 && static_cast<int64_t>(count.value) < 0;
-  if (!count.valid || negative || (!lowered && count.value > limit)) {
+  const bool oversized =
+      (arg.flags & kSizeIsInt) != 0 && count.value > uint64_t{0x7fff'ffff} / arg.unit;
+  if (!count.valid || negative || oversized || (!lowered && count.value > limit)) {
     make_bad(b, i);
     return 0;
   }

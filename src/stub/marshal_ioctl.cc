@@ -128,6 +128,9 @@ constexpr Known kKnown[] = {
     {0x400454d1, 0x400454d1, 0, kRefuse},  // TUNSETTXFILTER: open-ended
     {0x401054d5, 0x401054d6, 0, kRefuse},  // TUNATTACHFILTER, TUNDETACHFILTER: nested
     {0x40044590, 0x40044591, 0, kPass},    // EVIOCGRAB, EVIOCREVOKE
+    {0x40044900, 0x40044900, 0, kPass},    // INOTIFY_IOC_SETNEXTWD
+    {0x4008700c, 0x4008700c, 0, kPass},    // RTC_IRQP_SET
+    {0x4008700e, 0x4008700e, 0, kPass},    // RTC_EPOCH_SET
     {0x40049409, 0x40049409, 0, kPass},    // FICLONE: a descriptor
     {0x80086601, 0x80086601, 4, kRead},    // FS_IOC_GETFLAGS: says long, is an int
     {0x40086602, 0x40086602, 4, kWrite},   // FS_IOC_SETFLAGS

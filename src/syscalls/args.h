@@ -49,7 +49,7 @@ constexpr Word array_inout(uint8_t count, uint8_t unit, uint32_t limit, uint8_t 
   return counted(Kind::kArrayInOut, count, unit, limit, flags);
 }
 constexpr Word epoll_events(uint8_t count) {
-  return array_out(count, 12, 12 << 16, kTrimByResult | kCountIsInt);
+  return array_out(count, 12, 12 << 16, kTrimByResult | kCountIsInt | kSizeIsInt);
 }
 constexpr Word message_queue_in(uint8_t count) {
   return array_in(count, 1, 16 << 20, kPlusLong);

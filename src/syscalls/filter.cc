@@ -292,7 +292,7 @@ std::vector<sock_filter> body_filter(uint64_t syscall_site, uint64_t cp_site) {
   Assembler a;
   a.load(offsetof(seccomp_data, arch));
   a.if_equal(AUDIT_ARCH_X86_64, 1, 0);
-  a.answer(SECCOMP_RET_KILL_PROCESS);
+  a.answer(SECCOMP_RET_TRAP);
   a.load(offsetof(seccomp_data, nr));
   a.decide(ranges());
   emit_mmap(a);

@@ -1,9 +1,9 @@
 // The seccomp filter of a body, made from the table. Local calls run natively (mmap, futex and
 // clock_gettime on a condition); the stub's own calls are let through from its two syscall
 // instructions only; everything else, numbers unknown to any kernel too, traps into the stub.
-// Another architecture (int 0x80) kills the body: its numbers mean other calls. Unconditional calls
-// are decided before the instruction pointer is looked at, so that the kernel's cache of constant
-// answers knows them and need not run the filter at all.
+// Another architecture (int 0x80) traps whatever its number, which means another call.
+// Unconditional calls are decided before the instruction pointer is looked at, so that the kernel's
+// cache of constant answers knows them and need not run the filter at all.
 #pragma once
 
 #include <linux/filter.h>

@@ -134,7 +134,8 @@ enum ArgFlag : uint8_t {
   kPlusLong = 8,      // eight bytes more than counted (msgsnd, msgrcv)
   kBounded = 16,      // kArrayOut: the kernel refuses a count beyond the bound
   kEndsAtFault =
-      32,  // kArrayOut: filled as far as it can be written; EFAULT only if that is nothing
+      32,           // kArrayOut: filled as far as it can be written; EFAULT only if that is nothing
+  kSizeIsInt = 64,  // the kernel refuses a count whose size in bytes no int can hold
 };
 
 struct Arg {

@@ -98,6 +98,7 @@ OWN = [
     c_program("sharedio", "a mapped file, also read, written and resized by calls of two processes"),
     c_program("sharedmem", "anonymous memory, memfd and process-shared locks of parent and child"),
     c_program("sysvshm", "System V shared memory"),
+    c_program("fulltable", "all descriptors allowed are open"),
     c_program("files", "the file system as programs use it"),
     c_program("procself", "what a process learns about itself", environment={"FROM_HOME": "kept"}),
     c_program("busy", "threads, pipes, files, timers and children all at once"),

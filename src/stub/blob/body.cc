@@ -342,9 +342,47 @@ Answer make_call(Trap& trap) {
   return carried_call(trap, *info);
 }
 
+// By `int 0x80` or `sysenter`: the numbers are those of another table, whose calls only home can
+// make. The two that never return need no way back.
+Answer call_of_32_bits(Trap& trap) {
+  constexpr uint64_t kExit = 1, kExitGroup = 252, kOtherTable = 0x8000'0000;
+  constexpr uint8_t kInt = 0xcd, kVector = 0x80;
+  if (trap.number == kExit || trap.number == kExitGroup) {
+    trap.number = trap.number == kExit ? __NR_exit : __NR_exit_group;
+    trap.args[0] = (uint32_t)trap.context->gregs[kRbx];
+    return call(trap);
+  }
+  uint8_t code[2];
+  if (!copy_from_app(code, trap.rip, sizeof(code)) || code[0] != kInt || code[1] != kVector) {
+    return answer(kEnosys);  // sysenter does not say where it was
+  }
+  Trap at_home = trap;
+  at_home.number |= kOtherTable;  // for no call of ours to be meant
+  return homeward_call(at_home, kEnosys);
+}
+
+bool is_of_32_bits(const uint8_t* siginfo) {
+  constexpr int kSiArch = 28;
+  constexpr uint32_t kArchI386 = 0x4000'0003;
+  uint32_t arch = 0;
+  memcpy(&arch, siginfo + kSiArch, sizeof(arch));
+  return arch == kArchI386;
+}
+
+// An application may have unaligned accesses checked; ours are not meant. Its context keeps the
+// flag.
+void allow_unaligned(const KernelUcontext* context) {
+  constexpr uint64_t kAlignmentCheck = 0x4'0000;
+  if ((context->gregs[kEflags] & kAlignmentCheck) != 0) {
+    __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() & ~kAlignmentCheck);
+  }
+}
+
 }  // namespace
 
-extern "C" [[noreturn]] void tess_body_sigsys(int, const uint8_t*, KernelUcontext* context) {
+extern "C" [[noreturn]] void tess_body_sigsys(int, const uint8_t* siginfo,
+                                              KernelUcontext* context) {
+  allow_unaligned(context);
   Slot* slot = this_slot();
   ThreadContext& t = slot->thread;
   slot->in_application = 0;
@@ -363,7 +401,7 @@ extern "C" [[noreturn]] void tess_body_sigsys(int, const uint8_t*, KernelUcontex
   trap.repeat = t.repeat_number == (int32_t)trap.number && t.repeat_rip == trap.rip;
   trap.deadline_ns = trap.repeat ? t.repeat_deadline_ns : 0;
   t.repeat_number = -1;
-  const Answer outcome = call(trap);
+  const Answer outcome = is_of_32_bits(siginfo) ? call_of_32_bits(trap) : call(trap);
   switch (outcome.outcome) {
     case Outcome::kResult:
       context->gregs[kRax] = (uint64_t)outcome.result;
@@ -380,6 +418,7 @@ extern "C" [[noreturn]] void tess_body_sigsys(int, const uint8_t*, KernelUcontex
 
 // In the stub: note it and let a cancellable call go. In the application: see what home wants.
 extern "C" void tess_body_doorbell(int, const uint8_t*, KernelUcontext* context) {
+  allow_unaligned(context);
   Slot* slot = this_slot();
   slot->signal_count = 1;
   const uint64_t rip = context->gregs[kRip];
@@ -398,12 +437,14 @@ extern "C" void tess_body_doorbell(int, const uint8_t*, KernelUcontext* context)
 }
 
 extern "C" void tess_body_timer(int signal, const uint8_t*, KernelUcontext* context) {
+  allow_unaligned(context);
   Slot* slot = this_slot();
   __atomic_or_fetch(&priv(slot).timer_bits, 1u << (signal - kSigxcpu), __ATOMIC_SEQ_CST);
   tess_body_doorbell(signal, nullptr, context);
 }
 
 extern "C" void tess_body_fault(int signal, const uint8_t* siginfo, KernelUcontext* context) {
+  allow_unaligned(context);
   Slot* slot = this_slot();
   const uint64_t rip = context->gregs[kRip];
   if (in_blob(slot->region_base, rip)) {

@@ -75,22 +75,33 @@ Answer sigaltstack_call(Trap& trap) {
   return answer(0);
 }
 
+// There is no frame to return by: SIGSEGV of the kernel, where the program is now.
+Answer bad_frame(const Trap& trap) {
+  constexpr int kSigsegv = 11, kSiKernel = 0x80;
+  const int32_t siginfo[32] = {kSigsegv, 0, kSiKernel};
+  const uint64_t forced[6] = {1, 0, 0, 0, 0, 0};
+  const OwnSegment info{siginfo, sizeof(siginfo), nullptr, 0};
+  if (own_request(trap.slot, kOpFault, forced, &info, 1, 0) == kRestart) {
+    return {Outcome::kAgain, 0};  // another handler first
+  }
+  return answer(0);
+}
+
 // The application returns from its own handler: its frame says how to go on. The mask goes home
 // first, since that may bring more signals.
 Answer sigreturn_call(Trap& trap) {
   KernelUcontext* context = trap.context;
   ThreadContext& t = trap.slot->thread;
   KernelUcontext app;
-  if (!copy_from_app(&app, context->gregs[kRsp], sizeof(app))) {
-    die_quietly(trap.slot);
+  if (!copy_from_app(&app, context->gregs[kRsp], sizeof(app)) ||
+      (app.fpstate != 0 && tess_probe_read(app.fpstate) != 0)) {
+    return bad_frame(trap);
   }
   const uint64_t args[6] = {0, app.mask, 0, 0, 0, 0};
   if (own_request(trap.slot, kOpSetMask, args, nullptr, 0, 0) == kRestart) {
     return {Outcome::kAgain, 0};  // another handler on top of this one first
   }
-  const uint64_t segments = context->gregs[kCsGsFs];
   memcpy(context->gregs, app.gregs, sizeof(context->gregs));
-  context->gregs[kCsGsFs] = segments;
   if (app.fpstate == 0) {
     clear_fpstate(context);
   } else if (context->fpstate != 0) {

@@ -76,7 +76,7 @@ int64_t read_wish(const Trap& trap, CloneWish& wish) {
   if (bad != 0) {
     return bad;
   }
-  constexpr uint64_t kLevelsMax = 32;
+  constexpr uint64_t kLevelsMax = 32, kDetached = CLONE_DETACHED;
   if ((args.set_tid == 0) != (args.set_tid_size == 0) || args.set_tid_size > kLevelsMax) {
     return kEinval;
   }
@@ -89,8 +89,8 @@ int64_t read_wish(const Trap& trap, CloneWish& wish) {
   if (args.set_tid_size == 1 && wish.set_tid < 1) {
     return kEinval;
   }
-  if ((args.flags & kSignalMask & ~kNewTime) != 0 || (args.stack == 0) != (args.stack_size == 0) ||
-      (args.exit_signal & ~kSignalMask) != 0) {
+  if ((args.flags & ((kSignalMask & ~kNewTime) | kDetached)) != 0 ||
+      (args.stack == 0) != (args.stack_size == 0) || (args.exit_signal & ~kSignalMask) != 0) {
     return kEinval;
   }
   wish.flags = args.flags;

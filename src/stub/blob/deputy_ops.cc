@@ -4,6 +4,9 @@
 namespace tess::stub {
 
 void set_action(Slot* slot, Call& call) {
+  // NOCLDSTOP to SIGINFO, EXPOSE_TAGBITS, RESTORER, ONSTACK, RESTART, NODEFER, RESETHAND: the kernel
+  // clears all others, which tells a program what it can ask for.
+  constexpr uint64_t kFlagsKnown = 0xdc00'0807;
   SlotPrivate& p = priv(slot);
   const int signal = (int)call.request.args[0];
   const bool sets = call.request.args[1] != 0;
@@ -19,6 +22,7 @@ void set_action(Slot* slot, Call& call) {
     SignalAction action;
     memcpy(&action, call.data[0], sizeof(action));
     action.mask &= ~((uint64_t{1} << 8) | (uint64_t{1} << 18));
+    action.flags &= kFlagsKnown;
     call.result = set_deputy_handler(signal, action);
     if (call.result == 0) {
       p.actions[signal] = action;

@@ -30,6 +30,9 @@ tess_entry_park:
   cld
   xor %ebp, %ebp
   and $-16, %rsp
+  pushf                          // no alignment check of the application's
+  andl $~0x40000, (%rsp)
+  popf
   call tess_park_native
   ud2
 tess_entry_blank:

@@ -97,6 +97,7 @@ KernelUcontext* build_resume_frame(Slot* slot, uint64_t mask, bool native) {
 }
 
 bool push_signal_frame(Slot* slot, KernelUcontext* context, const SignalRecord& record) {
+  constexpr uint64_t kSegmentsOf64Bits = uint64_t{0x2b} << 48 | 0x33;  // ss, fs, gs, cs
   ThreadContext& t = slot->thread;
   uint64_t sp = context->gregs[kRsp];
   const bool on = on_altstack(t, sp);
@@ -137,6 +138,7 @@ bool push_signal_frame(Slot* slot, KernelUcontext* context, const SignalRecord& 
   context->gregs[kRsi] = at + offsetof(KernelFrame, siginfo);
   context->gregs[kRdx] = at + offsetof(KernelFrame, context);
   context->gregs[kRax] = 0;
+  context->gregs[kCsGsFs] = kSegmentsOf64Bits;  // it may have been in code of 32 bits
   context->gregs[kEflags] &= ~kFlagsCleared;
   clear_fpstate(context);
   if ((t.altstack_flags & kSsAutodisarm) != 0 && (record.action.flags & kSaOnstack) != 0) {

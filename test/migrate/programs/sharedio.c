@@ -1,5 +1,6 @@
-// One file by mapping and by system calls, of one process and of two: each sees what the other way has
-// done; the file grows and shrinks under the mapping; an output file is written by mapping only.
+// One file by mapping and by system calls, of one process and of two: each sees what the other way
+// has done; the file grows and shrinks under the mapping; an output file is written by mapping
+// only.
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -13,6 +14,8 @@
 enum { PAGE = 4096, PAGES = 9 };
 static int fd;
 static char* map;
+static char* view;    // by a descriptor that can only read
+static char* closed;  // by one that can write, but mapped for reading
 static sigjmp_buf fault;
 
 static void on_sigbus(int number, siginfo_t* info, void* context) {
@@ -124,7 +127,21 @@ static void output_file(void) {
   CHECK_EQ(munmap(words, size), 0);
 }
 
+static void views_follow(long number) {
+  map[2 * PAGE - 1] = (char)number;
+  CHECK_EQ(view[2 * PAGE - 1], (char)number);
+  CHECK_EQ(closed[2 * PAGE - 1], (char)number);
+  errno = 0;
+  CHECK_EQ(mprotect(view, PAGE, PROT_READ | PROT_WRITE), -1);
+  CHECK_EQ(errno, EACCES);
+  CHECK_EQ(mprotect(closed + PAGE, PAGE, PROT_READ | PROT_WRITE), 0);
+  closed[2 * PAGE - 2] = (char)(number + 1);
+  CHECK_EQ(map[2 * PAGE - 2], (char)(number + 1));
+  CHECK_EQ(mprotect(closed + PAGE, PAGE, PROT_READ), 0);
+}
+
 static void one_round(long number) {
+  views_follow(number);
   map_then_read(number);
   write_then_map(number);
   by_another_process(number);
@@ -141,6 +158,13 @@ int main(void) {
   CHECK_EQ(ftruncate(fd, PAGES * PAGE), 0);
   map = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   CHECK(map != MAP_FAILED);
+  const int reader = open("file", O_RDONLY);
+  CHECK(reader >= 0);
+  closed = mmap(NULL, 2 * PAGE, PROT_READ, MAP_SHARED, fd, 0);
+  CHECK(closed != MAP_FAILED);
+  view = mmap(NULL, 2 * PAGE, PROT_READ, MAP_SHARED, reader, 0);
+  CHECK(view != MAP_FAILED && view < map);
+  CHECK_EQ(close(reader), 0);
   run_rounds(one_round);
   CHECK_EQ(unlink("copy"), 0);
   memset(map, 's', PAGES * PAGE);

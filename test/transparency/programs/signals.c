@@ -1086,6 +1086,12 @@ T(sigaction_values) {
   ERR(syscall(SYS_rt_sigaction, 10, (void*)-1, 0, 8), EFAULT);
   EQ(syscall(SYS_rt_sigaction, 9, 0, &b, 8), 0);
 }
+T(sigaction_flags_unknown) {
+  unsigned long wanted[4] = {(long)nothing, ~0ul, 0, 0}, got[4];
+  EQ(syscall(SYS_rt_sigaction, SIGUSR1, wanted, 0, 8), 0);
+  EQ(syscall(SYS_rt_sigaction, SIGUSR1, 0, got, 8), 0);
+  EQ(got[1], 0xdc000807);
+}
 T(sigprocmask_err) {
   sigset_t m;
   ERR(syscall(SYS_rt_sigprocmask, 77, &m, 0, 8), EINVAL);

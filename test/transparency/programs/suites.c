@@ -558,3 +558,23 @@ T(asks_for_tiles) {
   EQ(permitted >> 18 & 1, has_tiles);
   EQ(permitted & ~(1ul << 18) & ~supported, 0);
 }
+// Says that it writes an int, and takes a number. Not every kernel has it.
+T(next_watch_by_number) {
+  const int f = inotify_init1(IN_NONBLOCK);
+  EQ(ioctl(f, _IOW('I', 0, int), 100), 0);
+  EQ(inotify_add_watch(f, ".", IN_MODIFY), 100);
+}
+T(clone3_detached) {
+  unsigned long args[11] = {CLONE_DETACHED, 0, 0, 0, SIGCHLD};
+  const long made = syscall(SYS_clone3, args, sizeof args);
+  if (made == 0)
+    _exit(0);
+  EQ(made, -1);
+  EQ(errno, EINVAL);
+}
+T(more_events_than_any) {
+  struct epoll_event event;
+  const int e = epoll_create1(0);
+  ERR(epoll_wait(e, &event, 1 << 30, 0), EINVAL);
+  EQ(epoll_wait(e, &event, 1 << 20, 0), 0);
+}
