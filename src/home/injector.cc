@@ -51,12 +51,13 @@ std::vector<std::pair<uint64_t, uint64_t>> read_ranges(pid_t pid) {
 Result<FdLimits> read_fd_limits(pid_t pid) {
   const std::string proc = "/proc/" + std::to_string(pid);
   FdLimits limits{.soft = 0, .hard = 0, .highest_open = -1};
+  bool found = false;
   std::ifstream file(proc + "/limits");
   std::string line;
   while (std::getline(file, line)) {
     if (line.starts_with("Max open files")) {
       std::istringstream numbers(line.substr(14));
-      numbers >> limits.soft >> limits.hard;
+      found = static_cast<bool>(numbers >> limits.soft >> limits.hard);
     }
   }
   std::error_code error;
@@ -64,7 +65,7 @@ Result<FdLimits> read_fd_limits(pid_t pid) {
        it.increment(error)) {
     limits.highest_open = std::max(limits.highest_open, std::stoi(it->path().filename().string()));
   }
-  if (limits.soft == 0 || error) {
+  if (!found || error) {
     return fail(ErrorKind::kFailed, "read the descriptor limits of process {}", pid);
   }
   return limits;
@@ -117,32 +118,16 @@ Result<sys::Fd> fetch_fd(pid_t pid, int32_t number) {
   return fd;
 }
 
-// dup3 to a number that the soft limit may forbid. The limit is raised by the process itself: an
-// agent without CAP_SYS_RESOURCE may not do it for another user's process.
-Result<> duplicate_above_limit(RemoteCalls& calls, const stub::RemoteMemory& memory,
-                               uint64_t scratch, int32_t from, int32_t to, const FdLimits& limits) {
-  const bool raise = static_cast<uint64_t>(to) >= limits.soft;
-  if (raise) {
-    const rlimit raised{.rlim_cur = limits.hard, .rlim_max = limits.hard};
-    TESS_TRY(memory.put(scratch, raised));
-    TESS_TRY(calls.call("raise RLIMIT_NOFILE", SYS_prlimit64, {0, RLIMIT_NOFILE, scratch, 0}));
-  }
-  auto duplicated = calls.call("dup3", SYS_dup3,
-                               {static_cast<uint64_t>(from), static_cast<uint64_t>(to), O_CLOEXEC});
-  if (raise) {
-    const rlimit old{.rlim_cur = limits.soft, .rlim_max = limits.hard};
-    TESS_TRY(memory.put(scratch, old));
-    TESS_TRY(calls.call("restore RLIMIT_NOFILE", SYS_prlimit64, {0, RLIMIT_NOFILE, scratch, 0}));
-  }
-  if (!duplicated) {
-    return tl::unexpected(std::move(duplicated.error()));
-  }
+Result<> set_fd_limit(RemoteCalls& calls, const stub::RemoteMemory& memory, uint64_t scratch,
+                      uint64_t soft, uint64_t hard) {
+  TESS_TRY(memory.put(scratch, rlimit{.rlim_cur = soft, .rlim_max = hard}));
+  TESS_TRY(calls.call("set RLIMIT_NOFILE", SYS_prlimit64, {0, RLIMIT_NOFILE, scratch, 0}));
   return {};
 }
 
 // A socket pair made by the process: one end at fd_base there, the other here.
-Result<sys::Fd> make_mailbox(RemoteCalls& calls, const stub::RemoteMemory& memory, pid_t pid,
-                             uint64_t scratch, int32_t fd_base, const FdLimits& limits) {
+Result<sys::Fd> pair_at(RemoteCalls& calls, const stub::RemoteMemory& memory, pid_t pid,
+                        uint64_t scratch, int32_t fd_base) {
   TESS_TRY(calls.call("socketpair", SYS_socketpair,
                       {AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, scratch}));
   struct Pair {
@@ -151,12 +136,28 @@ Result<sys::Fd> make_mailbox(RemoteCalls& calls, const stub::RemoteMemory& memor
   };
   TESS_TRY_ASSIGN(const Pair pair, memory.get<Pair>(scratch));
   auto ours = fetch_fd(pid, pair.ours);
-  const Result<> placed =
-      duplicate_above_limit(calls, memory, scratch, pair.theirs, fd_base, limits);
+  const auto duplicated =
+      calls.call("dup3", SYS_dup3,
+                 {static_cast<uint64_t>(pair.theirs), static_cast<uint64_t>(fd_base), O_CLOEXEC});
   for (const int32_t number : {pair.ours, pair.theirs}) {
     TESS_TRY(calls.raw(SYS_close, {static_cast<uint64_t>(number)}));
   }
-  TESS_TRY(placed);
+  TESS_TRY(duplicated);
+  return ours;
+}
+
+// The soft limit may leave no number for it. It is raised by the process itself: an agent without
+// CAP_SYS_RESOURCE may not do it for another user's process.
+Result<sys::Fd> make_mailbox(RemoteCalls& calls, const stub::RemoteMemory& memory, pid_t pid,
+                             uint64_t scratch, int32_t fd_base, const FdLimits& limits) {
+  const bool raise = static_cast<uint64_t>(fd_base) >= limits.soft;
+  if (raise) {
+    TESS_TRY(set_fd_limit(calls, memory, scratch, limits.hard, limits.hard));
+  }
+  auto ours = pair_at(calls, memory, pid, scratch, fd_base);
+  if (raise) {
+    TESS_TRY(set_fd_limit(calls, memory, scratch, limits.soft, limits.hard));
+  }
   return ours;
 }
 
@@ -325,7 +326,6 @@ Result<Injected> put_stub_in(trace::Tracer& tracer, pid_t pid, uint64_t job,
   stub::ControlBlock control = stub::make_control_block(
       base, inner_pid, job, injected.placement.fd_base, injected.placement.fd_base);
   control.in_use = static_cast<uint32_t>(tids.size());
-  control.fd_limit_soft = static_cast<uint32_t>(std::min<uint64_t>(limits.soft, UINT32_MAX));
   for (uint32_t i = 0; i < tids.size(); ++i) {
     control.slot_bitmap[i / 64] |= uint64_t{1} << (i % 64);
   }

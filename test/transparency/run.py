@@ -21,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "common"))
 import lab as labs  # noqa: E402
 
-PROGRAMS = ("proc", "signals", "calls", "errors", "suites", "kin")
+PROGRAMS = ("proc", "signals", "calls", "descriptors", "errors", "suites", "kin")
 DEADLINE = 60
 # Differences that are known: docs/known-limits.md says what a user notices of each.
 EXPECTED = {

@@ -346,6 +346,7 @@ Answer special_call(Trap& trap, const SyscallInfo& info) {
     case Special::kProcessMadvise:
       return process_madvise_call(trap);
     case Special::kMaybeHome:
+    case Special::kCloseRange:
       return maybe_homeward_call(trap, info);
     case Special::kPersonality:
       return personality_call(trap, info);

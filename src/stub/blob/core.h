@@ -232,6 +232,8 @@ void note(Slot* slot, Note kind, uint32_t value, int64_t result);
 inline constexpr long kNoDescriptor = -24;
 long request_channel(Slot* slot, uint64_t id, bool with_mailbox, NewChannel* out);
 long place_fd(Slot* slot, int32_t from, int32_t to);
+// At the first number from `lowest` on that is free. Its number, or -errno; `from` is closed then.
+long place_above(int32_t from, int32_t lowest);
 // A body's channels stand at low numbers, where what its agent sends arrives, too: one that another
 // thread puts in its place would end it. A body's limit of descriptors is not the application's.
 int32_t out_of_the_way(const ControlBlock& control, int32_t fd);
