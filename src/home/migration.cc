@@ -186,6 +186,9 @@ Result<> Migration::reserve(const std::set<pid_t>& group) {
       return fail(ErrorKind::kNotPossible, "{}", joined(reasons));
     }
   }
+  if (kind_ == Kind::kHop) {
+    TESS_TRY(check_descriptor_room(process_->pid, process_->placement));
+  }
   TESS_TRY_ASSIGN(target_, services_.link_to(
                                node_, std::max(memory_of(process_->pid), process_->memory_bytes)));
   if (target_ == source_) {

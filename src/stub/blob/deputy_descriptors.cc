@@ -131,16 +131,41 @@ bool next_is_behind_ours(const Slot* slot, uint32_t count) {
   return next > last;
 }
 
+// A hard limit that leaves no room beside ours: there would be no way to another host any more, nor
+// to a new thread.
+bool shuts_ours_out(const Slot* slot, const Call& call) {
+  constexpr uint64_t kRlimitNofile = 7, kRoom = 64;
+  const Request& r = call.request;
+  const bool set_only = r.op == __NR_setrlimit;
+  if ((!set_only && r.op != __NR_prlimit64) || r.args[set_only ? 0 : 1] != kRlimitNofile ||
+      priv(const_cast<Slot*>(slot)).vfork_child != 0 ||
+      (!set_only && r.args[0] != 0 && (int32_t)r.args[0] != control_of(slot).pid)) {
+    return false;
+  }
+  uint64_t limit[2] = {0, ~uint64_t{0}};
+  for (uint32_t i = 0; i < r.segment_count; ++i) {
+    if (call.segments[i].arg == (set_only ? 1 : 2) && call.segments[i].in_size >= sizeof(limit)) {
+      memcpy(limit, call.data[i], sizeof(limit));
+    }
+  }
+  int32_t highest = 0;
+  for_each_of_ours(slot, [&](int32_t fd) { highest = fd > highest ? fd : highest; });
+  return limit[0] <= limit[1] && limit[1] < (uint64_t)highest + kRoom;
+}
+
 // Is ours what the call stumbles over? At home, where nothing of ours is, it does not.
-bool stumbles(const Slot* slot, const Request& r) {
+bool stumbles(const Slot* slot, const Call& call) {
+  const Request& r = call.request;
   const int64_t wanted = wanted_number(r);
   if (wanted >= 0) {
     return is_ours(slot, (int32_t)wanted) && (uint64_t)wanted < soft_limit() &&
            sys(__NR_fcntl, r.args[0], kFGetfd) >= 0;
   }
   const uint32_t count = makes_descriptors(r.op);
-  return count != 0 && priv(const_cast<Slot*>(slot)).vfork_child == 0 &&
-         next_is_behind_ours(slot, count);
+  if (count == 0) {
+    return shuts_ours_out(slot, call);
+  }
+  return priv(const_cast<Slot*>(slot)).vfork_child == 0 && next_is_behind_ours(slot, count);
 }
 
 }  // namespace
@@ -155,7 +180,7 @@ bool guard_descriptors(Slot* slot, Call& call) {
     call.result = close_range_around(slot, (uint32_t)r.args[0], (uint32_t)r.args[1], r.args[2]);
     return false;
   }
-  if (stumbles(slot, r)) {
+  if (stumbles(slot, call)) {
     call.result = kEbadf;
     call.flags |= kReplyHome;
     return false;

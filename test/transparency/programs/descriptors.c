@@ -301,3 +301,21 @@ T(limit_used_up) {
     open_now += fcntl(fd, F_GETFD) >= 0;
   EQ(open_now, 40);
 }
+static void lowered_and_used(void) {
+  struct rlimit limit = {100, 200};
+  EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  limit.rlim_cur = limit.rlim_max = 50;
+  EQ(prlimit(0, RLIMIT_NOFILE, &limit, &limit), 0);
+  EQ(limit.rlim_cur, 100);
+  EQ(limit.rlim_max, 200);
+  EQ(close_all(3, 0), 0);
+  for (int at = 3; at < 50; ++at)
+    EQ(null(), at);
+  ERR(null(), EMFILE);
+  fork_works();
+  thread_works();
+}
+T(hard_limit_lowered) {
+  in_child(lowered_and_used);
+  lowered_and_used();
+}
