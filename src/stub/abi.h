@@ -81,6 +81,14 @@ enum Greg : uint32_t {
 inline constexpr uint32_t kXsaveMax = 12 << 10;
 inline constexpr uint32_t kPolicyNodeWords = 16;  // MAX_NUMNODES bits
 
+// Bits of ThreadContext::settings.
+enum ThreadSetting : uint32_t {
+  kSettingNoTsc = 1,    // PR_SET_TSC
+  kSettingNoCpuid = 2,  // ARCH_SET_CPUID
+  kSettingNoThp = 4,    // PR_SET_THP_DISABLE; this and the next are the process's: in the first thread's context
+  kSettingMerge = 8,    // PR_SET_MEMORY_MERGE
+};
+
 // Everything that the kernel keeps of an application thread and that must be true again where it runs next.
 struct alignas(64) ThreadContext {
   uint8_t xsave[kXsaveMax];  // signal frame format: XSAVE area, sw_reserved at 464, FP_XSTATE_MAGIC2 at the end
@@ -111,6 +119,8 @@ struct alignas(64) ThreadContext {
   uint64_t cpu_timers[2][4];    // ITIMER_VIRTUAL, ITIMER_PROF as struct itimerval; in the first thread's context
   // As set_mempolicy takes them.
   uint64_t policy_nodes[kPolicyNodeWords];
+  uint64_t timerslack_ns;  // 0: the usual
+  uint32_t settings;       // ThreadSetting
   int32_t policy_mode;
   uint32_t repeat_ends;  // the call to be repeated has a timeout of its socket's: a handler ends it, whatever SA_RESTART says
 };

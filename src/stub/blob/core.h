@@ -266,6 +266,12 @@ void set_cpu_timers(Slot* slot, bool run);
 // Of the calling thread.
 void save_memory_policy(Slot* slot);
 void set_memory_policy(Slot* slot);
+// Of the calling thread, and of the process if it is its first: what prctl and arch_prctl have set
+// that the kernel looks at where the code runs. Only what is not as usual is set again.
+void save_settings(Slot* slot);
+void apply_settings(const Slot* slot);
+// A setting has been made away from home, by this command of prctl or arch_prctl: it goes along.
+void note_setting(Slot* slot, int command, uint64_t value);
 void block_all_signals(uint64_t* old_mask);
 void set_signal_mask(uint64_t mask);
 

@@ -496,6 +496,7 @@ extern "C" [[noreturn]] void tess_park_native(Slot* slot) {
   slot->thread.process_cpu_ns = (uint64_t)clock_ns(kClockProcessCpu);
   save_cpu_timers(slot);
   save_memory_policy(slot);
+  save_settings(slot);
   __atomic_or_fetch(&control.slot_bitmap[slot->index / 64], uint64_t{1} << (slot->index % 64),
                     __ATOMIC_RELAXED);
   switch (park(slot)) {
