@@ -199,6 +199,7 @@ struct ControlBlock {
   uint32_t server_wanted;  // a thread left while all others were parked: one of them has to serve
   uint32_t has_server;     // a parked thread is serving the agent
   uint32_t memory_files;   // deputy: may files of /proc be open? MemoryFiles of deputy_proc.h
+  uint32_t timed_sockets;  // deputy: some socket has, or had, a timeout of its own
   uint32_t all_locked;     // mlockall(MCL_CURRENT) in force
   // Deputy: CPU time of reaped children beyond what home's kernel counts (they used it on hosts).
   int64_t children_user_ns;
