@@ -24,6 +24,8 @@ constexpr std::array kAdvice = {
     AdviceBit{memory::kAdviseDontDump, MADV_DONTDUMP, MADV_DODUMP},
     AdviceBit{memory::kAdviseWipeOnFork, MADV_WIPEONFORK, MADV_KEEPONFORK},
     AdviceBit{memory::kAdviseMergeable, MADV_MERGEABLE, MADV_UNMERGEABLE},
+    AdviceBit{memory::kAdviseSequential, MADV_SEQUENTIAL, MADV_NORMAL},
+    AdviceBit{memory::kAdviseRandom, MADV_RANDOM, MADV_NORMAL},
 };
 
 stub::SyscallRequest request(int64_t number, uint64_t a0, uint64_t a1, uint64_t a2 = 0,
@@ -69,13 +71,19 @@ void adjust(const Mapping* now, const Mapping& wanted, AddressDiff& diff) {
     diff.after.push_back(request(SYS_mprotect, start, size, wanted.prot));
   }
   const uint32_t old_advice = now == nullptr ? 0 : now->madvise;
+  const auto advise = [&](int advice) {
+    diff.after.push_back(request(SYS_madvise, start, size, static_cast<uint64_t>(advice)));
+  };
+  const uint32_t gone = old_advice & ~wanted.madvise;
+  const uint32_t fresh = wanted.madvise & ~old_advice;
   for (const AdviceBit& advice : kAdvice) {
-    const bool was = (old_advice & advice.bit) != 0;
-    const bool is = (wanted.madvise & advice.bit) != 0;
-    if (is && !was) {
-      diff.after.push_back(request(SYS_madvise, start, size, static_cast<uint64_t>(advice.on)));
-    } else if (was && !is && advice.off != 0) {
-      diff.after.push_back(request(SYS_madvise, start, size, static_cast<uint64_t>(advice.off)));
+    if ((gone & advice.bit) != 0 && advice.off != 0) {
+      advise(advice.off);  // first: MADV_NORMAL takes either of two off
+    }
+  }
+  for (const AdviceBit& advice : kAdvice) {
+    if ((fresh & advice.bit) != 0) {
+      advise(advice.on);
     }
   }
   const bool was_locked = now != nullptr && now->locked;

@@ -126,21 +126,22 @@ TEST(Region, RefusedWhenThereIsNoHole) {
 }
 
 TEST(FdBase, AboveTheSoftLimitWhereThereIsRoom) {
-  EXPECT_EQ(choose_fd_base({.soft = 1024, .hard = 1048576, .highest_open = 9}).value(), 1024);
-  EXPECT_EQ(choose_fd_base({.soft = 1024, .hard = 1048576, .highest_open = 2000}).value(), 2001);
+  EXPECT_EQ(choose_fd_base({.soft = 1024, .hard = 1048576, .highest_open = 9}, 1).value(), 1024);
+  EXPECT_EQ(choose_fd_base({.soft = 1024, .hard = 1048576, .highest_open = 2000}, 1).value(), 2001);
 }
 
 TEST(FdBase, HighBelowTheLimitOtherwise) {
-  EXPECT_EQ(choose_fd_base({.soft = 1048576, .hard = 1048576, .highest_open = 9}).value(), 4096);
-  EXPECT_EQ(choose_fd_base({.soft = 1048576, .hard = 1048576, .highest_open = 9000}).value(),
+  EXPECT_EQ(choose_fd_base({.soft = 1048576, .hard = 1048576, .highest_open = 9}, 1).value(), 4096);
+  EXPECT_EQ(choose_fd_base({.soft = 1048576, .hard = 1048576, .highest_open = 9000}, 1).value(),
             10025);
-  EXPECT_EQ(choose_fd_base({.soft = 5000, .hard = 5000, .highest_open = 9}).value(),
-            5000 - 1 - static_cast<int32_t>(stub::kSlotCount));
-  EXPECT_EQ(choose_fd_base({.soft = 1024, .hard = 1024, .highest_open = 9}).value(), 10);
+  EXPECT_EQ(choose_fd_base({.soft = 5000, .hard = 5000, .highest_open = 9}, 1).value(), 3750);
+  EXPECT_EQ(choose_fd_base({.soft = 1024, .hard = 1024, .highest_open = 9}, 1).value(), 768);
+  EXPECT_EQ(choose_fd_base({.soft = 1024, .hard = 1024, .highest_open = 9}, 700).value(), 260);
+  EXPECT_EQ(choose_fd_base({.soft = 80, .hard = 80, .highest_open = 9}, 1).value(), 15);
 }
 
 TEST(FdBase, RefusedWhenNothingIsFree) {
-  const auto base = choose_fd_base({.soft = 1024, .hard = 1024, .highest_open = 1020});
+  const auto base = choose_fd_base({.soft = 1024, .hard = 1024, .highest_open = 1020}, 1);
   ASSERT_FALSE(base);
   EXPECT_EQ(base.error().kind(), ErrorKind::kNotPossible);
 }

@@ -96,16 +96,19 @@ Result<sys::Fd> open_file_of(pid_t pid, const Mapping& wanted, const std::vector
               wanted.start, wanted.end, wanted.path);
 }
 
-// Channels of slots that are not in use leave their descriptor numbers free for a moment's use.
-Result<int32_t> free_number(const stub::Session& session) {
+// A number for a moment's use, which neither the program nor the stub has.
+Result<int32_t> free_number(pid_t pid, const stub::Session& session) {
   TESS_TRY_ASSIGN(const auto control,
                   session.memory().get<stub::ControlBlock>(session.control_address()));
-  for (uint32_t slot = 0; slot < stub::kSlotCount; ++slot) {
-    if ((control.slot_bitmap[slot / 64] >> (slot % 64) & 1) == 0) {
-      return control.fd_base + 1 + static_cast<int32_t>(slot);
+  const int32_t first = control.fd_base + 1;
+  for (int32_t number = first; number < first + static_cast<int32_t>(stub::kSlotCount); ++number) {
+    struct stat info {};
+    const std::string path = fmt::format("/proc/{}/fd/{}", pid, number);
+    if (::lstat(path.c_str(), &info) != 0) {
+      return number;
     }
   }
-  return fail(ErrorKind::kFailed, "all slots of the stub are in use");
+  return fail(ErrorKind::kFailed, "the process has no free descriptor beside the stub's");
 }
 
 Result<> map_files(pid_t pid, stub::Session& session, const std::vector<Mapping>& files,
@@ -113,7 +116,7 @@ Result<> map_files(pid_t pid, stub::Session& session, const std::vector<Mapping>
   if (files.empty()) {
     return {};
   }
-  TESS_TRY_ASSIGN(const int32_t number, free_number(session));
+  TESS_TRY_ASSIGN(const int32_t number, free_number(pid, session));
   std::vector<sys::Fd>
       opened;  // all before the first is mapped: that may cover the only mapping of another
   for (const Mapping& wanted : files) {

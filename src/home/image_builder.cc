@@ -146,7 +146,6 @@ Result<> build_image(pid_t pid, stub::Session& session, const std::string& cache
   TESS_TRY(add_vdso(session.memory(), mappings, image));
   image.set_membarrier(session.membarrier_registrations());
   image.set_dumpable(ask(session, SYS_prctl, {PR_GET_DUMPABLE}) == 1);
-  image.set_timerslack_ns(static_cast<uint32_t>(ask(session, SYS_prctl, {PR_GET_TIMERSLACK})));
   image.set_cpu_features(memory::host_cpu_features());
   TESS_TRY_ASSIGN(const auto source, memory::PageSource::open(pid));
   TESS_TRY_ASSIGN(const uint64_t bytes, source.count_bytes(mappings));

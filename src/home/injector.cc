@@ -51,12 +51,13 @@ std::vector<std::pair<uint64_t, uint64_t>> read_ranges(pid_t pid) {
 Result<FdLimits> read_fd_limits(pid_t pid) {
   const std::string proc = "/proc/" + std::to_string(pid);
   FdLimits limits{.soft = 0, .hard = 0, .highest_open = -1};
+  bool found = false;
   std::ifstream file(proc + "/limits");
   std::string line;
   while (std::getline(file, line)) {
     if (line.starts_with("Max open files")) {
       std::istringstream numbers(line.substr(14));
-      numbers >> limits.soft >> limits.hard;
+      found = static_cast<bool>(numbers >> limits.soft >> limits.hard);
     }
   }
   std::error_code error;
@@ -64,7 +65,7 @@ Result<FdLimits> read_fd_limits(pid_t pid) {
        it.increment(error)) {
     limits.highest_open = std::max(limits.highest_open, std::stoi(it->path().filename().string()));
   }
-  if (limits.soft == 0 || error) {
+  if (!found || error) {
     return fail(ErrorKind::kFailed, "read the descriptor limits of process {}", pid);
   }
   return limits;
@@ -265,28 +266,46 @@ Result<uint64_t> choose_region(const std::vector<std::pair<uint64_t, uint64_t>>&
   return fail(ErrorKind::kFailed, "no hole was picked");  // not reached: pick < choices
 }
 
-Result<int32_t> choose_fd_base(const FdLimits& limits) {
+Result<int32_t> choose_fd_base(const FdLimits& limits, uint64_t threads) {
   constexpr uint64_t kHighSoftLimit = 65536;
-  constexpr uint64_t kNeeded = 64;  // mailbox and some threads
+  const uint64_t needed = 64 + threads;  // mailbox and some threads to come
   const auto first_free = static_cast<uint64_t>(limits.highest_open + 1);
   if (limits.soft <= kHighSoftLimit) {
     const uint64_t base = std::max(limits.soft, first_free);
-    if (limits.hard >= base + kNeeded) {
+    if (limits.hard >= base + needed) {
       return static_cast<int32_t>(base);
     }
   }
+  // Among numbers that the program may use: as far up as costs little.
+  const uint64_t room =
+      std::max(needed, std::min<uint64_t>(limits.hard / 4, uint64_t{1} + stub::kSlotCount));
   const uint64_t wanted = std::max<uint64_t>(first_free + 1024, 4096);
-  const uint64_t space = 1 + stub::kSlotCount;
-  const uint64_t base = limits.hard >= wanted + space      ? wanted
-                        : limits.hard > space + first_free ? limits.hard - space
-                                                           : first_free;
-  if (limits.hard < base + kNeeded) {
+  const uint64_t base =
+      std::max(first_free, std::min(wanted, limits.hard - std::min(limits.hard, room)));
+  if (limits.hard < base + needed) {
     return fail(ErrorKind::kNotPossible,
                 "the process has all but {} of its {} descriptors open; raise its limit (prlimit "
                 "--nofile)",
                 limits.hard - std::min(limits.hard, first_free), limits.hard);
   }
   return static_cast<int32_t>(base);
+}
+
+Result<> check_descriptor_room(pid_t pid, const Placement& placement) {
+  rlimit limit{};
+  const bool known = ::prlimit(pid, RLIMIT_NOFILE, nullptr, &limit) == 0;
+  if (known && limit.rlim_max > static_cast<uint64_t>(placement.fd_base) + stub::kSlotCount + 1) {
+    return {};
+  }
+  TESS_TRY_ASSIGN(const FdLimits limits, read_fd_limits(pid));
+  if (limits.hard <= static_cast<uint64_t>(limits.highest_open)) {
+    return fail(
+        ErrorKind::kNotPossible,
+        "the limit of descriptors of process {} has been lowered to {}, which leaves no room "
+        "for a move to another host; it can return home",
+        pid, limits.hard);
+  }
+  return {};
 }
 
 Result<Injected> put_stub_in(trace::Tracer& tracer, pid_t pid, uint64_t job,
@@ -302,7 +321,7 @@ Result<Injected> put_stub_in(trace::Tracer& tracer, pid_t pid, uint64_t job,
   TESS_TRY_ASSIGN(const uint64_t site, trace::find_syscall_site(pid));
   TESS_TRY_ASSIGN(const FdLimits limits, read_fd_limits(pid));
   Injected injected;
-  TESS_TRY_ASSIGN(injected.placement.fd_base, choose_fd_base(limits));
+  TESS_TRY_ASSIGN(injected.placement.fd_base, choose_fd_base(limits, tids.size()));
   std::random_device random;
   const uint64_t dice = uint64_t{random()} << 32 | random();
   TESS_TRY_ASSIGN(const uint64_t base, choose_region(read_ranges(pid), dice));
@@ -335,7 +354,6 @@ Result<Injected> put_stub_in(trace::Tracer& tracer, pid_t pid, uint64_t job,
   stub::ControlBlock control = stub::make_control_block(
       base, inner_pid, job, injected.placement.fd_base, injected.placement.fd_base);
   control.in_use = static_cast<uint32_t>(tids.size());
-  control.fd_limit_soft = static_cast<uint32_t>(std::min<uint64_t>(limits.soft, UINT32_MAX));
   for (uint32_t i = 0; i < tids.size(); ++i) {
     control.slot_bitmap[i / 64] |= uint64_t{1} << (i % 64);
   }

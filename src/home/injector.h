@@ -57,6 +57,9 @@ struct FdLimits {
   uint64_t hard;
   int32_t highest_open;
 };
-Result<int32_t> choose_fd_base(const FdLimits& limits);
+Result<int32_t> choose_fd_base(const FdLimits& limits, uint64_t threads);
+// A process that is away, before a hop: kNotPossible if its limit of descriptors, lowered
+// meanwhile, has no room for new channels at the old ones' numbers.
+Result<> check_descriptor_room(pid_t pid, const Placement& placement);
 
 }  // namespace tess::home

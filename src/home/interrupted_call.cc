@@ -36,6 +36,13 @@ void find_timeout(const trace::Registers& registers, InterruptedCall& call) {
       call.timeout_value = value & 0x7fffffff;
     }
   };
+  // What is left stands in the argument itself.
+  const auto updated = [&](uint64_t address, Timeout timeout) {
+    if (address != 0) {
+      call.timeout = timeout;
+      call.timeout_value = call.remainder = address;
+    }
+  };
   switch (call.number) {
     case SYS_nanosleep:
       timespec_at(registers.rdi);
@@ -68,7 +75,16 @@ void find_timeout(const trace::Registers& registers, InterruptedCall& call) {
         timespec_at(registers.r10);
       }
       break;
-    default:  // select, pselect6, ppoll: the kernel writes what is left into the argument itself
+    case SYS_select:
+      updated(registers.r8, Timeout::kTimeval);
+      break;
+    case SYS_pselect6:
+      updated(registers.r8, Timeout::kTimespec);
+      break;
+    case SYS_ppoll:
+      updated(registers.rdx, Timeout::kTimespec);
+      break;
+    default:
       break;
   }
 }

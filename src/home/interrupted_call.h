@@ -17,10 +17,10 @@ struct InterruptedCall {
   bool may_end = false;  // a handler may end it: not with ERESTARTNOINTR
   bool ends = false;     // a handler ends it, whatever SA_RESTART says
   // The call sleeps for a relative time; where its argument lies and how it is written.
-  enum class Timeout { kNone, kMilliseconds, kTimespec } timeout = Timeout::kNone;
+  enum class Timeout { kNone, kMilliseconds, kTimespec, kTimeval } timeout = Timeout::kNone;
   uint64_t timeout_value = 0;  // milliseconds, or the address of the timespec
   uint64_t remainder =
-      0;  // address of the timespec into which the kernel has put what is left, 0: nowhere
+      0;  // address at which the kernel has put what is left, written as the argument; 0: nowhere
 };
 
 // Calls that return EINTR when their thread is only stopped and continued (signal(7)), so an EINTR

@@ -186,6 +186,9 @@ Result<> Migration::reserve(const std::set<pid_t>& group) {
       return fail(ErrorKind::kNotPossible, "{}", joined(reasons));
     }
   }
+  if (kind_ == Kind::kHop) {
+    TESS_TRY(check_descriptor_room(process_->pid, process_->placement));
+  }
   TESS_TRY_ASSIGN(target_, services_.link_to(
                                node_, std::max(memory_of(process_->pid), process_->memory_bytes)));
   if (target_ == source_) {
@@ -251,15 +254,18 @@ Result<> Migration::switch_over() {
 Result<> Migration::place_channels() {
   std::vector<int> ours;
   std::vector<int32_t> targets;
+  const stub::RemoteMemory& memory = process_->session->memory();
+  const auto slot_of = [&](const ThreadChannel& thread) {
+    return stub::slot_address(process_->placement.region_base, thread.slot);
+  };
   for (const ThreadChannel& thread : channels_) {
     ours.push_back(thread.channel.socket.get());
-    targets.push_back(process_->placement.fd_base + 1 + static_cast<int32_t>(thread.slot));
+    TESS_TRY_ASSIGN(targets.emplace_back(),
+                    memory.get<int32_t>(slot_of(thread) + offsetof(stub::Slot, channel_fd)));
   }
   TESS_TRY(process_->session->place_fds(ours, targets));
   for (size_t i = 0; i < channels_.size(); ++i) {
-    const uint64_t address = stub::slot_address(process_->placement.region_base, channels_[i].slot);
-    const stub::RemoteMemory& memory = process_->session->memory();
-    TESS_TRY(memory.put(address + offsetof(stub::Slot, channel_fd), targets[i]));
+    const uint64_t address = slot_of(channels_[i]);
     TESS_TRY(memory.put(address + offsetof(stub::Slot, keys), channels_[i].channel.keys));
   }
   channels_.clear();  // our copies of the sockets close

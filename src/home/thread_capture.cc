@@ -22,10 +22,11 @@ constexpr int64_t kSecond = 1'000'000'000;
 uint64_t deadline_of(const InterruptedCall& call, const stub::RemoteMemory& memory,
                      uint64_t sleep_started_ns) {
   int64_t length = static_cast<int64_t>(call.timeout_value) * 1'000'000;
-  if (call.timeout == InterruptedCall::Timeout::kTimespec) {
+  if (call.timeout != InterruptedCall::Timeout::kMilliseconds) {
+    const bool timeval = call.timeout == InterruptedCall::Timeout::kTimeval;
     struct {
       int64_t seconds;
-      int64_t nanoseconds;
+      int64_t nanoseconds;  // or microseconds
     } time{};
     static_assert(sizeof(time) == 16);
     const bool left_known = call.remainder != 0;
@@ -34,7 +35,7 @@ uint64_t deadline_of(const InterruptedCall& call, const stub::RemoteMemory& memo
     if (!read || time.seconds < 0 || time.seconds > (int64_t{1} << 32)) {
       return 0;
     }
-    length = time.seconds * kSecond + time.nanoseconds;
+    length = time.seconds * kSecond + time.nanoseconds * (timeval ? 1000 : 1);
     if (left_known) {
       return static_cast<uint64_t>(sys::clock_ns(CLOCK_MONOTONIC) + length);
     }

@@ -229,7 +229,8 @@ std::vector<uint64_t> AddressSpaceMaker::advise_all() {
   } kAdvice[] = {
       {memory::kAdviseHugepage, MADV_HUGEPAGE},     {memory::kAdviseNoHugepage, MADV_NOHUGEPAGE},
       {memory::kAdviseDontFork, MADV_DONTFORK},     {memory::kAdviseDontDump, MADV_DONTDUMP},
-      {memory::kAdviseWipeOnFork, MADV_WIPEONFORK}, {memory::kAdviseMergeable, MADV_MERGEABLE}};
+      {memory::kAdviseWipeOnFork, MADV_WIPEONFORK}, {memory::kAdviseMergeable, MADV_MERGEABLE},
+      {memory::kAdviseSequential, MADV_SEQUENTIAL}, {memory::kAdviseRandom, MADV_RANDOM}};
   Batch batch;
   for (const Mapping& mapping : image_) {
     if (mapping.special()) {

@@ -304,9 +304,6 @@ void Restorer::set_odds_and_ends() {
   constexpr uint32_t kRegisterAll = 4 | 16 | 64 | 256;  // MEMBARRIER_CMD_REGISTER_*
   constexpr uint32_t kRegisterPrivate = 16 | 64 | 256;
   Batch batch;
-  if (image_.timerslack_ns() != 0) {
-    batch.add(SYS_prctl, PR_SET_TIMERSLACK, image_.timerslack_ns());
-  }
   // A home before Linux 6.3 cannot say what is registered.
   constexpr uint32_t kKnown = 512;
   const uint32_t registered = image_.membarrier() & (kRegisterAll | kKnown);

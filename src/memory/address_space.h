@@ -39,6 +39,8 @@ enum MadviseBit : uint32_t {
   kAdviseDontDump = 8,
   kAdviseWipeOnFork = 16,
   kAdviseMergeable = 32,
+  kAdviseSequential = 64,
+  kAdviseRandom = 128,
 };
 
 // Bits of Mapping::traits: what may forbid a move.

@@ -81,6 +81,14 @@ enum Greg : uint32_t {
 inline constexpr uint32_t kXsaveMax = 12 << 10;
 inline constexpr uint32_t kPolicyNodeWords = 16;  // MAX_NUMNODES bits
 
+// Bits of ThreadContext::settings.
+enum ThreadSetting : uint32_t {
+  kSettingNoTsc = 1,    // PR_SET_TSC
+  kSettingNoCpuid = 2,  // ARCH_SET_CPUID
+  kSettingNoThp = 4,    // PR_SET_THP_DISABLE; this and the next are the process's: in the first thread's context
+  kSettingMerge = 8,    // PR_SET_MEMORY_MERGE
+};
+
 // Everything that the kernel keeps of an application thread and that must be true again where it runs next.
 struct alignas(64) ThreadContext {
   uint8_t xsave[kXsaveMax];  // signal frame format: XSAVE area, sw_reserved at 464, FP_XSTATE_MAGIC2 at the end
@@ -111,6 +119,8 @@ struct alignas(64) ThreadContext {
   uint64_t cpu_timers[2][4];    // ITIMER_VIRTUAL, ITIMER_PROF as struct itimerval; in the first thread's context
   // As set_mempolicy takes them.
   uint64_t policy_nodes[kPolicyNodeWords];
+  uint64_t timerslack_ns;  // 0: the usual
+  uint32_t settings;       // ThreadSetting
   int32_t policy_mode;
   uint32_t repeat_ends;  // the call to be repeated has a timeout of its socket's: a handler ends it, whatever SA_RESTART says
 };
@@ -170,7 +180,7 @@ struct ControlBlock {
   uint32_t in_use;         // threads that must park; kept by the stub, set by the agent at injection (1 for a blank body)
   uint32_t parked;         // threads parked now
   int32_t mailbox_fd;
-  int32_t fd_base;         // mailbox at fd_base, channel of slot s at fd_base + 1 + s
+  int32_t fd_base;         // mailbox at fd_base, channel of slot s at fd_base + 1 + s; a deputy's at the next number that is free
   int32_t pid;             // thread group id as the application sees it
   uint32_t fault;          // test only: armed fault point
   uint64_t region_base;
@@ -184,11 +194,12 @@ struct ControlBlock {
   uint64_t host_vdso;      // body: 0, or where the host's own vDSO was parked
   uint64_t vdso_begin;     // body: the code of home's vDSO, in which no thread may rest: what it has read of the clock
   uint64_t vdso_end;       // there means nothing on another machine
-  uint32_t fd_limit_soft;  // RLIMIT_NOFILE at home when deputised
+  int32_t shared_fds_end;  // deputy: what processes that share the table of descriptors have of ours is below this; 0: none do
   uint32_t generation;     // futex of parked threads: +1 at each release
   uint32_t server_wanted;  // a thread left while all others were parked: one of them has to serve
   uint32_t has_server;     // a parked thread is serving the agent
   uint32_t memory_files;   // deputy: may files of /proc be open? MemoryFiles of deputy_proc.h
+  uint32_t timed_sockets;  // deputy: some socket has, or had, a timeout of its own
   uint32_t all_locked;     // mlockall(MCL_CURRENT) in force
   // Deputy: CPU time of reaped children beyond what home's kernel counts (they used it on hosts).
   int64_t children_user_ns;
@@ -432,6 +443,7 @@ inline constexpr int64_t kRestart = -512;  // run the handlers, then the call ag
 inline constexpr int64_t kKicked = -513;   // the agents are parking everyone: repeat the call later
 inline constexpr uint32_t kReplyBegun = 1;  // with kKicked: the call was waiting
 inline constexpr uint32_t kReplyProc = 2;
+inline constexpr uint32_t kReplyHome = 8;  // the call is to be made at home; the result is what it fails with if it cannot
 inline constexpr uint32_t kReplyTimed = 4;  // with kReplyBegun: by a timeout of its socket's (ThreadContext::repeat_ends)
 inline constexpr uint64_t kProcTextFirst = 1, kProcTextLast = 2;
 

@@ -260,12 +260,14 @@ void emit_clock_gettime(Assembler& a) {
   a.answer(SECCOMP_RET_ALLOW);
 }
 
-// Permission to use AMX is the process's, and a move would lose it.
+// Permission to use AMX is the process's, and a move would lose it. Faults of CPUID are set at home
+// too: the thread may go on there.
 void emit_arch_prctl(Assembler& a) {
-  constexpr uint32_t kReqXcompPerm = 0x1023;  // ARCH_REQ_XCOMP_PERM of asm/prctl.h
+  constexpr uint32_t kReqXcompPerm = 0x1023, kSetCpuid = 0x1012;  // asm/prctl.h
   a.place(Verdict::kArchPrctl);
   a.load(kArgLow(0));
-  a.if_equal(kReqXcompPerm, 1, 0);
+  a.if_equal(kReqXcompPerm, 2, 0);
+  a.if_equal(kSetCpuid, 1, 0);
   a.answer(SECCOMP_RET_ALLOW);
   a.go_to(Verdict::kFromStub);
 }

@@ -151,10 +151,11 @@ TEST_F(Filter, lets_through_clocks_that_are_the_same_everywhere) {
   }
 }
 
-TEST_F(Filter, traps_requests_for_amx_only) {
-  for (const uint64_t code : {0x1001, 0x1002, 0x1003, 0x1004, 0x1012, 0x1021, 0x1022}) {
+TEST_F(Filter, traps_requests_for_amx_and_cpuid_faults_only) {
+  for (const uint64_t code : {0x1001, 0x1002, 0x1003, 0x1004, 0x1011, 0x1021, 0x1022}) {
     EXPECT_EQ(action(call(SYS_arch_prctl, 1, {code, 18})), SECCOMP_RET_ALLOW) << code;
   }
+  EXPECT_EQ(action(call(SYS_arch_prctl, 1, {0x1012, 0})), SECCOMP_RET_TRAP);
   EXPECT_EQ(action(call(SYS_arch_prctl, 1, {0x1023, 18})), SECCOMP_RET_TRAP);
 }
 

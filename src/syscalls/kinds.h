@@ -47,7 +47,7 @@ enum class Special : uint8_t {
   kSeccomp,
   kOpen,        // may name /proc/self/...: path argument is args[1], for open(2) args[0]
   kReadlink,    // the same
-  kCloseRange,  // must step over the stub's own descriptors
+  kCloseRange,  // must step over the stub's own descriptors; a table for one thread alone is home's
   kRusage,      // CPU times are those of the body
   kTimes,
   kItimer,  // timers on CPU time run where the CPU time is spent

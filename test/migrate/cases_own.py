@@ -100,6 +100,7 @@ OWN = [
     c_program("sysvshm", "System V shared memory"),
     c_program("fulltable", "all descriptors allowed are open"),
     c_program("files", "the file system as programs use it"),
+    c_program("settings", "what prctl and its like have set"),
     c_program("procself", "what a process learns about itself", environment={"FROM_HOME": "kept"}),
     c_program("busy", "threads, pipes, files, timers and children all at once"),
     Case("musl-pthreads", "a static musl program with threads", ["{programs}/pthreads.static-musl"],

@@ -515,6 +515,7 @@ void body_start(Slot* slot) {
   p.stepping = 0;
   p.thread_cpu_base_ns = (int64_t)t.thread_cpu_ns - clock_ns(kClockThreadCpu);
   set_cpu_timers(slot, true);
+  apply_settings(slot);
   if (t.policy_mode != 0) {
     set_memory_policy(slot);
   }

@@ -184,6 +184,19 @@ bool is_local_setting(int command) {
          command == kSetMdwe || command == kSetMemoryMerge;
 }
 
+Answer arch_prctl_call(Trap& trap, const SyscallInfo& info) {
+  constexpr int kArchSetCpuid = 0x1012;
+  if ((int)trap.args[0] != kArchSetCpuid) {
+    return homeward_call(trap, kEnotsup);
+  }
+  const Answer home = carried_call(trap, info);
+  if (home.outcome == Outcome::kResult && home.result == 0) {
+    sys(__NR_arch_prctl, trap.args[0], trap.args[1]);
+    note_setting(trap.slot, kArchSetCpuid, trap.args[1]);
+  }
+  return home;
+}
+
 Answer personality_call(Trap& trap, const SyscallInfo& info) {
   constexpr uint32_t kGet = 0xffffffff;
   const Answer home = carried_call(trap, info);
@@ -211,6 +224,7 @@ Answer prctl_call(Trap& trap, const SyscallInfo& info) {
   const Answer home = carried_call(trap, info);
   if (home.outcome == Outcome::kResult && home.result == 0 && is_local_setting((int)trap.args[0])) {
     sys(__NR_prctl, trap.args[0], trap.args[1], trap.args[2], trap.args[3], trap.args[4]);
+    note_setting(trap.slot, (int)trap.args[0], trap.args[1]);
   }
   if (home.outcome == Outcome::kResult && home.result == 0 && (int)trap.args[0] == kPrSetName) {
     char name[16] = {};
@@ -329,7 +343,7 @@ Answer special_call(Trap& trap, const SyscallInfo& info) {
     case Special::kClockGettime:
       return clock_gettime_call(trap, info);
     case Special::kArchPrctl:
-      return homeward_call(trap, kEnotsup);
+      return arch_prctl_call(trap, info);
     case Special::kMembarrier:
       return membarrier_call(trap, info);
     case Special::kSetTidAddress:
@@ -357,6 +371,7 @@ Answer special_call(Trap& trap, const SyscallInfo& info) {
     case Special::kProcessMadvise:
       return process_madvise_call(trap);
     case Special::kMaybeHome:
+    case Special::kCloseRange:
       return maybe_homeward_call(trap, info);
     case Special::kPersonality:
       return personality_call(trap, info);

@@ -73,16 +73,20 @@ Answer fcntl_call(Trap& trap, const syscalls::SyscallInfo& info) {
 }  // namespace
 
 Answer maybe_homeward_call(Trap& trap, const syscalls::SyscallInfo& info) {
-  constexpr uint64_t kNewPid = CLONE_NEWPID, kNewTime = 0x80;
+  constexpr uint64_t kNewPid = CLONE_NEWPID, kNewTime = 0x80, kCloseRangeUnshare = 2;
   constexpr int32_t kProcessCpu = 2, kThreadCpu = 3;
   const uint64_t* a = trap.args;
+  // A child of vfork has a table of descriptors of its own already.
+  const bool shares_files = control_of(trap.slot).in_use > 1 && priv(trap.slot).vfork_child == 0;
   bool home = false;
   switch (trap.number) {
     case __NR_fcntl:
       return fcntl_call(trap, info);
     case __NR_unshare:
-      home = (a[0] & (kNewPid | kNewTime)) != 0 ||
-             ((a[0] & CLONE_FILES) != 0 && control_of(trap.slot).in_use > 1);
+      home = (a[0] & (kNewPid | kNewTime)) != 0 || ((a[0] & CLONE_FILES) != 0 && shares_files);
+      break;
+    case __NR_close_range:
+      home = (a[2] & kCloseRangeUnshare) != 0 && shares_files;
       break;
     case __NR_setns:  // type 0: whatever the descriptor is
       home = (int32_t)a[1] == 0 || (a[1] & (kNewPid | kNewTime)) != 0;

@@ -173,6 +173,9 @@ Answer carried_part(Trap& trap, const syscalls::SyscallInfo& info, const Part& p
     }
     return {Outcome::kAgain, 0};
   }
+  if ((reply.flags & kReplyHome) != 0) {
+    return homeward_call(trap, result);
+  }
   trap.reply = reply;
   if ((reply.flags & kReplyProc) != 0 &&
       (info.special == syscalls::Special::kNone || info.special == syscalls::Special::kWrite)) {

@@ -232,6 +232,8 @@ void note(Slot* slot, Note kind, uint32_t value, int64_t result);
 inline constexpr long kNoDescriptor = -24;
 long request_channel(Slot* slot, uint64_t id, bool with_mailbox, NewChannel* out);
 long place_fd(Slot* slot, int32_t from, int32_t to);
+// At the first number from `lowest` on that is free. Its number, or -errno; `from` is closed then.
+long place_above(int32_t from, int32_t lowest);
 // A body's channels stand at low numbers, where what its agent sends arrives, too: one that another
 // thread puts in its place would end it. A body's limit of descriptors is not the application's.
 int32_t out_of_the_way(const ControlBlock& control, int32_t fd);
@@ -264,6 +266,12 @@ void set_cpu_timers(Slot* slot, bool run);
 // Of the calling thread.
 void save_memory_policy(Slot* slot);
 void set_memory_policy(Slot* slot);
+// Of the calling thread, and of the process if it is its first: what prctl and arch_prctl have set
+// that the kernel looks at where the code runs. Only what is not as usual is set again.
+void save_settings(Slot* slot);
+void apply_settings(const Slot* slot);
+// A setting has been made away from home, by this command of prctl or arch_prctl: it goes along.
+void note_setting(Slot* slot, int command, uint64_t value);
 void block_all_signals(uint64_t* old_mask);
 void set_signal_mask(uint64_t mask);
 

@@ -104,66 +104,6 @@ bool apply_pointers(Call& call) {
   return true;
 }
 
-// ---- descriptors of ours that the application must not see ----
-// A vfork child has its channel beside those of the parent whose control block it shares, but is
-// not in the bitmap.
-int32_t guard_end(const Slot* slot) {
-  const ControlBlock& control = control_of(slot);
-  int32_t highest = (int32_t)slot->index;
-  for (uint32_t word = 0; word < 64; ++word) {
-    const uint64_t bits = control.slot_bitmap[word];
-    if (bits != 0) {
-      const auto here = (int32_t)(word * 64 + 63 - (uint32_t)__builtin_clzll(bits));
-      highest = here > highest ? here : highest;
-    }
-  }
-  return control.fd_base + 2 + highest;
-}
-
-}  // namespace
-
-bool is_ours(const Slot* slot, int32_t fd) {
-  const ControlBlock& control = control_of(slot);
-  return fd >= control.fd_base && fd < guard_end(slot);
-}
-
-namespace {
-
-// close_range over our descriptors: the parts before and behind them. Flags include
-// CLOSE_RANGE_UNSHARE, CLOSE_RANGE_CLOEXEC.
-long close_range_around(const Slot* slot, uint64_t first, uint64_t last, uint64_t flags) {
-  const auto ours_begin = (uint64_t)control_of(slot).fd_base;
-  const auto ours_end = (uint64_t)guard_end(slot);
-  first = (uint32_t)first;
-  last = (uint32_t)last;
-  if (last < ours_begin || first >= ours_end || first > last) {
-    return sys(__NR_close_range, first, last, flags);
-  }
-  long result = 0;
-  if (first < ours_begin) {
-    result = sys(__NR_close_range, first, ours_begin - 1, flags);
-  }
-  if (result == 0 && last >= ours_end) {
-    result = sys(__NR_close_range, ours_end, last, flags);
-  }
-  return result;
-}
-
-bool guard_descriptors(Slot* slot, Call& call) {
-  Request& r = call.request;
-  if (r.op == __NR_close_range) {
-    call.result = close_range_around(slot, r.args[0], r.args[1], r.args[2]);
-    return false;
-  }
-  for (uint32_t i = 0; i < 6; ++i) {
-    if ((r.fd_mask & (1u << i)) != 0 && is_ours(slot, (int32_t)r.args[i])) {
-      call.result = kEbadf;
-      return false;
-    }
-  }
-  return true;
-}
-
 // ---- operations that are not plain calls ----
 long read_file(int fd, uint8_t* to, uint64_t offset, uint64_t size) {
   uint64_t done = 0;
@@ -466,6 +406,7 @@ bool serve_request(Slot* slot) {
   priv(slot).at_rest = 0;
   if (guard_descriptors(slot, call)) {
     execute_in_step(slot, call);
+    note_crowding(slot, call);
   }
   send_reply(slot, call);
   if (call.arena_size != 0) {

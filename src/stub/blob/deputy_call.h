@@ -30,8 +30,15 @@ void run_kernel_call(Slot* slot, Call& call);
 long set_deputy_handler(int signal, const SignalAction& action);
 // kOpClone: a real child or thread with a deputy in `slot` args[1]. Returns its tid or -errno.
 long deputy_clone(Slot* slot, const uint64_t args[6], int32_t* pidfd);
+
+// ---- descriptors of ours (deputy_descriptors.cc) ----
 // Is this descriptor the stub's own?
 bool is_ours(const Slot* slot, int32_t fd);
+// False: the call has its result; it is about descriptors of ours, which are not there for the
+// application, or has to be made at home (kReplyHome) since they are in its way.
+bool guard_descriptors(Slot* slot, Call& call);
+// A call that has failed for want of numbers is to be made at home if ours take some.
+void note_crowding(Slot* slot, Call& call);
 
 // ---- signals, threads, limits (deputy_ops.cc) ----
 // rt_sigaction: the action that the application asks for, and the one it had.

@@ -13,6 +13,9 @@ inline constexpr uint64_t kCarried =
 void reset_control(Slot* slot) {
   ControlBlock& control = control_of(slot);
   begin_alone(slot);
+  if ((priv(slot).clone_flags & CLONE_FILES) == 0) {
+    control.shared_fds_end = 0;
+  }
   control.children_user_ns = control.children_system_ns = 0;
   control.children_maxrss_kb = 0;
   for (ControlBlock::EndedChild& child : control.ended) {
@@ -60,7 +63,7 @@ void prepare_child(Slot* slot, Slot* child, uint32_t index, uint64_t flags,
   child->region_base = slot->region_base;
   child->index = index;
   child->state = kSlotStarting;
-  child->channel_fd = control_of(slot).fd_base + 1 + (int32_t)index;
+  child->channel_fd = channel.channel_fd;
   child->keys = channel.keys;
   child->thread.repeat_number = -1;
   SlotPrivate& c = priv(child);
@@ -105,9 +108,10 @@ long clone_alone(Slot* slot, const uint64_t args[6], int32_t* pidfd) {
   Slot* child = slot_at(slot, index);
   constexpr int kReadWrite = 3;
   sys(__NR_mprotect, child, kSlotSize, kReadWrite);
+  const long placed = place_above(channel.channel_fd, control.fd_base + 1 + (int32_t)index);
+  channel.channel_fd = placed < 0 ? channel.channel_fd : (int32_t)placed;
+  result = placed < 0 ? kNoDescriptor : 0;
   prepare_child(slot, child, index, flags, channel);
-  result = place_fd(slot, channel.channel_fd, child->channel_fd);
-  result = result < 0 ? kNoDescriptor : result;
   const uint64_t bit = uint64_t{1} << (index % 64);
   if (thread) {
     __atomic_or_fetch(&control.slot_bitmap[index / 64], bit, __ATOMIC_RELAXED);
@@ -135,8 +139,12 @@ long clone_alone(Slot* slot, const uint64_t args[6], int32_t* pidfd) {
     __atomic_sub_fetch(&control.in_use, 1, __ATOMIC_SEQ_CST);
     free_slot(slot, index);
   }
-  if ((!thread && (flags & CLONE_FILES) == 0) || result < 0) {
-    sys(__NR_close, child->channel_fd);
+  const bool shares = !thread && (flags & CLONE_FILES) != 0;
+  if (shares && result >= 0 && control.shared_fds_end <= child->channel_fd) {
+    control.shared_fds_end = child->channel_fd + 1;
+  }
+  if ((!thread && !shares) || result < 0) {
+    sys(__NR_close, channel.channel_fd);
     if (channel.mailbox_fd >= 0) {
       sys(__NR_close, channel.mailbox_fd);
     }

@@ -91,11 +91,10 @@ void prepare_temporary_mask(SlotPrivate& p, const Call& call) {
   }
 }
 
-// kReplyTimed if the call waits on a socket that has a timeout (socket(7)): a handler ends it then.
-uint32_t socket_timeout(const Request& r) {
-  constexpr int kSolSocket = 1, kSoRcvtimeo = 20, kSoSndtimeo = 21;
-  int option = kSoRcvtimeo;
-  switch (r.op) {
+// Which of a socket's own timeouts (socket(7)) bounds the call; 0: none does.
+int socket_option_of(uint64_t op) {
+  constexpr int kSoRcvtimeo = 20, kSoSndtimeo = 21;
+  switch (op) {
     case __NR_read:
     case __NR_readv:
     case __NR_recvfrom:
@@ -103,22 +102,87 @@ uint32_t socket_timeout(const Request& r) {
     case __NR_recvmmsg:
     case __NR_accept:
     case __NR_accept4:
-      break;
+      return kSoRcvtimeo;
     case __NR_write:
     case __NR_writev:
     case __NR_sendto:
     case __NR_sendmsg:
     case __NR_sendmmsg:
     case __NR_connect:
-      option = kSoSndtimeo;
-      break;
+      return kSoSndtimeo;
     default:
       return 0;
   }
+}
+
+// Of the socket that the call waits on, in ns; 0: none.
+int64_t socket_timeout(const Request& r) {
+  constexpr int kSolSocket = 1;
+  const int option = socket_option_of(r.op);
   int64_t timeout[2] = {0, 0};
   uint32_t size = sizeof(timeout);
-  const long got = sys(__NR_getsockopt, r.args[0], kSolSocket, option, timeout, &size);
-  return got == 0 && (timeout[0] | timeout[1]) != 0 ? kReplyTimed : 0;
+  if (option == 0 || sys(__NR_getsockopt, r.args[0], kSolSocket, option, timeout, &size) != 0) {
+    return 0;
+  }
+  return timeout[0] * 1'000'000'000 + timeout[1] * 1'000;
+}
+
+// A socket's timeout begins with each call. From the first that is seen on, the deputy looks at the
+// clock before calls that one may bound.
+int64_t start_of_wait(Slot* slot, const Request& r) {
+  ControlBlock& control = control_of(slot);
+  if (r.op == __NR_setsockopt) {
+    constexpr uint64_t kSolSocket = 1, kSoRcvtimeo = 20, kSoSndtimeo = 21, kSoRcvtimeoNew = 66,
+                       kSoSndtimeoNew = 67;
+    const uint64_t option = r.args[2];
+    if (r.args[1] == kSolSocket && (option == kSoRcvtimeo || option == kSoSndtimeo ||
+                                    option == kSoRcvtimeoNew || option == kSoSndtimeoNew)) {
+      control.timed_sockets = 1;
+    }
+    return 0;
+  }
+  return control.timed_sockets != 0 && socket_option_of(r.op) != 0 ? monotonic_ns() : 0;
+}
+
+// The call has been cut short: if its socket bounds it, a handler ends it, and this is when it ends
+// by itself.
+void note_socket_timeout(Slot* slot, Call& call, int64_t started) {
+  const int64_t length = socket_timeout(call.request);
+  if (length <= 0) {
+    return;
+  }
+  control_of(slot).timed_sockets = 1;
+  call.flags |= kReplyTimed;
+  const bool repeat = (call.request.flags & kRequestRepeat) != 0 && call.request.deadline_ns != 0;
+  if (call.deadline_ns == 0) {  // else recvmmsg's own
+    call.deadline_ns = repeat ? (int64_t)call.request.deadline_ns
+                              : (started != 0 ? started : monotonic_ns()) + length;
+  }
+}
+
+// A wait on a socket that a move has cut short ends at its own time, not a whole timeout later:
+// only what is ready by then is asked for. The result of the wait; positive: the call is to be
+// made.
+long wait_for_socket(Slot* slot, const Call& call) {
+  constexpr int kSoRcvtimeo = 20;
+  constexpr uint16_t kPollin = 1, kPollout = 4;
+  const Request& r = call.request;
+  const int option = socket_option_of(r.op);
+  if ((r.flags & kRequestRepeat) == 0 || r.deadline_ns == 0 || option == 0 ||
+      r.op == __NR_connect || call.deadline_ns != 0) {
+    return 1;
+  }
+  const int64_t until_end = (int64_t)r.deadline_ns - monotonic_ns();
+  const int64_t left = until_end > 0 ? until_end : 0;
+  const Timespec timeout{left / 1'000'000'000, left % 1'000'000'000};
+  const struct {
+    int32_t fd;
+    uint16_t events;
+    uint16_t ready;
+  } poll{(int32_t)r.args[0], option == kSoRcvtimeo ? kPollin : kPollout, 0};
+  const uint64_t args[7] = {(uint64_t)&poll, 1, (uint64_t)&timeout, 0, 0, 0, ~uint64_t{0}};
+  const long ready = tess_cp_syscall(&slot->pending, __NR_ppoll, args);
+  return ready == 0 ? kEagain : ready;
 }
 
 // Calls that answer EINTR when their thread is merely stopped and continued, or traced while an
@@ -167,10 +231,14 @@ void run_kernel_call(Slot* slot, Call& call) {
       prepare_timeout(call, *info);
     }
     prepare_temporary_mask(p, call);
-    uint64_t args[7];
-    memcpy(args, call.request.args, sizeof(call.request.args));
-    args[6] = ~uint64_t{0};
-    call.result = tess_cp_syscall(&slot->pending, call.request.op, args);
+    const int64_t started = start_of_wait(slot, call.request);
+    call.result = wait_for_socket(slot, call);
+    if (call.result > 0) {
+      uint64_t args[7];
+      memcpy(args, call.request.args, sizeof(call.request.args));
+      args[6] = ~uint64_t{0};
+      call.result = tess_cp_syscall(&slot->pending, call.request.op, args);
+    }
     p.has_temporary_mask = 0;
     const bool no_signal = call.result == kEintr && slot->signal_count == 0;
     const bool cut_short = call.result == kCutShort || (no_signal && slot->pending != 0);
@@ -179,7 +247,10 @@ void run_kernel_call(Slot* slot, Call& call) {
       const bool begun =
           cut_short || (slot->pending != 0 && handler_ends((int64_t)call.request.op));
       call.result = slot->signal_count != 0 && !begun ? kRestart : kKicked;
-      call.flags |= begun ? kReplyBegun | socket_timeout(call.request) : 0;
+      if (begun || (call.request.flags & kRequestRepeat) != 0) {
+        call.flags |= kReplyBegun;
+        note_socket_timeout(slot, call, started);
+      }
       return;
     }
     if (!no_signal || !interrupted_for_nothing(call.request.op)) {

@@ -413,9 +413,7 @@ void hide_entries(Slot* slot, Call& call) {
         kind = own || (path.file == kProcFdDir && of_our_job(path.pid)) ? path.file : kProcNone;
       }
       if (kind == kProcFdDir) {
-        const int32_t base = control_of(slot).fd_base;
-        hide = own ? is_ours(slot, (int32_t)value) || (int32_t)value >= base + (int32_t)kSlotCount
-                   : (int32_t)value >= base;
+        hide = own ? is_ours(slot, (int32_t)value) : (int32_t)value >= control_of(slot).fd_base;
       } else if (kind == kProcTaskDir) {
         const char state = thread_state(value);
         hide = state == 0 || state == 'Z' || state == 'X';

@@ -116,7 +116,7 @@ void close_other_channels(Slot* slot) {
   const ControlBlock& control = control_of(slot);
   for_each_slot(control, [&](uint32_t index) {
     if (index != slot->index) {
-      sys(__NR_close, control.fd_base + 1 + index);
+      sys(__NR_close, slot_at(slot, index)->channel_fd);
     }
   });
 }

@@ -204,7 +204,8 @@ void prepare_phase(Slot* slot, Phase phase) {
     control.role = kRoleBody;
   } else if (phase == kPhaseNative && control.role == kRoleDeputy) {
     restore_application_handlers(slot);
-    for_each_slot(control, [&](uint32_t index) { sys(__NR_close, control.fd_base + 1 + index); });
+    for_each_slot(control,
+                  [&](uint32_t index) { sys(__NR_close, slot_at(slot, index)->channel_fd); });
   }
 }
 
@@ -235,8 +236,34 @@ Phase phase_without_agent(const ControlBlock& control) {
   }
 }
 
+// The agent hands over and makes descriptors: in a process of home's they must not be kept away by
+// the limit of a program that does not run.
+class DescriptorRoom {
+ public:
+  explicit DescriptorRoom(const ControlBlock& control) {
+    sys(__NR_prlimit64, 0, kRlimitNofile, 0, limit_);
+    raised_ = control.role != kRoleBody && limit_[0] < limit_[1];
+    if (raised_) {
+      const uint64_t all[2] = {limit_[1], limit_[1]};
+      sys(__NR_prlimit64, 0, kRlimitNofile, all, 0);
+    }
+  }
+  // Before the program goes on.
+  void give_back() {
+    if (raised_) {
+      sys(__NR_prlimit64, 0, kRlimitNofile, limit_, 0);
+    }
+  }
+
+ private:
+  static constexpr int kRlimitNofile = 7;
+  uint64_t limit_[2];
+  bool raised_;
+};
+
 Phase serve(Slot* slot) {
   ControlBlock& control = control_of(slot);
+  DescriptorRoom room(control);
   note(slot, Note::kAllParked, slot->index, 0);
   // The arena is free while parked: calls are not in flight.
   auto* command = reinterpret_cast<MailboxCommand*>((uint8_t*)slot + kSlotArenaOffset);
@@ -248,6 +275,7 @@ Phase serve(Slot* slot) {
         receive_message(priv(slot).mailbox_fd, command, kMailboxMessageMax, fds, &fd_count);
     if (n < (long)sizeof(MailboxCommand)) {
       const Phase phase = phase_without_agent(control);
+      room.give_back();
       release_all(slot, phase);
       return phase;
     }
@@ -277,6 +305,7 @@ Phase serve(Slot* slot) {
         break;
       case Command::kRelease: {
         Phase phase = (Phase)command->value;
+        room.give_back();
         prepare_phase(slot, phase);
         // Once it has its answer the agent may freeze us again: nothing of ours may undo that.
         const bool stopped = (command->flags & kReleaseStopped) != 0;
@@ -297,28 +326,49 @@ Phase serve(Slot* slot) {
 
 }  // namespace
 
-long place_fd(Slot* slot, int32_t from, int32_t to) {
-  if (from == to) {
-    return 0;
-  }
+namespace {
+
+// Our descriptors stand above the soft limit where there is room, out of the application's reach:
+// it is raised for the moment in which `number` is given.
+template <typename Give>
+long beyond_soft_limit(int32_t number, Give give) {
   constexpr int kRlimitNofile = 7;
   uint64_t limit[2] = {0, 0};
   sys(__NR_prlimit64, 0, kRlimitNofile, 0, limit);
-  // Our descriptors stand above the soft limit where there is room, out of the application's reach.
-  const bool raise = (uint64_t)to >= limit[0] && (uint64_t)to < limit[1];
+  const bool raise = (uint64_t)number >= limit[0] && (uint64_t)number < limit[1];
   if (raise) {
     const uint64_t raised[2] = {limit[1], limit[1]};
     sys(__NR_prlimit64, 0, kRlimitNofile, raised, 0);
   }
-  const long result = sys(__NR_dup3, from, to, kOCloexec);
+  const long result = give();
   if (raise) {
     sys(__NR_prlimit64, 0, kRlimitNofile, limit, 0);
   }
+  return result;
+}
+
+}  // namespace
+
+long place_fd(Slot* slot, int32_t from, int32_t to) {
+  if (from == to) {
+    return 0;
+  }
+  const long result = beyond_soft_limit(to, [&] { return sys(__NR_dup3, from, to, kOCloexec); });
   if (result >= 0) {
     sys(__NR_close, from);
   }
   (void)slot;
   return result < 0 ? result : 0;
+}
+
+long place_above(int32_t from, int32_t lowest) {
+  constexpr int kFDupfdCloexec = 1030;
+  const long result =
+      beyond_soft_limit(lowest, [&] { return sys(__NR_fcntl, from, kFDupfdCloexec, lowest); });
+  if (result >= 0) {
+    sys(__NR_close, from);
+  }
+  return result;
 }
 
 void note(Slot* slot, Note kind, uint32_t value, int64_t result) {
@@ -489,6 +539,7 @@ extern "C" [[noreturn]] void tess_park_native(Slot* slot) {
   slot->thread.process_cpu_ns = (uint64_t)clock_ns(kClockProcessCpu);
   save_cpu_timers(slot);
   save_memory_policy(slot);
+  save_settings(slot);
   __atomic_or_fetch(&control.slot_bitmap[slot->index / 64], uint64_t{1} << (slot->index % 64),
                     __ATOMIC_RELAXED);
   switch (park(slot)) {

@@ -255,31 +255,65 @@ void end_wait_natively(Slot* slot) {
   }
 }
 
+// Which argument of the call is a relative timeout, and how it is written; none: false. Sleeps and
+// futexes are the body's own calls: the table's words say nothing of their times.
+bool find_relative_timeout(const ThreadContext& t, uint32_t* index, syscalls::Timeout* timeout) {
+  constexpr uint64_t kAbsolute = 1;
+  *timeout = syscalls::Timeout::kTimespec;
+  switch (t.repeat_number) {
+    case __NR_nanosleep:
+      *index = 0;
+      return true;
+    case __NR_clock_nanosleep:
+      *index = 2;
+      return (t.gregs[kRsi] & kAbsolute) == 0;
+    case __NR_futex:
+      *index = 3;
+      return true;
+    default:
+      break;
+  }
+  const syscalls::SyscallInfo* info = syscalls::syscall_info((uint64_t)t.repeat_number);
+  if (info == nullptr || info->timeout == syscalls::Timeout::kNone) {
+    return false;
+  }
+  *index = info->timeout_arg;
+  *timeout = info->timeout;
+  return true;
+}
+
+// These write what is left of their time where it was given; the program may look at it afterwards.
+bool updates_timeout(int32_t number) {
+  return number == __NR_select || number == __NR_pselect6 || number == __NR_ppoll;
+}
+
 // A wait with a relative timeout that the move has interrupted is about to be made again, at home:
 // with what is left of its time. The arguments of a system call belong to the kernel until it
 // returns; the time goes below the stack's red zone.
 void shorten_repeated_wait(Slot* slot) {
   constexpr Greg kArguments[6] = {kRdi, kRsi, kRdx, kR10, kR8, kR9};
   constexpr int64_t kSecond = 1'000'000'000, kMillisecond = 1'000'000, kMicrosecond = 1'000;
-  constexpr uint32_t kFutexTimeout = 3;
   ThreadContext& t = slot->thread;
-  if (t.repeat_deadline_ns == 0) {
-    return;
-  }
-  const syscalls::SyscallInfo* info = syscalls::syscall_info((uint64_t)t.repeat_number);
-  const bool futex = t.repeat_number == __NR_futex;
-  if (info == nullptr || (info->timeout == syscalls::Timeout::kNone && !futex)) {
+  uint32_t index = 0;
+  syscalls::Timeout timeout{};
+  if (t.repeat_deadline_ns == 0 || !find_relative_timeout(t, &index, &timeout)) {
     return;
   }
   const int64_t until_end = (int64_t)t.repeat_deadline_ns - monotonic_ns();
   const int64_t left = until_end > 0 ? until_end : 0;
-  uint64_t& argument = t.gregs[kArguments[futex ? kFutexTimeout : info->timeout_arg]];
-  if (info->timeout == syscalls::Timeout::kMilliseconds) {
+  uint64_t& argument = t.gregs[kArguments[index]];
+  if (timeout == syscalls::Timeout::kMilliseconds) {
     argument = (uint64_t)((left + kMillisecond - 1) / kMillisecond);
     return;
   }
-  const int64_t unit = info->timeout == syscalls::Timeout::kTimeval ? kMicrosecond : 1;
+  const int64_t unit = timeout == syscalls::Timeout::kTimeval ? kMicrosecond : 1;
   const int64_t value[2] = {left / kSecond, left % kSecond / unit};
+  if (updates_timeout(t.repeat_number)) {
+    const uint64_t from[2] = {(uint64_t)value, sizeof(value)};
+    const uint64_t to[2] = {argument, sizeof(value)};
+    sys(__NR_process_vm_writev, sys(__NR_getpid), from, 1, to, 1, 0);
+    return;
+  }
   const uint64_t at = (t.gregs[kRsp] - kRedZone - sizeof(value)) & ~uint64_t{15};
   memcpy((void*)at, value, sizeof(value));
   argument = at;
