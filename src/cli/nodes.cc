@@ -15,6 +15,11 @@ std::string age_text(const nlohmann::json& node) {
   return node.contains("age_s") ? fmt::format("{:.1f} s", node.value("age_s", 0.0)) : "-";
 }
 
+std::string rate_text(const nlohmann::json& node) {
+  const double rate = node.value("bandwidth_bytes_per_s", 0.0);
+  return rate > 0 ? bytes_text(static_cast<uint64_t>(rate)) + "/s" : "-";
+}
+
 void print_table(const nlohmann::json& nodes) {
   using Align = Table::Align;
   Table table({{"NODE"},
@@ -26,6 +31,7 @@ void print_table(const nlohmann::json& nodes) {
                {"MEM", Align::kRight},
                {"FREE", Align::kRight},
                {"GUESTS", Align::kRight},
+               {"LINK", Align::kRight},
                {"AGE", Align::kRight},
                {"KERNEL", Align::kLeft, 24},
                {"VERSION"}});
@@ -33,8 +39,8 @@ void print_table(const nlohmann::json& nodes) {
     const std::string name = node.value("name", "");
     const std::string address = node.value("address", "");
     if (!node.value("up", false) && !node.contains("age_s")) {
-      table.add(
-          {name, address, top::state_of_node(node), "-", "-", "-", "-", "-", "-", "-", "-", "-"});
+      table.add({name, address, top::state_of_node(node), "-", "-", "-", "-", "-", "-", "-", "-",
+                 "-", "-"});
       continue;
     }
     table.add(
@@ -43,8 +49,8 @@ void print_table(const nlohmann::json& nodes) {
          fmt::format("{:.2f}", node.value("load", 0.0)),
          bytes_text(node.value("memory_bytes", uint64_t{0})),
          bytes_text(node.value("memory_free_bytes", uint64_t{0})),
-         std::to_string(node.value("guests", 0)), age_text(node), node.value("kernel", ""),
-         node.value("version", "")});
+         std::to_string(node.value("guests", 0)), rate_text(node), age_text(node),
+         node.value("kernel", ""), node.value("version", "")});
   }
   std::fputs(table.text().c_str(), stdout);
   for (const auto& node : nodes) {
@@ -120,9 +126,13 @@ void add_nodes(CLI::App& app, int& exit_code) {
   command->footer(
       "STATE is what the cluster believes of a node (alive, suspect, dead, left, draining). SPEED "
       "and LOAD\n"
-      "are of one core, the reference machine being 1, and of threads that run or want to; AGE is "
-      "how old\n"
-      "that news is. A node that is down is listed with the reason.\n\n"
+      "are of one core, the reference machine being 1, and of threads that run or want to; LINK "
+      "is\n"
+      "how fast memory is expected to get there from here, by what moves have achieved, else by "
+      "the\n"
+      "nominal speeds of the links; AGE is how old the news is. A node that is down is listed "
+      "with\n"
+      "the reason.\n\n"
       "Examples:\n"
       "  tess nodes --json | jq '.nodes[] | select(.up) | .name'\n"
       "  tess nodes n2 --field load");

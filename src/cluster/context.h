@@ -152,6 +152,12 @@ struct Context {
   bool add_self(PacketWriter& packet) {
     return packet.add_alive(table.incarnation(table.self()), table.profile(table.self()));
   }
+  // To those who ask directly; so they know it, whoever told them the rest.
+  void add_own_link(PacketWriter& packet) {
+    if (const uint32_t mbit = table.profile(table.self()).facts.link_mbit; mbit != 0) {
+      packet.add_link(mbit);
+    }
+  }
   // If a member is thought to be gone or suspect: say so to it, so that it can object.
   void add_doubt(PacketWriter& packet, Slot slot);
 

@@ -93,7 +93,7 @@ std::vector<uint8_t> sample(uint64_t seed) {
   PacketWriter out(buffer, static_cast<Kind>(1 + random.below(9)), 0, 2, 3, 4);
   for (int i = 0; i < 6; ++i) {
     const uint64_t key = node_id(1 + random.below(6)).key();
-    switch (random.below(9)) {
+    switch (random.below(10)) {
       case 0:
         out.add_alive(alive_record(1 + random.below(9), 1 + random.below(4)));
         break;
@@ -121,6 +121,9 @@ std::vector<uint8_t> sample(uint64_t seed) {
         break;
       case 7:
         out.add_target(key);
+        break;
+      case 8:
+        out.add_link(static_cast<uint32_t>(random.next()));
         break;
       default:
         out.add_observed(Address::v4(random.below(99), 7));

@@ -69,7 +69,7 @@ struct ReplayWindow {
 
 inline constexpr size_t kHeaderSize = 24;
 inline constexpr uint8_t kFormatMajor = 1;
-inline constexpr uint8_t kFormatMinor = 0;
+inline constexpr uint8_t kFormatMinor = 1;
 
 class Envelope {
  public:

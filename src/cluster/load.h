@@ -27,6 +27,7 @@ struct LoadRecord {
   uint64_t swap_bytes = 0;
   uint64_t cpu_features = 0;       // hash of what its processor offers; equal means interchangeable
   uint16_t reserved_permille = 0;  // of its CPU, kept for its owner
+  uint32_t link_mbit = 0;          // nominal, of its link to the others; 0: not known
 
   // How it is; changes all the time.
   float runnable = 0;         // threads that run or want to, averaged over seconds (own and guests)

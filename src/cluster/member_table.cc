@@ -122,6 +122,15 @@ MemberTable::Change MemberTable::apply(const Verdict& verdict) {
   return verdict.state == MemberState::kDead ? Change::kDied : Change::kLeft;
 }
 
+void MemberTable::learn_link(Slot slot, uint32_t mbit) {
+  TESS_CHECK(known(slot), "slot {} is not a member", slot);
+  if (profile(slot).facts.link_mbit != mbit) {
+    Profile changed = profile(slot);
+    changed.facts.link_mbit = mbit;
+    set_profile(slot, changed);
+  }
+}
+
 void MemberTable::forget(Slot slot) {
   TESS_CHECK(slot != self_ && known(slot), "slot {} cannot be forgotten", slot);
   set_state(slot, kAbsent, 0);

@@ -35,6 +35,8 @@ class MemberTable {
 
   Change apply(const AliveRecord& record);
   Change apply(const Verdict& verdict);
+  // What a known member's link is, which not every teller of its record says; no new statement.
+  void learn_link(Slot slot, uint32_t mbit);
   // As if never heard of. The node itself cannot be forgotten.
   void forget(Slot slot);
 

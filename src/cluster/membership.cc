@@ -26,6 +26,7 @@ MachineFacts facts_of(const LoadRecord& load) {
   facts.swap_bytes = load.swap_bytes / kMiB * kMiB;
   facts.cpu_features = load.cpu_features;
   facts.reserved_permille = std::min<uint16_t>(load.reserved_permille, 1000);
+  facts.link_mbit = load.link_mbit;
   return facts;
 }
 
@@ -57,6 +58,7 @@ LoadRecord record_of(const MachineFacts& facts, const LoadNews& news) {
   load.swap_bytes = facts.swap_bytes;
   load.cpu_features = facts.cpu_features;
   load.reserved_permille = facts.reserved_permille;
+  load.link_mbit = facts.link_mbit;
   load.runnable = news.runnable;
   load.cpu_pressure = news.cpu_pressure;
   load.memory_pressure = news.memory_pressure;

@@ -76,6 +76,9 @@ void Membership::Parts::on_bound(const Envelope::Opened& opened, Duration queued
   }
   context.heard = context.now;
   context.note_health(sender, packet.health);
+  if (packet.sender_link) {
+    context.table.learn_link(sender, *packet.sender_link);
+  }
   for (const AliveRecord& record : packet.alive) {
     take_alive(record);
   }
@@ -110,6 +113,7 @@ void Membership::Parts::on_kind(Slot sender, Duration queued, const Address& fro
     case Kind::kPing:
       context.send(Kind::kAck, packet.nonce, from, context.table.profile(sender).session,
                    [&](PacketWriter& answer) {
+                     context.add_own_link(answer);
                      if (doubted) {
                        context.add_self(answer);
                      }
@@ -186,6 +190,10 @@ void Membership::Parts::take_alive(const AliveRecord& record) {
     case MemberTable::Change::kNone:
       if (record.incarnation < before) {
         context.count(Count::kStaleTalk);
+      } else if (record.profile.id == table.profile(slot).id &&
+                 table.profile(slot).facts.link_mbit == 0) {
+        // A node of the version before has told it without.
+        table.learn_link(slot, record.profile.facts.link_mbit);
       }
       return;
     case MemberTable::Change::kJoined:
@@ -213,7 +221,9 @@ void Membership::Parts::take_own_record(const AliveRecord& record) {
   MemberTable& table = context.table;
   const uint32_t mine = table.incarnation(table.self());
   const Profile& profile = table.profile(table.self());
-  if (record.incarnation < mine || (record.incarnation == mine && record.profile == profile)) {
+  Profile said = record.profile;
+  said.facts.link_mbit = profile.facts.link_mbit;  // a node of the version before tells none
+  if (record.incarnation < mine || (record.incarnation == mine && said == profile)) {
     return;
   }
   // An earlier start of this node, or somebody else with its key.

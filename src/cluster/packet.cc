@@ -16,9 +16,11 @@ enum Section : uint8_t {
   kWanted = 8,
   kPull = 9,
   kPulled = 10,
+  kLink = 11,
 };
 
 constexpr size_t kEntryWire = 13;
+constexpr size_t kLinkWire = 4;
 constexpr size_t kEntriesPerSection = (255 - 6) / kEntryWire;
 constexpr uint64_t kMiB = 1 << 20;
 constexpr Duration kAgeUnit = std::chrono::milliseconds(10);
@@ -186,6 +188,13 @@ void read_section(uint8_t type, ByteReader& in, Packet& out) {
     case kPulled:
       out.pulled_to = in.u64();
       return;
+    case kLink:
+      if (out.alive.empty()) {
+        out.sender_link = in.u32();
+      } else {
+        out.alive.back().profile.facts.link_mbit = in.u32();
+      }
+      return;
     default:
       in.bytes(in.left());  // of a newer minor version
       return;
@@ -203,6 +212,7 @@ const char* to_text(Kind kind) {
 void Packet::clear() {
   target = 0;
   observed.reset();
+  sender_link.reset();
   alive.clear();
   verdicts.clear();
   loads.clear();
@@ -250,9 +260,19 @@ bool PacketWriter::add_observed(const Address& address) {
   return true;
 }
 
+bool PacketWriter::add_link(uint32_t mbit) {
+  if (!begin(kLink, kLinkWire)) {
+    return false;
+  }
+  out_.u32(mbit);
+  return true;
+}
+
 bool PacketWriter::add_alive(uint32_t incarnation, const Profile& p) {
   TESS_CHECK(p.name.size() <= kNameMax, "a name of {} bytes", p.name.size());
-  if (!begin(kAlive, 4 + 16 + 8 + (p.address.is_v4() ? 7 : 19) + 26 + 2 + p.name.size())) {
+  const size_t body = 4 + 16 + 8 + (p.address.is_v4() ? 7 : 19) + 26 + 2 + p.name.size();
+  const bool has_link = p.facts.link_mbit != 0;
+  if (out_.room() < 2 + body + (has_link ? 2 + kLinkWire : 0) || !begin(kAlive, body)) {
     return false;
   }
   out_.u32(incarnation);
@@ -271,7 +291,7 @@ bool PacketWriter::add_alive(uint32_t incarnation, const Profile& p) {
   for (const char c : p.name) {
     out_.u8(static_cast<uint8_t>(c));
   }
-  return true;
+  return !has_link || add_link(p.facts.link_mbit);
 }
 
 bool PacketWriter::add_verdict(const Verdict& verdict) {

@@ -48,6 +48,7 @@ struct MachineFacts {
   uint64_t swap_bytes = 0;    // whole MiB
   uint64_t cpu_features = 0;
   uint16_t reserved_permille = 0;
+  uint32_t link_mbit = 0;  // 0: not known, or not told
 
   bool operator==(const MachineFacts&) const = default;
 };
@@ -131,6 +132,7 @@ struct Packet {
   uint32_t digest = 0;  // of the sender's live members
   uint64_t target = 0;  // of kIndirect; 0 without
   std::optional<Address> observed;
+  std::optional<uint32_t> sender_link;  // nominal Mbit/s
   std::vector<AliveRecord> alive;
   std::vector<Verdict> verdicts;
   std::vector<LoadNews> loads;
@@ -152,6 +154,8 @@ class PacketWriter {
 
   bool add_target(uint64_t key);
   bool add_observed(const Address& address);
+  // Of the sender, if added before any record of a member.
+  bool add_link(uint32_t mbit);
   bool add_alive(const AliveRecord& record) {
     return add_alive(record.incarnation, record.profile);
   }

@@ -15,7 +15,7 @@ TEST(Packet, EverySectionComesBack) {
   Buffer buffer;
   PacketWriter out(buffer.bytes, Kind::kSync, 3, 77, 88, 99);
   AliveRecord record = alive_record(5, 9);
-  record.profile.facts = {2500, 4, 8, uint64_t{16} << 30, uint64_t{2} << 30, 0xabcdef, 250};
+  record.profile.facts = {2500, 4, 8, uint64_t{16} << 30, uint64_t{2} << 30, 0xabcdef, 250, 1000};
   AliveRecord v6 = alive_record(6, 1);
   v6.profile.address = *Address::parse("[fe80::12]:7000");
   LoadNews load;
@@ -31,6 +31,7 @@ TEST(Packet, EverySectionComesBack) {
   load.distress = 7;
   ASSERT_TRUE(out.add_target(4711));
   ASSERT_TRUE(out.add_observed(record.profile.address));
+  ASSERT_TRUE(out.add_link(100));
   ASSERT_TRUE(out.add_alive(record));
   ASSERT_TRUE(out.add_alive(v6));
   ASSERT_TRUE(out.add_verdict({1, 2, MemberState::kSuspect, 3}));
@@ -51,6 +52,7 @@ TEST(Packet, EverySectionComesBack) {
   EXPECT_EQ(in.digest, 99u);
   EXPECT_EQ(in.target, 4711u);
   EXPECT_EQ(in.observed, record.profile.address);
+  EXPECT_EQ(in.sender_link, 100u);
   ASSERT_EQ(in.alive.size(), 2u);
   EXPECT_EQ(in.alive[0].profile, record.profile);
   EXPECT_EQ(in.alive[0].incarnation, 9u);
@@ -99,6 +101,30 @@ TEST(Packet, WhatDoesNotFitIsRefusedAndAddsNothing) {
   EXPECT_FALSE(out.add_alive(alive_record(1, 1)));
   EXPECT_EQ(out.size(), size);
   EXPECT_TRUE(out.add_verdict({1, 2, MemberState::kSuspect, 3}));
+}
+
+// As the version before wrote them: the sections are the same but for the links.
+TEST(Packet, ARecordWithoutALinkIsOneOfUnknownSpeed) {
+  Buffer buffer;
+  PacketWriter out(buffer.bytes, Kind::kAck, 0, 1, 0, 0);
+  AliveRecord fast = alive_record(2, 1);
+  fast.profile.facts.link_mbit = 10000;
+  const size_t before = out.size();
+  ASSERT_TRUE(out.add_alive(alive_record(1, 1)));
+  const size_t old_size = out.size() - before;
+  ASSERT_TRUE(out.add_alive(fast));
+  EXPECT_EQ(out.size() - before, 2 * old_size + 6);
+  Packet in;
+  ASSERT_TRUE(read_packet(out.plaintext(), in));
+  EXPECT_FALSE(in.sender_link);
+  ASSERT_EQ(in.alive.size(), 2u);
+  EXPECT_EQ(in.alive[0].profile.facts.link_mbit, 0u);
+  EXPECT_EQ(in.alive[1].profile.facts.link_mbit, 10000u);
+
+  PacketWriter small(std::span(buffer.bytes).first(kHeadSize + old_size), Kind::kAck, 0, 1, 0, 0);
+  const size_t size = small.size();
+  EXPECT_FALSE(small.add_alive(fast));  // not without its link
+  EXPECT_EQ(small.size(), size);
 }
 
 TEST(Packet, EveryTruncationIsRefusedOrShorter) {

@@ -62,6 +62,8 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   void write_shared_table(const Managed& process) override;
   bool has_left(const Managed& process) override;
   bool may_join(const Managed& process, pid_t sharer) override;
+  void note_transfer(const Managed& process, const std::string& node, bool sent,
+                     const memory::Flow& flow) override;
 
  private:
   // Workers. What tessd says of a host agent for this job there, and a link to it.

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "home/group_migration.h"
 #include "home/home_agent.h"
+#include "memory/transfer_note.h"
 #include "sys/priority.h"
 #include "wire/agent.pb.h"
 
@@ -195,6 +196,14 @@ void HomeAgent::go_on_after_exec(const std::shared_ptr<Managed>& process, const 
   } else if (tracer_.held(process->pid)) {
     (void)tracer_.release(process->pid);
   }
+}
+
+// Before what the worker says of its end.
+void HomeAgent::note_transfer(const Managed& process, const std::string& node, bool sent,
+                              const memory::Flow& flow) {
+  loop_.post([this, note = memory::transfer_note(process.inner_pid, node, sent, flow)] {
+    tessd_->send(note);
+  });
 }
 
 void HomeAgent::bring_home(Done done) {

@@ -15,6 +15,7 @@
 #include "home/host_link.h"
 #include "home/managed.h"
 #include "home/shared_object.h"
+#include "memory/image_stream.h"
 #include "migrate/coordinator.h"
 #include "migrate/journal.h"
 #include "trace/tracer.h"
@@ -61,6 +62,9 @@ class MainServices {
   virtual bool has_left(const Managed& process) = 0;
   // Whether a process that shares with this one may move with it.
   virtual bool may_join(const Managed& process, pid_t sharer) = 0;
+  // Tells tessd how a process's memory got to that node or came from it.
+  virtual void note_transfer(const Managed& process, const std::string& node, bool sent,
+                             const memory::Flow& flow) = 0;
 };
 
 migrate::Kind kind_of(const Managed& process, const std::string& node);

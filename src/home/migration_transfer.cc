@@ -82,6 +82,7 @@ Result<> Migration::transfer_out() {
   }
   log::info("home", "event=sent pid={} to={} pages={} files={} stored={} reused={}", process_->pid,
             node_, sent->page_bytes, sent->file_bytes, sent->stored_bytes, sent->reused_bytes);
+  services_.note_transfer(*process_, node_, true, sent->flow);
   return wait_ready(*target_);
 }
 
@@ -150,6 +151,7 @@ Result<> Migration::transfer_back() {
     }
     log::info("home", "event=received pid={} from={} pages={}", process_->pid, from_,
               received->page_bytes);
+    services_.note_transfer(*process_, from_, false, received->flow);
     return demand(*source_, "send the image home", wire::LinkMessage::kDone, kRestoreTimeout,
                   nullptr);
   }

@@ -11,6 +11,7 @@
 #include "host/capture.h"
 #include "host/fault_points.h"
 #include "host/restore.h"
+#include "memory/transfer_note.h"
 #include "sys/priority.h"
 #include "wire/agent.pb.h"
 
@@ -82,6 +83,7 @@ void Guest::run_restore(bool nothing_cached) {
   const RestoreServices services{services_.sandbox, services_.content, services_.shared,
                                  services_.job, services_.force_vdso_patch};
   const uint64_t operation = operation_;
+  const std::string from = stream_->peer_name();
   auto restored = services_.faults.at(kBeforeRestore).and_then([&] {
     return restore(*stream_, nothing_cached, services, *image);
   });
@@ -117,6 +119,7 @@ void Guest::run_restore(bool nothing_cached) {
   log::info("host", "event=restored pid={} outer={} pages={} reused={} threads={}", pid(),
             process_.outer_pid, restored->stats.page_bytes, restored->stats.reused_bytes,
             image->threads_size());
+  services_.tell_tessd(memory::transfer_note(pid(), from, false, restored->stats.flow));
   answer(operation, [&](wire::LinkMessage& message) {
     message.mutable_ready()->set_bytes_received(restored->stats.page_bytes +
                                                 restored->stats.file_bytes);

@@ -26,6 +26,7 @@
 #include "stub/session.h"
 
 namespace tess::wire {
+class AgentUp;
 class LinkMessage;
 class ProcessImage;
 }  // namespace tess::wire
@@ -48,6 +49,7 @@ struct GuestServices {
   // Called on a guest's thread.
   std::function<void(std::shared_ptr<Guest>)> born;  // a body has made a child
   std::function<void(Guest*)> ended;                 // last thing a guest does
+  std::function<void(const wire::AgentUp&)> tell_tessd;
 };
 
 class Guest : public std::enable_shared_from_this<Guest> {

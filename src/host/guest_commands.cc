@@ -19,6 +19,7 @@
 #include "host/sandbox_init.h"
 #include "memory/address_space.h"
 #include "memory/image_stream.h"
+#include "memory/transfer_note.h"
 #include "sys/unix_socket.h"
 #include "wire/agent.pb.h"
 #include "wire/agent_process.h"
@@ -204,6 +205,7 @@ Result<> Guest::send_image(const wire::LinkMessage& message) {
   TESS_TRY(services_.faults.at(kAfterSend));
   log::info("host", "event=sent pid={} to={} pages={} stored={}", pid(), order.node(),
             stats.page_bytes, stats.stored_bytes);
+  services_.tell_tessd(memory::transfer_note(pid(), order.node(), true, stats.flow));
   answer(message.operation(), [&](wire::LinkMessage& reply) {
     reply.mutable_done()->set_bytes_sent(stats.stored_bytes);
   });

@@ -125,21 +125,23 @@ HostAgent::HostAgent(HostConfig config, net::TlsContext tls, std::unique_ptr<San
       faults_(std::getenv("TESS_FAULT") != nullptr ? std::getenv("TESS_FAULT") : "",
               config_.run_dir + "/fault"),
       content_(ContentStore(cache_dir(config_) + "/content")),
-      services_{*sandbox_,
-                content_,
-                shared_,
-                channels_,
-                link_,
-                tls_,
-                faults_,
-                config_.job,
-                config_.force_vdso_patch,
-                [this](std::shared_ptr<Guest> guest) {
-                  const std::lock_guard guard(newborn_mutex_);
-                  newborn_.push_back(std::move(guest));
-                  loop_.post([this] { take_newborn(); });
-                },
-                [this](Guest* guest) { loop_.post([this, guest] { on_ended(guest); }); }},
+      services_{
+          *sandbox_,
+          content_,
+          shared_,
+          channels_,
+          link_,
+          tls_,
+          faults_,
+          config_.job,
+          config_.force_vdso_patch,
+          [this](std::shared_ptr<Guest> guest) {
+            const std::lock_guard guard(newborn_mutex_);
+            newborn_.push_back(std::move(guest));
+            loop_.post([this] { take_newborn(); });
+          },
+          [this](Guest* guest) { loop_.post([this, guest] { on_ended(guest); }); },
+          [this](const wire::AgentUp& note) { loop_.post([this, note] { tessd_->send(note); }); }},
       status_timer_(loop_),
       adopt_timer_(loop_),
       link_timer_(loop_) {}

@@ -225,11 +225,13 @@ Result<> Restorer::receive_memory(AddressSpaceMaker& maker) {
   TESS_TRY_ASSIGN(memory::ProcessSink sink,
                   memory::ProcessSink::create(body_.process.outer_pid, std::move(fd)));
   maker.register_all(sink);
-  TESS_TRY_ASSIGN(const memory::StreamStats stats, memory::receive_pages(stream_, image_, sink));
+  TESS_TRY_ASSIGN(const memory::StreamStats stats,
+                  memory::receive_pages(stream_, image_, sink, body_.stats.flow));
   TESS_TRY(sink.unregister_all());
   TESS_TRY(session.call(SYS_close, {static_cast<uint64_t>(number)}));
   body_.stats.page_bytes = stats.page_bytes;
   body_.stats.stored_bytes += stats.stored_bytes;
+  body_.stats.flow = stats.flow;
   return {};
 }
 

@@ -10,6 +10,7 @@
 
 namespace tess::wire {
 class AgentDown;
+class AgentUp;
 class JobStatus;
 }  // namespace tess::wire
 
@@ -25,6 +26,7 @@ class TessdClient {
               Handlers handlers);
 
   void send_status(bool finished = false);
+  void send(const wire::AgentUp& message) { tessd_.send(message); }
   // Answers a recall that is pending, if any.
   void recall_done();
 

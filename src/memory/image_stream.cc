@@ -126,7 +126,7 @@ class RunWriter {
 
 class RunReader {
  public:
-  explicit RunReader(wire::ByteStream& stream) : stream_(stream) {}
+  explicit RunReader(wire::ByteStream& stream) : stream_(stream), early_(stream.unread()) {}
 
   // Reads one run; an empty span ends the section.
   Result<std::span<const std::byte>> next(uint64_t& address) {
@@ -158,9 +158,16 @@ class RunReader {
     return std::span<const std::byte>(unpacked_);
   }
   uint64_t stored_total() const { return stored_total_; }
+  // Since this was made.
+  Flow flow() const {
+    const uint64_t flowed = stored_total_ - std::min<uint64_t>(stored_total_, early_);
+    return flowed == 0 ? Flow{} : Flow{flowed, Clock::now() - start_};
+  }
 
  private:
   wire::ByteStream& stream_;
+  const Clock::time_point start_ = Clock::now();
+  const size_t early_;
   std::vector<std::byte> stored_, unpacked_;
   uint64_t stored_total_ = 0;
 };
@@ -186,6 +193,14 @@ Result<uint64_t> send_file_range(RunWriter& writer, pid_t pid, const Mapping& ma
     done += static_cast<uint64_t>(n);
   }
   return done;
+}
+
+// What the target says of it; it cannot have got more than was sent.
+Flow believable_flow(const wire::PagesEnd& receipt, uint64_t sent) {
+  constexpr uint64_t kLongest = uint64_t{86'400} * 1'000'000'000;
+  const bool makes_sense = receipt.flow_bytes() <= sent && receipt.flow_ns() <= kLongest;
+  return makes_sense ? Flow{receipt.flow_bytes(), std::chrono::nanoseconds(receipt.flow_ns())}
+                     : Flow{};
 }
 
 }  // namespace
@@ -265,6 +280,7 @@ Result<StreamStats> send_image(wire::ByteStream& stream, pid_t pid, const wire::
     return fail(ErrorKind::kBadInput, "the target took {} bytes of pages of {}",
                 receipt.total_bytes(), stats.page_bytes);
   }
+  stats.flow = believable_flow(receipt, stats.stored_bytes);
   return stats;
 }
 
@@ -302,6 +318,7 @@ Result<StreamStats> receive_content(wire::ByteStream& stream, const wire::Proces
     stats.file_bytes += bytes.size();
   }
   stats.stored_bytes = reader.stored_total();
+  stats.flow = reader.flow();
   for (const Mapping& mapping : mappings) {
     stats.reused_bytes += mapping.content_hash.empty() ? 0 : mapping.size();
   }
@@ -312,7 +329,7 @@ Result<StreamStats> receive_content(wire::ByteStream& stream, const wire::Proces
 }
 
 Result<StreamStats> receive_pages(wire::ByteStream& stream, const wire::ProcessImage& image,
-                                  PageSink& sink) {
+                                  PageSink& sink, const Flow& before) {
   TESS_TRY_ASSIGN(const std::vector<Mapping> mappings, mappings_of(image));
   StreamStats stats;
   RunReader reader(stream);
@@ -335,12 +352,16 @@ Result<StreamStats> receive_pages(wire::ByteStream& stream, const wire::ProcessI
     stats.page_bytes += pages.size();
   }
   stats.stored_bytes = reader.stored_total();
+  stats.flow = before;
+  stats.flow.add(reader.flow());
   wire::PagesEnd end;
   TESS_TRY(wire::read_frame(stream, end, kTimeout, 4096));
   if (end.total_bytes() != stats.page_bytes) {
     return fail(ErrorKind::kBadInput, "the source sent {} bytes of pages, {} arrived",
                 end.total_bytes(), stats.page_bytes);
   }
+  end.set_flow_bytes(stats.flow.bytes);
+  end.set_flow_ns(static_cast<uint64_t>(stats.flow.time.count()));
   TESS_TRY(wire::write_frame(stream, end, kTimeout));
   return stats;
 }

@@ -6,7 +6,7 @@
 //   then one PageRun of byte_count 0;
 //           then PageRuns with the pages of the process; then PagesEnd
 //   target: PagesEnd with the bytes it has taken, as receipt; the source then knows that the stream
-//   was read to its end
+//   was read to its end, and how fast
 // A PageRun is followed by `stored_count` raw bytes that unpack (codec) to `byte_count`.
 #pragma once
 
@@ -30,11 +30,24 @@ namespace tess::memory {
 inline constexpr uint32_t kRunMax = 1 << 20;
 inline constexpr std::chrono::seconds kStreamTimeout{30};  // without progress
 
+// What went through a connection while its reader was reading: not what had come before, while the
+// target was busy with something else, nor the time that took. In bytes on the wire.
+struct Flow {
+  uint64_t bytes = 0;
+  std::chrono::nanoseconds time{0};
+
+  void add(const Flow& more) {
+    bytes += more.bytes;
+    time += more.time;
+  }
+};
+
 struct StreamStats {
   uint64_t page_bytes = 0;    // bytes of process memory carried
   uint64_t file_bytes = 0;    // bytes of clean file content carried
   uint64_t stored_bytes = 0;  // what these took on the wire
   uint64_t reused_bytes = 0;  // clean file bytes the target had already
+  Flow flow;                  // both ends have that of the target; nothing if it does not say
 };
 
 enum class Compression { kNever, kAlways, kAdaptive };
@@ -63,8 +76,9 @@ using ContentTaker =
     std::function<Result<>(uint32_t vma_index, uint64_t offset_in_vma, std::span<const std::byte>)>;
 Result<StreamStats> receive_content(wire::ByteStream& stream, const wire::ProcessImage& image,
                                     std::span<const uint32_t> wanted, const ContentTaker& take);
-// Runs outside the image's vmas are kBadInput. Sends the receipt at the end.
+// Runs outside the image's vmas are kBadInput. Sends the receipt at the end; `before` is what
+// flowed until then, of file content.
 Result<StreamStats> receive_pages(wire::ByteStream& stream, const wire::ProcessImage& image,
-                                  PageSink& sink);
+                                  PageSink& sink, const Flow& before = {});
 
 }  // namespace tess::memory

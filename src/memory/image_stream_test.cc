@@ -130,6 +130,9 @@ TEST_P(ImageStream, CarriesPagesAndWantedFiles) {
   EXPECT_EQ(sent->page_bytes, expected);
   EXPECT_EQ(sink.bytes.size(), expected);
   EXPECT_EQ(sent->file_bytes, content.size());
+  EXPECT_LE(sent->flow.bytes, sent->stored_bytes);
+  EXPECT_EQ(sent->flow.bytes, pages->flow.bytes) << "the receipt says it";
+  EXPECT_EQ(sent->flow.time, pages->flow.time);
   if (GetParam() == Compression::kAlways) {
     EXPECT_LT(sent->stored_bytes, expected / 10);
   }
@@ -150,6 +153,20 @@ TEST_P(ImageStream, ATargetThatHasTheFileGetsOnlyDirtyPages) {
   ASSERT_TRUE(sent);
   EXPECT_EQ(sent->file_bytes, 0u);
   EXPECT_EQ(sent->reused_bytes, 16 * kPageSize);
+}
+
+// What came while the target was busy with something else says nothing of the connection.
+TEST(ImageStreamFlow, KnowsWhatHasComeAlready) {
+  Ends ends = make_ends();
+  EXPECT_EQ(ends.target->unread(), 0u);
+  const std::byte bytes[5]{};
+  ASSERT_TRUE(ends.source->write_all(bytes, wire::Timeout(1000)));
+  EXPECT_EQ(ends.target->unread(), 5u);
+  EXPECT_EQ(wire::unread_bytes(-1), 0u);
+  Flow flow{1, std::chrono::nanoseconds(2)};
+  flow.add({10, std::chrono::nanoseconds(20)});
+  EXPECT_EQ(flow.bytes, 11u);
+  EXPECT_EQ(flow.time.count(), 22);
 }
 
 INSTANTIATE_TEST_SUITE_P(Modes, ImageStream,

@@ -58,6 +58,7 @@ class TlsStream final : public wire::ByteStream {
 
   Result<> read_exact(std::span<std::byte> into, wire::Timeout timeout) override;
   Result<> write_all(std::span<const std::byte> from, wire::Timeout timeout) override;
+  size_t unread() const override { return wire::unread_bytes(fd()); }
 
   // What is there, at most into.size(): waits up to `timeout` for the first byte; 0: nothing came
   // in that time.

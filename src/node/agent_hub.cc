@@ -174,6 +174,8 @@ void AgentHub::on_message(const std::shared_ptr<Session>& session, wire::AgentUp
   } else if (message.has_job_log()) {
     agent.last_words = message.job_log().text();
     events_.job_log(agent, message.job_log());
+  } else if (message.has_transfer()) {
+    events_.transfer(agent, message.transfer());
   } else if (message.has_need_host()) {
     events_.need_host(agent, message.need_host(),
                       [send = answer_to(agent, message.request())](const wire::HostPrepared& host) {

@@ -65,6 +65,7 @@ class AgentHub {
                        std::function<void(const wire::HostPrepared&)> reply)>
         need_host;
     std::function<void(const Agent&, const wire::JobLog&)> job_log;
+    std::function<void(const Agent&, const wire::Transfer&)> transfer;
     // The same, about a program that was just executed: `reply` with a node, empty for home.
     std::function<void(const Agent&, const wire::PlaceProgram&,
                        std::function<void(const std::string& node)> reply)>

@@ -57,6 +57,18 @@ void add_member(json& node, const cluster::MemberView& member) {
   node["draining"] = load.draining;
   node["owner_active"] = load.owner_active;
   node["accepting"] = load.accepting;
+  if (load.link_mbit != 0) {
+    node["link_mbit"] = load.link_mbit;
+  }
+}
+
+// How fast memory gets there from here.
+void add_bandwidth(json& node, const Placer::Bandwidth& bandwidth) {
+  node["bandwidth_bytes_per_s"] = std::round(bandwidth.expected);
+  if (bandwidth.measured) {
+    node["measured_bytes_per_s"] = std::round(bandwidth.measured->rate);
+    node["measured_ago_s"] = placement::seconds(bandwidth.measured->ago);
+  }
 }
 
 }  // namespace
@@ -131,6 +143,9 @@ json ControlApi::nodes_json() const {
     }
     json& node = nodes[member.name];
     add_member(node, member);
+    if (member.has_load && member.id != view.self) {
+      add_bandwidth(node, placer_->bandwidth_to(member));
+    }
     if (charter_.charter().expels(member.id.bytes) && !node.value("up", false)) {
       node["state"] = "expelled";
       node["why"] = "it was expelled from the cluster";

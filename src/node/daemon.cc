@@ -93,6 +93,9 @@ Daemon::Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContex
   events.place_program = [this](const Agent& agent, const wire::PlaceProgram& ask, auto reply) {
     placer_->place_program(agent, ask, std::move(reply));
   };
+  events.transfer = [this](const Agent& agent, const wire::Transfer& transfer) {
+    placer_->on_transfer(agent, transfer);
+  };
   events.job_log = [this](const Agent& agent, const wire::JobLog& entry) {
     api_->on_job_log(agent, entry);
   };

@@ -69,7 +69,13 @@ std::string Daemon::collect_metrics() const {
   }
   for (const auto& member : gossip_->view().members) {
     ++snapshot.members[cluster::to_text(member.state)];
+    if (const auto measured = placer_->bandwidth_to(member).measured) {
+      snapshot.peer_rates[member.name] = static_cast<uint64_t>(measured->rate);
+    }
   }
+  const Placer::AllTransfers& all = placer_->transfers();
+  snapshot.transfers = {{"sent", {all.sent.bytes, all.sent.seconds}},
+                        {"received", {all.received.bytes, all.received.seconds}}};
   for (const auto& node : cluster_->nodes()) {
     snapshot.peers_connected += node.up ? 1 : 0;
   }

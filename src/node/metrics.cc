@@ -83,6 +83,8 @@ void add_node(Families& out, const MetricsSnapshot& snapshot) {
             load.memory_pressure);
   out.gauge("tessera_node_guests", "Processes of other nodes that run here.", load.guests);
   out.gauge("tessera_node_incoming", "Processes that are on their way here.", load.incoming);
+  out.gauge("tessera_node_link_bytes_per_second",
+            "Nominal speed of the link to the other nodes; 0: not known.", load.link_mbit * 125e3);
   out.gauge("tessera_node_draining", "1 if the node is being drained.", load.draining ? 1 : 0);
   out.gauge("tessera_node_owner_active", "1 if the machine's owner uses it.",
             load.owner_active ? 1 : 0);
@@ -118,6 +120,21 @@ void add_processes(Families& out, const MetricsSnapshot& snapshot) {
                 "Moves of processes at home here (refused: of processes that run here).",
                 static_cast<double>(count), {{"reason", key.first}, {"result", key.second}});
   }
+}
+
+void add_transfers(Families& out, const MetricsSnapshot& snapshot) {
+  for (const auto& [direction, sums] : snapshot.transfers) {
+    out.counter("tessera_transfer_bytes_total",
+                "Bytes on the wire of memory that moved between nodes, by agents of this one.",
+                static_cast<double>(sums.first), {{"direction", direction}});
+  }
+  for (const auto& [direction, sums] : snapshot.transfers) {
+    out.counter("tessera_transfer_seconds_total", "Seconds in which it flowed.", sums.second,
+                {{"direction", direction}});
+  }
+  out.gauges("tessera_peer_bandwidth_bytes_per_second",
+             "What the last transfers from and to a node have achieved.", "peer",
+             snapshot.peer_rates);
 }
 
 // Those that every client library has.
@@ -163,6 +180,7 @@ std::string metrics_text(const MetricsSnapshot& snapshot) {
   add_node(families, snapshot);
   add_cluster(families, snapshot);
   add_processes(families, snapshot);
+  add_transfers(families, snapshot);
   add_self(families, snapshot);
   return families.text();
 }

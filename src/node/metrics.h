@@ -22,9 +22,12 @@ struct MetricsSnapshot {
   std::map<std::string, uint64_t> agents;     // by role
   std::map<std::string, uint64_t> processes;  // by state: native, deputy, moving, guest
   std::map<std::pair<std::string, std::string>, uint64_t> moves;  // by reason and result
-  std::map<std::string, uint64_t> datagrams_sent;                 // by kind
-  std::map<std::string, uint64_t> datagrams_dropped;              // by cause
-  std::map<std::string, uint64_t> membership;                     // events, by name
+  // Of memory between nodes: bytes and seconds, by direction.
+  std::map<std::string, std::pair<uint64_t, double>> transfers;
+  std::map<std::string, uint64_t> peer_rates;         // bytes per second measured, by node
+  std::map<std::string, uint64_t> datagrams_sent;     // by kind
+  std::map<std::string, uint64_t> datagrams_dropped;  // by cause
+  std::map<std::string, uint64_t> membership;         // events, by name
   uint64_t datagrams_received = 0;
   uint64_t datagram_bytes_sent = 0;
   // Of tessd itself.

@@ -71,6 +71,9 @@ MetricsSnapshot some_snapshot() {
   snapshot.datagrams_sent = {{"ping", 12}};
   snapshot.processes = {{"guest", 4}};
   snapshot.agents = {{"host", 1}};
+  snapshot.load.link_mbit = 1000;
+  snapshot.transfers = {{"sent", {5000000, 2.5}}, {"received", {0, 0}}};
+  snapshot.peer_rates = {{"n2", 2000000}};
   snapshot.membership = {{"probes", 9}};
   return snapshot;
 }
@@ -88,6 +91,11 @@ TEST(Metrics, TheTextIsInTheFormat) {
   EXPECT_EQ(values.at("tessera_moves_total{reason=\"balance\",result=\"moved\"}"), 7);
   EXPECT_EQ(values.at("tessera_moves_total{reason=\"balance\",result=\"refused\"}"), 0);
   EXPECT_EQ(values.at("tessera_datagrams_dropped_total{cause=\"forged\"}"), 5);
+  EXPECT_EQ(values.at("tessera_node_link_bytes_per_second"), 125e6);
+  EXPECT_EQ(values.at("tessera_transfer_bytes_total{direction=\"sent\"}"), 5e6);
+  EXPECT_EQ(values.at("tessera_transfer_seconds_total{direction=\"sent\"}"), 2.5);
+  EXPECT_EQ(values.at("tessera_transfer_bytes_total{direction=\"received\"}"), 0);
+  EXPECT_EQ(values.at("tessera_peer_bandwidth_bytes_per_second{peer=\"n2\"}"), 2e6);
   EXPECT_GT(values.at("process_resident_memory_bytes"), 1e6);
   EXPECT_GT(values.at("process_open_fds"), 2);
   EXPECT_GT(values.at("process_start_time_seconds"), 1.6e9);

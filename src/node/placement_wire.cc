@@ -58,6 +58,7 @@ wire::Load to_wire(const cluster::LoadRecord& load) {
   out.set_owner_active(load.owner_active);
   out.set_draining(load.draining);
   out.set_accepting(load.accepting);
+  out.set_link_mbit(load.link_mbit);
   return out;
 }
 
@@ -86,6 +87,7 @@ cluster::LoadRecord from_wire(const wire::Load& load) {
   out.owner_active = load.owner_active();
   out.draining = load.draining();
   out.accepting = load.accepting();
+  out.link_mbit = load.link_mbit();
   return out;
 }
 
@@ -147,6 +149,7 @@ wire::MoveReason to_wire(const placement::Decision& decision) {
   out.set_work(e.work);
   out.set_saved(e.saved);
   out.set_price(e.price);
+  out.set_bandwidth(e.bandwidth);
   out.set_memory_free(decision.memory_free);
   out.set_memory_missing(decision.memory_missing);
   out.set_lag(decision.lag);
@@ -176,6 +179,7 @@ placement::Decision from_wire(const wire::MoveReason& reason, placement::Time no
   e.work = finite(reason.work());
   e.saved = finite(reason.saved());
   e.price = finite(reason.price());
+  e.bandwidth = std::clamp(finite(reason.bandwidth()), 0.0, 1e12);
   out.memory_free = std::clamp(finite(reason.memory_free()), 0.0, 1e18);
   out.memory_missing = std::clamp(finite(reason.memory_missing()), 0.0, 1e18);
   out.lag = finite(reason.lag());

@@ -26,7 +26,11 @@ TEST(PlacementWire, LoadsAsksAndCarriedFactsComeBackAsTheyWere) {
   load.runnable = 2.5F;
   load.guests = 7;
   load.draining = true;
+  load.link_mbit = 2500;
   EXPECT_EQ(from_wire(to_wire(load)), load);
+  wire::Load older = to_wire(load);
+  older.clear_link_mbit();
+  EXPECT_EQ(from_wire(older).link_mbit, 0u) << "of a version that does not say";
 
   placement::Ask ask;
   ask.from = node(2);

@@ -36,6 +36,7 @@ Placer::Placer(net::Loop& loop, Options options, AgentHub& hub, Cluster& cluster
       hub_(hub),
       cluster_(cluster),
       meter_(options_.state_dir),
+      link_rates_(policy_),
       admission_(policy_),
       random_(seed()),
       timer_(loop),
@@ -164,6 +165,7 @@ void Placer::tell_all_facts() {
 void Placer::look() {
   const Time now = Gossip::now();
   load_ = meter_.measure();
+  load_.link_mbit = own_link_mbit();
   book_->measure(now, meter_.core_speed());
   others_ = meter_.demand_of_others(now, book_->resident_pids());
   if (manager_ != nullptr) {
@@ -201,6 +203,7 @@ void Placer::take_view(View& view) const {
   }
   placement::Random random = random_;
   view.candidates = placement::sample_candidates(view.cluster, homes, kCandidates, policy_, random);
+  add_bandwidths(view.candidates);
   view.local.node.id = gossip_->id();
   view.local.node.name = options_.node_name;
   view.local.node.load = load_;
@@ -252,6 +255,7 @@ Result<> Placer::set_draining(bool on) {
 void Placer::set_policy(const placement::Policy& policy) {
   policy_ = policy;
   admission_.set_policy(policy);
+  link_rates_.set_policy(policy);
   if (balancer_ != nullptr) {
     balancer_->set_policy(policy);
   }

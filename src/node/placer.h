@@ -9,15 +9,18 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "cluster/placement/admission.h"
 #include "cluster/placement/balancer.h"
 #include "cluster/placement/exec_placement.h"
 #include "cluster/placement/explain.h"
+#include "cluster/placement/link_rates.h"
 #include "node/agent_hub.h"
 #include "node/cluster.h"
 #include "node/gossip.h"
+#include "node/link_speed.h"
 #include "node/load_meter.h"
 #include "node/manager.h"
 #include "node/owner_watch.h"
@@ -49,6 +52,8 @@ class Placer {
   void start(Gossip& gossip);
   // An agent has said something new about its processes. Looked at soon, once for many.
   void on_status();
+  // An agent has sent memory to another node, or got it from one (placer_links.cc).
+  void on_transfer(const Agent& agent, const wire::Transfer& transfer);
   // Another node (by the name of its certificate) asks. False: not one of this object's questions.
   bool answer(const wire::ClusterMessage& message, const std::string& asker, const Reply& reply);
 
@@ -88,6 +93,21 @@ class Placer {
   const MoveCounts& move_counts() const { return move_counts_; }
   // As measured last.
   const cluster::LoadRecord& load() const { return load_; }
+  // Memory that agents here have sent and received, since tessd started.
+  struct Transfers {
+    uint64_t bytes = 0;  // on the wire
+    double seconds = 0;
+  };
+  struct AllTransfers {
+    Transfers sent, received;
+  };
+  const AllTransfers& transfers() const { return transfers_; }
+  // Bytes per second to another node: what decisions count on, and what was seen.
+  struct Bandwidth {
+    double expected = 0;
+    std::optional<placement::LinkRates::Measured> measured;
+  };
+  Bandwidth bandwidth_to(const cluster::MemberView& member) const;
   // Adds what is known here of the processes of the table: placer_notes.cc.
   void add_notes(wire::JobTable& table) const;
   // Moves of processes whose home is here, newest last.
@@ -121,6 +141,8 @@ class Placer {
   void look();
   void decide();
   void take_view(View& view) const;
+  uint32_t own_link_mbit();
+  void add_bandwidths(std::vector<placement::NodePicture>& nodes) const;
   placement::Round round_of(const View& view) const;
   std::string explain_here(const placement::ProcessKey& key, Told& told) const;
 
@@ -153,7 +175,10 @@ class Placer {
   Gossip* gossip_ = nullptr;
   Manager* manager_ = nullptr;
   LoadMeter meter_;
+  LinkSpeed link_speed_;
   placement::Policy policy_;
+  placement::LinkRates link_rates_;
+  AllTransfers transfers_;
   std::unique_ptr<ProcessBook> book_;
   std::unique_ptr<placement::Balancer> balancer_;
   placement::Admission admission_;

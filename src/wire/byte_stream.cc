@@ -1,6 +1,7 @@
 #include "wire/byte_stream.h"
 
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -29,6 +30,11 @@ bool is_gone(int error) {
 }
 
 }  // namespace
+
+size_t unread_bytes(int fd) {
+  int count = 0;
+  return ::ioctl(fd, FIONREAD, &count) == 0 && count > 0 ? static_cast<size_t>(count) : 0;
+}
 
 Result<> FdStream::read_exact(std::span<std::byte> into, Timeout timeout) {
   while (!into.empty()) {

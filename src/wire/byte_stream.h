@@ -23,7 +23,13 @@ class ByteStream {
   virtual ~ByteStream() = default;
   virtual Result<> read_exact(std::span<std::byte> into, Timeout timeout) = 0;
   virtual Result<> write_all(std::span<const std::byte> from, Timeout timeout) = 0;
+  // Bytes that have come and wait in the kernel, as they travelled; 0 if that is not known. By the
+  // thread that reads.
+  virtual size_t unread() const { return 0; }
 };
+
+// What waits in the kernel to be read from this socket or pipe.
+size_t unread_bytes(int fd);
 
 // Over a socket or pipe, blocking or not.
 class FdStream final : public ByteStream {
@@ -31,6 +37,7 @@ class FdStream final : public ByteStream {
   explicit FdStream(sys::Fd fd) : fd_(std::move(fd)) {}
   Result<> read_exact(std::span<std::byte> into, Timeout timeout) override;
   Result<> write_all(std::span<const std::byte> from, Timeout timeout) override;
+  size_t unread() const override { return unread_bytes(fd_.get()); }
   const sys::Fd& fd() const { return fd_; }
 
  private:

@@ -18,8 +18,7 @@ constexpr double kLongestFixed = 30;
 }  // namespace
 
 PlannedMove plan_move(Time now, Cause cause, const NodePicture& from, const NodePicture& to,
-                      const ProcessPicture& process, const Estimate& estimate, const Scale& scale,
-                      const Policy& policy) {
+                      const ProcessPicture& process, const Estimate& estimate, const Scale& scale) {
   PlannedMove move;
   Decision& decision = move.decision;
   decision.at = now;
@@ -48,7 +47,7 @@ PlannedMove plan_move(Time now, Cause cause, const NodePicture& from, const Node
   ask.slow_believed = estimate.slow_there;
   ask.slow_limit = estimate.slow_there;
   ask.scale = scale;
-  ask.transfer = transfer_seconds(process.memory_bytes, policy);
+  ask.transfer = transfer_seconds(process.memory_bytes, estimate.bandwidth);
   return move;
 }
 
@@ -79,7 +78,7 @@ std::vector<PlannedMove> Balancer::decide(const Round& round) {
     Outgoing& outgoing = outgoing_[move.decision.process];
     outgoing = Outgoing();
     outgoing.to = move.decision.to;
-    outgoing.transfer = transfer_seconds(move.decision.memory_bytes, policy_);
+    outgoing.transfer = move.ask.transfer;
     outgoing.forget_at = round.now + patience;
     Correction& correction = corrections_[move.decision.to];
     correction.since = std::max(correction.since, round.now + kSettles);
@@ -112,6 +111,12 @@ void Balancer::answered(Time now, const ProcessKey& process, const NodeId& targe
   }
 }
 
+void Balancer::transferred(const ProcessKey& process, double seconds) {
+  if (const auto it = outgoing_.find(process); it != outgoing_.end()) {
+    it->second.flowed = it->second.flowed.value_or(0) + std::max(0.0, seconds);
+  }
+}
+
 void Balancer::ended(Time now, const ProcessKey& process, MoveEnd end) {
   const auto it = outgoing_.find(process);
   if (it == outgoing_.end()) {
@@ -141,7 +146,10 @@ void Balancer::note_duration(Time now, const Outgoing& move) {
   if (move.granted == Time()) {
     return;
   }
-  const double took = seconds(now - move.granted) - move.queued - seconds(policy_.move_fixed);
+  // The flow of its memory has a price of its own. Where nobody has measured it: what it should
+  // have taken, together with those that went at the same time.
+  const double transfer = move.flowed.value_or(move.queued);
+  const double took = seconds(now - move.granted) - transfer - seconds(policy_.move_fixed);
   const double before = seconds(fixed_price(now) - policy_.move_fixed);
   slow_moves_ = before + kDurationShare * (std::clamp(took, 0.0, kLongestFixed) - before);
   slow_moves_at_ = now;

@@ -8,6 +8,7 @@
 // outcome.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <vector>
@@ -31,8 +32,7 @@ struct PlannedMove {
 
 // The decision to move `process` and the question to its target, from an estimate.
 PlannedMove plan_move(Time now, Cause cause, const NodePicture& from, const NodePicture& to,
-                      const ProcessPicture& process, const Estimate& estimate, const Scale& scale,
-                      const Policy& policy);
+                      const ProcessPicture& process, const Estimate& estimate, const Scale& scale);
 
 enum class MoveEnd : uint8_t {
   kMoved,
@@ -52,12 +52,15 @@ class Balancer {
 
   // The target's answer to a planned move. A refusal ends it.
   void answered(Time now, const ProcessKey& process, const NodeId& target, const Answer& answer);
+  // The memory of one that moves has flowed, in so many seconds.
+  void transferred(const ProcessKey& process, double seconds);
   // A granted move has ended, or one was given up before an answer came.
   void ended(Time now, const ProcessKey& process, MoveEnd end);
 
   size_t under_way() const { return outgoing_.size(); }
   // What a move takes besides its transfer: policy.move_fixed, or what the last moves took if that
   // is more (a node with little CPU captures and answers slowly). Forgotten by half each minute.
+  // How long memory flows is not in it: that is in the bandwidth (LinkRates).
   Duration fixed_price(Time now) const;
 
   // What this node would say of moving `process` to `node` now; for explanations.
@@ -72,8 +75,9 @@ class Balancer {
     NodeId to;
     double transfer = 0;  // seconds of the link
     Time forget_at{};
-    Time granted{};     // Time() before the answer
-    double queued = 0;  // seconds of the link by then, itself included
+    Time granted{};                // Time() before the answer
+    double queued = 0;             // seconds of the link by then, itself included
+    std::optional<double> flowed;  // seconds that its memory took, as measured
   };
   // This node knows more than the record says, as long as the record is older than `since`.
   struct Correction {

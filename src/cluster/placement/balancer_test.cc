@@ -343,6 +343,102 @@ TEST(MovePrice, IsWhatTheLastMovesTook) {
   EXPECT_EQ(balancer.decide(young.round()).size(), 1U) << "long ago";
 }
 
+// What the flow of memory takes is the bandwidth's; only the rest is a price of moving at all.
+TEST(MovePrice, DoesNotCountASlowTransferTwice) {
+  TestRound t = four_on_one_of_three();
+  t.others.resize(1);
+  const Policy policy;
+  Balancer balancer(policy, 1);
+  for (int i = 0; i < 12; ++i) {
+    t.now += std::chrono::minutes(2);
+    const auto plan = balancer.decide(t.round());
+    ASSERT_FALSE(plan.empty());
+    for (const PlannedMove& move : plan) {
+      const ProcessKey& process = move.decision.process;
+      balancer.answered(t.now, process, move.decision.to, {true, {}, {}});
+      balancer.transferred(process, 19);
+      balancer.ended(t.now + std::chrono::seconds(20), process, MoveEnd::kMoved);
+    }
+    t.now += std::chrono::seconds(20);
+  }
+  EXPECT_GT(balancer.fixed_price(t.now), std::chrono::milliseconds(500));
+  EXPECT_LT(balancer.fixed_price(t.now), std::chrono::milliseconds(1500));
+}
+
+// Two on one node, one of them to go; two idle nodes.
+TestRound two_of_a_gigabyte() {
+  TestRound t = four_on_one_of_three();
+  t.residents.resize(2);
+  for (ProcessPicture& process : t.residents) {
+    process.memory_bytes = kGiga;
+  }
+  return t;
+}
+
+std::set<NodeId> targets(const TestRound& t) {
+  std::set<NodeId> chosen;
+  for (uint64_t seed = 1; seed < 20; ++seed) {
+    Balancer balancer(Policy{}, seed);
+    for (const PlannedMove& move : balancer.decide(t.round())) {
+      chosen.insert(move.decision.to);
+    }
+  }
+  return chosen;
+}
+
+TEST(Bandwidth, ALargeProcessGoesWhereTheLinkIsFast) {
+  TestRound t = two_of_a_gigabyte();
+  EXPECT_EQ(targets(t).size(), 2U) << "both are as good, as far as known";
+  t.others[0].bandwidth = 11e6;
+  t.others[1].bandwidth = 110e6;
+  EXPECT_EQ(targets(t), std::set{t.others[1].id}) << "as measured";
+  t.others[0].bandwidth = 0;
+  t.others[1].bandwidth = 0;
+  t.self.load.link_mbit = 1000;
+  t.others[0].load.link_mbit = 100;
+  t.others[1].load.link_mbit = 1000;
+  EXPECT_EQ(targets(t), std::set{t.others[1].id}) << "as their links say";
+  for (ProcessPicture& process : t.residents) {
+    process.memory_bytes = kMega;
+  }
+  EXPECT_EQ(targets(t).size(), 2U) << "a small one may go anywhere";
+}
+
+TEST(Bandwidth, ASlowLinkIsTakenOnlyIfItPays) {
+  TestRound t = two_of_a_gigabyte();
+  t.others.resize(1);
+  t.others[0].bandwidth = 11e6;
+  for (ProcessPicture& process : t.residents) {
+    process.cpu_used = 60;  // saves a minute, costs one and a half
+  }
+  EXPECT_TRUE(targets(t).empty());
+  t.others[0].bandwidth = 110e6;
+  ASSERT_FALSE(targets(t).empty());
+  Balancer balancer(Policy{}, 1);
+  const auto plan = balancer.decide(t.round());
+  EXPECT_DOUBLE_EQ(plan[0].decision.estimate.bandwidth, 110e6);
+  EXPECT_NEAR(plan[0].ask.transfer, 9.1, 0.1);
+  EXPECT_NE(plan[0].decision.text().find("s of moving (954 MB at 105 MB/s)"), std::string::npos)
+      << plan[0].decision.text();
+}
+
+TEST(Bandwidth, OfNodesIsThatOfTheSlowerEnd) {
+  const Policy policy;
+  LoadRecord fast;
+  LoadRecord slow;
+  fast.link_mbit = 10000;
+  slow.link_mbit = 100;
+  EXPECT_DOUBLE_EQ(link_between(fast, slow, policy).prior, 11.25e6);
+  EXPECT_DOUBLE_EQ(link_between(slow, fast, policy).prior, 11.25e6);
+  EXPECT_EQ(link_between(fast, slow, policy).nominal_mbit, 100U);
+  EXPECT_DOUBLE_EQ(link_between(fast, fast, policy).prior, policy.stream_bytes_per_s);
+  const LoadRecord unknown;  // or of a version that does not say
+  EXPECT_DOUBLE_EQ(link_between(unknown, unknown, policy).prior, policy.bandwidth_bytes_per_s);
+  EXPECT_DOUBLE_EQ(link_between(fast, unknown, policy).prior, policy.bandwidth_bytes_per_s);
+  EXPECT_DOUBLE_EQ(link_between(unknown, slow, policy).prior, 11.25e6);
+  EXPECT_EQ(link_between(unknown, unknown, policy).nominal_mbit, 0U);
+}
+
 TEST(Limits, TransfersInTheQueueLimitWhatBegins) {
   TestRound t;
   for (int i = 1; i <= 40; ++i) {

@@ -64,6 +64,7 @@ Place place_of(const LoadRecord& load, const Policy& policy, bool as_guest) {
   place.runnable += load.incoming;
   place.memory_total = static_cast<double>(load.memory_bytes);
   place.memory_free = static_cast<double>(load.memory_free_bytes);
+  place.bandwidth = policy.bandwidth_bytes_per_s;
   return place;
 }
 
@@ -110,12 +111,32 @@ double cost_of_taking(const Place& place, const Weight& weight, const Scale& sca
   return cost_of_having(after, weight, scale);
 }
 
-double transfer_seconds(uint64_t memory_bytes, const Policy& policy) {
-  return static_cast<double>(memory_bytes) / std::max(policy.bandwidth_bytes_per_s, 1.0);
+Link link_between(const LoadRecord& here, const LoadRecord& there, const Policy& policy) {
+  constexpr double kBytesPerMbit = 125e3;
+  const auto end = [&policy](const LoadRecord& load) {
+    return load.link_mbit == 0 ? policy.bandwidth_bytes_per_s
+                               : std::min(load.link_mbit * kBytesPerMbit * policy.link_share,
+                                          policy.stream_bytes_per_s);
+  };
+  Link link;
+  link.nominal_mbit = here.link_mbit == 0    ? there.link_mbit
+                      : there.link_mbit == 0 ? here.link_mbit
+                                             : std::min(here.link_mbit, there.link_mbit);
+  link.prior = std::max(1.0, std::min(end(here), end(there)));
+  return link;
 }
 
-double move_price(uint64_t memory_bytes, const Policy& policy) {
-  return seconds(policy.move_fixed) + transfer_seconds(memory_bytes, policy) * policy.stopped_share;
+double bandwidth_to(const NodePicture& here, const NodePicture& there, const Policy& policy) {
+  return there.bandwidth > 0 ? there.bandwidth : link_between(here.load, there.load, policy).prior;
+}
+
+double transfer_seconds(uint64_t memory_bytes, double bandwidth) {
+  return static_cast<double>(memory_bytes) / std::max(bandwidth, 1.0);
+}
+
+double move_price(uint64_t memory_bytes, double bandwidth, const Policy& policy) {
+  return seconds(policy.move_fixed) +
+         transfer_seconds(memory_bytes, bandwidth) * policy.stopped_share;
 }
 
 double expected_work(const ProcessPicture& process, const Policy& policy) {
@@ -159,7 +180,8 @@ Estimate estimate_move(const ProcessPicture& process, const Place& here, double 
   e.delay_here = delay_here;
   e.delay_there = delay_there;
   e.work = expected_work(process, policy);
-  e.price = move_price(process.memory_bytes, policy);
+  e.price = move_price(process.memory_bytes, there.bandwidth, policy);
+  e.bandwidth = there.bandwidth;
 
   const double threads_here = weight_here.demand * e.slow_here / slow_here;
   const double waiting_here = total_slowness(here, runnable_here) -

@@ -30,6 +30,7 @@ struct Place {
   double runnable = 0;
   double memory_total = 0;
   double memory_free = 0;
+  double bandwidth = Policy().bandwidth_bytes_per_s;  // to it, bytes per second
 };
 // `as_guest`: what the owner's reserve leaves. `runnable` and memory as recorded, promised arrivals
 // included.
@@ -75,10 +76,14 @@ struct Estimate {
   double demand_there = 1;
   double delay_here = 0;  // of slow_here, waiting for home
   double delay_there = 0;
-  double work = 0;   // reference seconds that it is expected to do yet
-  double saved = 0;  // seconds of everybody's waiting that the move saves
-  double price = 0;  // seconds that the process stands still for it
+  double work = 0;       // reference seconds that it is expected to do yet
+  double saved = 0;      // seconds of everybody's waiting that the move saves
+  double price = 0;      // seconds that the process stands still for it
+  double bandwidth = 0;  // bytes per second that the price counts on; 0: not known
 
+  // The way there spread over the work to be done there: what one place is compared with another
+  // by. The same currency as the costs, as long as they are small against the scale's limit.
+  double way() const { return price / (work > 0 ? work : 1); }
   // Cheaper there, by the policy's hysteresis, and in any case if the loads are not quite so.
   bool cheaper(const Policy& policy) const {
     return cost_there < cost_here * (1 - policy.hysteresis) && doubtful_there < doubtful_here;
@@ -86,13 +91,21 @@ struct Estimate {
   bool worth(const Policy& policy) const { return saved > price * policy.price_margin; }
 };
 
+// What lies between two nodes, by what they say of themselves.
+struct Link {
+  uint32_t nominal_mbit = 0;  // of the slower end; 0: neither says
+  double prior = 0;           // bytes per second that a transfer should have
+};
+Link link_between(const LoadRecord& here, const LoadRecord& there, const Policy& policy);
+// Bytes per second of a transfer from here to there.
+double bandwidth_to(const NodePicture& here, const NodePicture& there, const Policy& policy);
 // Seconds that its memory takes over the network.
-double transfer_seconds(uint64_t memory_bytes, const Policy& policy);
+double transfer_seconds(uint64_t memory_bytes, double bandwidth);
 // Seconds that the process stands still for a move.
-double move_price(uint64_t memory_bytes, const Policy& policy);
+double move_price(uint64_t memory_bytes, double bandwidth, const Policy& policy);
 double expected_work(const ProcessPicture& process, const Policy& policy);
 
-// `here` includes the process, `there` does not.
+// `here` includes the process, `there` does not; its bandwidth is that of the way from here.
 Estimate estimate_move(const ProcessPicture& process, const Place& here, double delay_here,
                        const Place& there, double delay_there, const Scale& scale,
                        const Policy& policy);

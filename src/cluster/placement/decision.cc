@@ -55,9 +55,9 @@ std::string Decision::text() const {
     case Cause::kBalance:
       return fmt::format(
           "{}: runs at speed {:.2f} there instead of {:.2f} ({:.1f} runnable there, {:.1f} here); "
-          "saves {:.1f} s of waiting for {:.1f} s of moving{}",
+          "saves {:.1f} s of waiting for {:.1f} s of moving{}{}",
           way, 1 / e.slow_there, 1 / e.slow_here, e.runnable_there, e.runnable_here, e.saved,
-          e.price,
+          e.price, e.bandwidth > 0 ? " " + text_of_transfer(memory_bytes, e.bandwidth) : "",
           e.delay_here > 0.05 && e.delay_there < 0.5 * e.delay_here
               ? ", being near its files at home"
               : "");
@@ -91,6 +91,7 @@ std::vector<Term> Decision::terms() const {
       {"runnable", e.runnable_here, e.runnable_there, "threads"},
       {"seconds_saved", 0, e.saved, "s"},
       {"price_of_moving", 0, e.price, "s"},
+      {"bandwidth", 0, e.bandwidth, "bytes/s"},
       {"expected_work", e.work, e.work, "s"},
       {"waiting_for_home", e.delay_here, e.delay_there, "s"},
       {"memory_free", memory_free, 0, "bytes"},

@@ -97,7 +97,7 @@ std::optional<PlannedMove> choose_at_exec(Time now, const Local& local,
     return std::nullopt;
   }
   PlannedMove move = plan_move(now, must_leave ? Cause::kWish : Cause::kExec, local.node, *best,
-                               program, best_estimate, scale, policy);
+                               program, best_estimate, scale);
   move.ask.transfer = 0;  // the image is a few pages of files
   move.ask.memory_growth = 0;
   return move;

@@ -32,7 +32,8 @@ std::vector<Alternative> list_alternatives(const Balancer& balancer, const Round
   }
   std::stable_sort(list.begin(), list.end(), [](const Alternative& a, const Alternative& b) {
     return a.possible != b.possible ? a.possible
-                                    : a.possible && a.estimate.cost_there < b.estimate.cost_there;
+                                    : a.possible && a.estimate.cost_there + a.estimate.way() <
+                                                        b.estimate.cost_there + b.estimate.way();
   });
   return list;
 }
@@ -146,9 +147,10 @@ void say_what_would_move(const Balancer& balancer, const Round& round,
           e.saved <= 0
               ? fmt::format("not to {}: that would save nothing", alternative.name)
               : fmt::format(
-                    "to {} once it has worked for {:.1f} s: moving takes {:.1f} s, and {:.1f} s "
+                    "to {} once it has worked for {:.1f} s: moving takes {:.1f} s {}, and {:.1f} s "
                     "of waiting saved do not pay for it yet",
-                    alternative.name, e.work * needed / e.saved, e.price, e.saved));
+                    alternative.name, e.work * needed / e.saved, e.price,
+                    text_of_transfer(process.memory_bytes, e.bandwidth), e.saved));
     } else if (node != nullptr) {
       const int extra = extra_until_it_moves(balancer, round, process, *node);
       lines.push_back(

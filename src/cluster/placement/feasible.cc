@@ -184,4 +184,9 @@ std::string text_of_bytes(uint64_t bytes) {
                                 : fmt::format("{:.0f} {}", value, units[unit]);
 }
 
+std::string text_of_transfer(uint64_t bytes, double bandwidth) {
+  return fmt::format("({} at {}/s)", text_of_bytes(bytes),
+                     text_of_bytes(static_cast<uint64_t>(std::clamp(bandwidth, 0.0, 1e15))));
+}
+
 }  // namespace tess::placement

@@ -46,5 +46,7 @@ Obstacle describe(ObstacleKind kind, const ProcessPicture& process, const NodePi
 
 // "1.5 GB", for messages.
 std::string text_of_bytes(uint64_t bytes);
+// "(1.5 GB at 11 MB/s)", why a move takes as long as it does.
+std::string text_of_transfer(uint64_t bytes, double bandwidth);
 
 }  // namespace tess::placement

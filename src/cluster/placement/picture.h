@@ -88,6 +88,7 @@ struct NodePicture {
   LoadRecord load;
   Duration age{0};
   Duration round_trip{0};  // to it from here; 0: not measured
+  double bandwidth = 0;    // to it from here, bytes per second, as measured; 0: as the links say
 };
 
 // This node, measured now.

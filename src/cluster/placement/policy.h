@@ -26,7 +26,18 @@ struct Policy {
   // What a move costs the process that moves: a fixed part, and its memory over the network for as
   // much of the transfer as it stands still.
   Duration move_fixed = std::chrono::milliseconds(150);
+  // What an end of a link gives that does not say how fast it is. Of one that does: this share of
+  // its nominal speed, and no more than a node can read, seal and send.
   double bandwidth_bytes_per_s = 110e6;
+  double link_share = 0.9;
+  double stream_bytes_per_s = 700e6;
+  // How transfers that were measured are remembered (LinkRates): none smaller than this, no more
+  // than so many bytes of a peer, half of it after so long; weighed as if so many bytes more had
+  // been as fast as the link should be.
+  double rate_least_bytes = 1 << 20;
+  double rate_kept_bytes = 256 << 20;
+  Duration rate_half_life = std::chrono::minutes(10);
+  double rate_prior_bytes = 2 << 20;
   double stopped_share = 1.0;
   // The seconds saved must be this many times the seconds spent.
   double price_margin = 1.5;

@@ -63,6 +63,7 @@ void RoundWork::add_node(const NodePicture& picture) {
     }
   }
   node.guest = place_of(node.picture.load, policy_, true);
+  node.guest.bandwidth = bandwidth_to(round_.local.node, node.picture, policy_);
   node.guest.runnable += demand;
   const auto refusal = balancer_.refusals_.find(picture.id);
   node.paused = refusal != balancer_.refusals_.end() && refusal->second.until > round_.now;
@@ -74,6 +75,7 @@ Place RoundWork::place_for(const ProcessPicture& process, const Node& node) cons
     return node.guest;
   }
   Place place = place_of(node.picture.load, policy_, false);
+  place.bandwidth = node.guest.bandwidth;
   place.runnable = node.guest.runnable;
   place.memory_free = node.guest.memory_free;
   return place;
@@ -122,6 +124,7 @@ Estimate RoundWork::estimate(const ProcessPicture& process, const NodePicture& n
   Node other;
   other.picture = node;
   other.guest = place_of(node.load, policy_, true);
+  other.guest.bandwidth = bandwidth_to(round_.local.node, node, policy_);
   return estimate_for(process, other);
 }
 
@@ -183,7 +186,8 @@ RoundWork::Choice RoundWork::cheapest(const ProcessPicture& process, Need need) 
         estimate.cost_there > policy_.return_share * estimate.cost_here) {
       continue;
     }
-    if (best.node == nullptr || estimate.cost_there < best.estimate.cost_there * (1 - kTie)) {
+    if (best.node == nullptr || estimate.cost_there + estimate.way() <
+                                    best.estimate.cost_there * (1 - kTie) + best.estimate.way()) {
       best = {&process, &node, estimate, 0, 0, 0};
     }
   }
@@ -220,9 +224,11 @@ void RoundWork::move_those_who_must() {
 // What will be free by the time that this process is gone: what has to wait for the link is still
 // here.
 double RoundWork::memory_ahead(const ProcessPicture& process) const {
+  const LoadRecord& here = round_.local.node.load;
+  const double own_link = link_between(here, here, policy_).prior;
   const double ahead =
       seconds(policy_.memory_horizon) +
-      std::min(120.0, queued_transfer_ + move_price(process.memory_bytes, policy_));
+      std::min(120.0, queued_transfer_ + move_price(process.memory_bytes, own_link, policy_));
   return static_cast<double>(round_.local.node.load.memory_free_bytes) + leaving_memory_ -
          memory_growth_ * ahead;
 }
@@ -337,7 +343,7 @@ void RoundWork::balance() {
 PlannedMove& RoundWork::plan(const Choice& choice, Cause cause) {
   const ProcessPicture& process = *choice.process;
   plan_.push_back(plan_move(round_.now, cause, round_.local.node, choice.node->picture, process,
-                            choice.estimate, scale_, policy_));
+                            choice.estimate, scale_));
   const Ask& ask = plan_.back().ask;
   here_.runnable = std::max(0.0, here_.runnable - process.demand);
   here_.memory_free += static_cast<double>(process.memory_bytes);
