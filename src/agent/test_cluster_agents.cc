@@ -227,6 +227,7 @@ void TestAgents::handle(const wire::AgentUp& message) {
       break;
     }
     case wire::AgentUp::kPlaceProgram:  // no agent of theirs asks
+    case wire::AgentUp::kTransfer:
     case wire::AgentUp::BODY_NOT_SET:
       break;
   }

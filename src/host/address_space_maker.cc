@@ -93,6 +93,9 @@ Result<> AddressSpaceMaker::restore_vdso(const std::string& home_vdso, bool forc
     for (size_t i = 0; i < home.size(); ++i) {
       batch.add(SYS_mremap, host_vdso_[i].start, home[i].size(), home[i].size(),
                 MREMAP_MAYMOVE | MREMAP_FIXED, home[i].start);
+      // The region keeps its size: what the process is told of its own is the rest.
+      batch.add(SYS_mmap, host_vdso_[i].start, home[i].size(), PROT_NONE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
     }
     return batch.run(session_, "move the vDSO to home's address");
   }

@@ -32,6 +32,7 @@ PAUSE_MS = 700  # about what moves take: a test that counts on being faster fail
 EXPECTED = {
     "signals.itimer_prof": "each move may lose a tick of CPU time, and it goes on until there have been a few",
     "proc.smaps_rollup": "after a return pages of files are not resident before they are touched",
+    "proc.status_vm": "the same of VmRSS",
 }
 
 

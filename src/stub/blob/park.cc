@@ -58,43 +58,6 @@ long receive_message(int32_t mailbox, void* into, size_t size, int32_t* fds, uin
   return n;
 }
 
-// Descriptors that come with a message are numbered below the soft limit, where the application may
-// have used up all there is: while this stands the hard limit counts.
-class RoomForDescriptors {
- public:
-  explicit RoomForDescriptors(bool wanted) {
-    sys(__NR_prlimit64, 0, kRlimitNofile, 0, limit_);
-    raised_ = wanted && limit_[0] < limit_[1];
-    if (raised_) {
-      const uint64_t all[2] = {limit_[1], limit_[1]};
-      sys(__NR_prlimit64, 0, kRlimitNofile, all, 0);
-    }
-  }
-  RoomForDescriptors(const RoomForDescriptors&) = delete;
-  RoomForDescriptors& operator=(const RoomForDescriptors&) = delete;
-  ~RoomForDescriptors() {
-    if (raised_) {
-      sys(__NR_prlimit64, 0, kRlimitNofile, limit_, 0);
-    }
-  }
-
- private:
-  static constexpr int kRlimitNofile = 7;
-  uint64_t limit_[2] = {0, 0};
-  bool raised_ = false;
-};
-
-// Waits for a command and looks at it, without taking it.
-bool brings_descriptors(int32_t mailbox) {
-  constexpr int kMsgPeek = 2;
-  MailboxCommand header{};
-  long n;
-  do {
-    n = sys(__NR_recvfrom, mailbox, &header, sizeof(header), kMsgPeek, 0, 0);
-  } while (n == kEintr);
-  return n == (long)sizeof(header) && header.kind == Command::kPlaceFds;
-}
-
 // Answers share the buffer of the command: the note replaces its header, the payload follows.
 void send_answer(Slot* slot, int64_t result, const void* payload, size_t size) {
   MailboxNote answer{};
@@ -270,7 +233,6 @@ Phase serve(Slot* slot) {
   int32_t fds[kFdsMax + 2];
   while (true) {
     uint32_t fd_count = 0;
-    const RoomForDescriptors room(brings_descriptors(priv(slot).mailbox_fd));
     const long n =
         receive_message(priv(slot).mailbox_fd, command, kMailboxMessageMax, fds, &fd_count);
     if (n < (long)sizeof(MailboxCommand)) {
