@@ -112,11 +112,12 @@ def explained(lab, jobs):
 
 
 def test_priority(lab):
-    """The daemon comes before the guests; nothing that it has started does."""
+    """The daemon and the agents come before the guests; nothing that they have started does."""
     wait_until(lambda: {"tessd", "tess-agent", "python3"} <= set(niceness(lab, "n1", "n2")), "a daemon, an agent and a guest to run")
     # A process that has just been forked has its parent's name and niceness until it executes its own program.
-    wait_until(lambda: all(values == {-10} if name == "tessd" else min(values) >= 0 for name, values in niceness(lab, "n1", "n2").items()),
-               "tessd to run at nice -10, and nothing else above its share")
+    wait_until(lambda: all(values == {-10} if name in ("tessd", "tess-agent") else min(values) >= 0
+                           for name, values in niceness(lab, "n1", "n2").items()),
+               "tessd and agents to run at nice -10, and nothing else above its share")
 
 
 def niceness(lab, *names):
