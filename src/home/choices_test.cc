@@ -136,8 +136,8 @@ TEST(FdBase, HighBelowTheLimitOtherwise) {
             10025);
   EXPECT_EQ(choose_fd_base({.soft = 5000, .hard = 5000, .highest_open = 9}, 1).value(), 3750);
   EXPECT_EQ(choose_fd_base({.soft = 1024, .hard = 1024, .highest_open = 9}, 1).value(), 768);
-  EXPECT_EQ(choose_fd_base({.soft = 1024, .hard = 1024, .highest_open = 9}, 700).value(), 260);
-  EXPECT_EQ(choose_fd_base({.soft = 80, .hard = 80, .highest_open = 9}, 1).value(), 15);
+  EXPECT_EQ(choose_fd_base({.soft = 1024, .hard = 1024, .highest_open = 9}, 700).value(), 10);
+  EXPECT_EQ(choose_fd_base({.soft = 80, .hard = 80, .highest_open = 9}, 1).value(), 14);
 }
 
 TEST(FdBase, RefusedWhenNothingIsFree) {

@@ -346,6 +346,9 @@ void HomeAgent::body_gone(Managed& process) {
 }
 
 void HomeAgent::signal_body(const Managed& process, int signal) {
+  if (process.host == nullptr) {
+    return;  // it has executed a program meanwhile, and is at home
+  }
   wire::LinkMessage message;
   message.set_pid(process.inner_pid);
   message.mutable_signal()->set_signal(signal);

@@ -195,6 +195,8 @@ Result<> enter_stub(const Tracee& tracee, RemoteCalls& calls, uint64_t region_ba
   trace::Registers registers = calls.registers();
   const uint64_t address = stub::slot_address(region_base, index);
   registers.rip = region_base + stub::blob_header().entry_park;
+  registers.cs = trace::kCodeSegment;  // it may execute code of 32 bits
+  registers.ss = trace::kStackSegment;
   registers.rdi = address;
   registers.rsp = address + stub::kSlotSize;
   registers.eflags = kCleanFlags;
@@ -268,7 +270,8 @@ Result<uint64_t> choose_region(const std::vector<std::pair<uint64_t, uint64_t>>&
 
 Result<int32_t> choose_fd_base(const FdLimits& limits, uint64_t threads) {
   constexpr uint64_t kHighSoftLimit = 65536;
-  const uint64_t needed = 64 + threads;  // mailbox and some threads to come
+  // Mailbox, channels, those that have just come with a message, and some threads to come.
+  const uint64_t needed = 64 + threads + std::min<uint64_t>(threads, stub::kFdsMax);
   const auto first_free = static_cast<uint64_t>(limits.highest_open + 1);
   if (limits.soft <= kHighSoftLimit) {
     const uint64_t base = std::max(limits.soft, first_free);
@@ -347,9 +350,9 @@ Result<Injected> put_stub_in(trace::Tracer& tracer, pid_t pid, uint64_t job,
   TESS_TRY(map_region(leader, base, tids.size()));
   TESS_TRY(memory.write(base, stub::blob()));
   const uint64_t scratch = stub::slot_address(base, 0) + kArgumentsOffset;
+  guard.also_close(injected.placement.fd_base);
   TESS_TRY_ASSIGN(injected.mailbox,
                   make_mailbox(leader, memory, pid, scratch, injected.placement.fd_base, limits));
-  guard.also_close(injected.placement.fd_base);
 
   stub::ControlBlock control = stub::make_control_block(
       base, inner_pid, job, injected.placement.fd_base, injected.placement.fd_base);

@@ -170,7 +170,7 @@ Result<> Migration::let_go(stub::Phase phase) {
     process_->release_unanswered = stopped;
     return {};
   }));
-  is_stopped_ = stopped;
+  is_stopped_ = is_stopped_ || stopped;  // this may be the second attempt
   return stopped ? process_->session->release_when_it_runs(phase)
                  : process_->session->release(phase);
 }

@@ -66,6 +66,8 @@ Result<std::unique_ptr<Sandbox>> Sandbox::create(uint32_t uid) {
     return fail_errno("fork the sandbox");
   }
   if (child == 0) {
+    // Where the kernel shares CPUs among sessions, guests are not to have our part of them.
+    ::setsid();
     run_sandbox(requests.second.get(), exits.second.get());
   }
   std::unique_ptr<Sandbox> sandbox(

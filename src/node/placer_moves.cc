@@ -247,7 +247,7 @@ void Placer::moved_by_hand(pid_t pid, const std::string& node) {
   decision.process_name = own->command;
   decision.to = id_of(node);
   decision.to_name = node;
-  decision.from_name = "elsewhere";
+  decision.from_name = own->came_from.empty() ? options_.node_name : own->came_from;
   own_moved(own->name, decision, {});
   if (own->place != options_.node_name) {
     tell_facts(*own);

@@ -108,7 +108,7 @@ void ProcessBook::update_home(const Agent& agent, const wire::JobProcess& proces
       own.carried.wanted += placement::seconds(now - own.place_since);
     }
     own.cpu_hosts_ns = process.cpu_hosts_ns();
-    own.place = place;
+    own.came_from = std::exchange(own.place, place);
     own.place_since = now;
     changes.moved.push_back(key);
   }

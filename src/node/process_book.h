@@ -69,7 +69,8 @@ struct OwnProcess {
   ProcessName name;
   pid_t pid = 0;
   std::string command;
-  std::string place;  // the node where it runs
+  std::string place;      // the node where it runs
+  std::string came_from;  // where it ran before; empty: nowhere else
   bool moving = false;
   bool managed = false;  // the cluster may move it
   bool put_by_hand = false;

@@ -105,6 +105,7 @@ TEST_F(ProcessBookTest, AProcessThatLeavesTakesItsPastAlongAndGetsItBack) {
   OwnProcess* own = book_.own(own_);
   ASSERT_NE(own, nullptr);
   EXPECT_GT(own->carried.cpu_used, 0);
+  EXPECT_EQ(own->came_from, "n1");
 
   own->carried.cpu_used = 70;
   own->carried_is_told = true;

@@ -8,7 +8,7 @@
 
 namespace tess::stub {
 
-inline constexpr uint32_t kAbiVersion = 1;
+inline constexpr uint32_t kAbiVersion = 2;
 
 // ---- region ----
 inline constexpr uint64_t kRegionSize = uint64_t{2} << 30;

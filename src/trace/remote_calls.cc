@@ -172,6 +172,8 @@ Result<bool> RemoteCalls::wait_syscall_stop() {
 Result<int64_t> RemoteCalls::raw(int64_t number, std::array<uint64_t, 6> args) {
   Registers registers = saved_;
   registers.rip = site_;
+  registers.cs = kCodeSegment;  // it may execute code of 32 bits
+  registers.ss = kStackSegment;
   registers.rax = static_cast<uint64_t>(number);
   registers.orig_rax = ~uint64_t{0};  // not in a call: the kernel must not restart anything
   registers.rdi = args[0];

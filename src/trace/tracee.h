@@ -16,6 +16,9 @@
 namespace tess::trace {
 
 using Registers = user_regs_struct;
+// Of code of 64 bits (__USER_CS, __USER_DS).
+inline constexpr uint64_t kCodeSegment = 0x33;
+inline constexpr uint64_t kStackSegment = 0x2b;
 
 inline constexpr uint64_t kAllSignals = ~uint64_t{0};
 

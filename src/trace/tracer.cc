@@ -110,10 +110,14 @@ std::vector<pid_t> Tracer::threads(pid_t pid) const {
   return tids;
 }
 
+// The leader last, if it can be: one that is ours stops at its end, also if another thread's execve
+// ends it, and a seizure of that other one waits in the kernel for its execve to be over.
 Result<> Tracer::seize_threads(pid_t pid, Process& process, bool& changed) {
   changed = false;
-  for (const pid_t tid : list_threads(pid)) {
-    if (process.threads.contains(tid)) {
+  std::vector<pid_t> tids = list_threads(pid);
+  std::reverse(tids.begin(), tids.end());
+  for (const pid_t tid : tids) {
+    if (process.threads.contains(tid) || (tid == pid && hub_.ending(pid))) {
       continue;
     }
     const Result<Tracee> tracee = Tracee::seize(tid, options_for(process, pid, tid));
@@ -160,7 +164,11 @@ Result<> Tracer::seize(pid_t pid, bool follow) {
     return fail(ErrorKind::kDisconnected, "there is no process {}", pid);
   }
   if (!process.threads.contains(pid)) {
-    return hub_.watch_end(pid);  // the leader has ended before the others, and tells of nothing
+    // The leader has ended before the others, and tells of nothing.
+    if (Result<> watched = hub_.watch_end(pid); !watched) {
+      (void)detach(pid);
+      return watched;
+    }
   }
   return {};
 }

@@ -79,11 +79,14 @@ class WaitHub {
       TESS_TRY(sleep_until(deadline));
     }
   }
-  // Puts an event back for next().
-  void put_back(const WaitEvent& event) { queue_.push_back(event); }
+  // Puts the event back that has just been taken: what came after it stays behind it.
+  void put_back(const WaitEvent& event) { queue_.push_front(event); }
   // Tells of the end of a process whose leader is not traced, having ended before other threads
-  // (its status is taken for 0).
+  // (its status is taken for 0; that of one which ends first, while traced, is its
+  // own, whatever the others do after it).
   Result<> watch_end(pid_t pid);
+  // It has been let go at its end, which has not been told yet.
+  bool ending(pid_t pid) const { return ending_.contains(pid); }
   bool queued() const { return !queue_.empty(); }
 
  private:

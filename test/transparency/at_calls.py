@@ -92,7 +92,7 @@ def inside(arguments, folder):
             points = points_of(watched, arguments.points, arguments.seed, first)
         return watched, [(call, moves, try_point(watched, call, moves)) for call, moves in points]
 
-    alike = bad = skipped = known = made_in_all = refused = 0
+    alike = bad = skipped = known = made_in_all = refused = moved = 0
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
         for watched, results in pool.map(one, tests):
             name = f"{watched.program}.{watched.name}"
@@ -102,6 +102,7 @@ def inside(arguments, folder):
                     continue
                 difference, made, refusal = result
                 made_in_all += made
+                moved += made > 0
                 refused += 1 if refusal else 0
                 if not difference:
                     alike += 1
@@ -113,6 +114,10 @@ def inside(arguments, folder):
                     bad += 1
                     print(f"DIFFERS {name}: {difference}\n  again: {HERE}/at_calls.py --test {name} --call {call} --moves {moves}", flush=True)
     print(f"at calls: {alike} alike, {known} known to differ, {bad} differ, {skipped} fail without moves; {made_in_all} moves, {refused} refused")
+    points = alike + bad + known
+    if moved < points * 2 // 3:
+        print(f"only {moved} of {points} were moved")
+        return 1
     return min(bad, 100)
 
 

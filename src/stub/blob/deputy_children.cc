@@ -82,7 +82,8 @@ void tell_ending(Slot* slot, int64_t user_ns, int64_t system_ns, uint64_t maxrss
                          control.children_system_ns;
   uint64_t known_kb;
   memcpy(&known_kb, usage + kMaxrssOffset, sizeof(known_kb));
-  const uint64_t most_kb = maxrss_kb > control.children_maxrss_kb ? maxrss_kb : control.children_maxrss_kb;
+  const uint64_t most_kb =
+      maxrss_kb > control.children_maxrss_kb ? maxrss_kb : control.children_maxrss_kb;
   if (user + system < kWorthTelling && most_kb < known_kb + kMuchKb) {
     return;
   }
@@ -131,7 +132,8 @@ void correct_children(Slot* slot, Call& call) {
   if (call.request.op == __NR_getrusage) {
     uint8_t* usage = segment_of(call, 1, 144);
     if (call.result == 0 && (int)call.request.args[0] == -1 && usage != nullptr) {
-      add_rusage(usage, control.children_user_ns, control.children_system_ns, control.children_maxrss_kb);
+      add_rusage(usage, control.children_user_ns, control.children_system_ns,
+                 control.children_maxrss_kb);
     }
     return;
   }

@@ -20,8 +20,14 @@ void send_answer(Slot* slot, int64_t result, const void* payload, size_t size) {
   send_message(priv(slot).mailbox_fd, &answer, sizeof(answer), payload, size);
 }
 
-// 0 or the first error. A received number that is some other's target is moved out of the way
-// first.
+void close_all(const int32_t* fds, uint32_t count) {
+  for (uint32_t i = 0; i < count; ++i) {
+    sys(__NR_close, fds[i]);
+  }
+}
+
+// 0 or the first error; what could not be placed is closed. A received number that is some other's
+// target is moved out of the way first.
 long place_all(Slot* slot, int32_t* fds, uint32_t count, const int32_t* targets) {
   constexpr int kFDupfdCloexec = 1030;
   int32_t highest = 0;
@@ -33,6 +39,7 @@ long place_all(Slot* slot, int32_t* fds, uint32_t count, const int32_t* targets)
       if (i != j && fds[i] == targets[j]) {
         const long moved = sys(__NR_fcntl, fds[i], kFDupfdCloexec, highest + 1);
         if (moved < 0) {
+          close_all(fds, count);
           return moved;
         }
         sys(__NR_close, fds[i]);
@@ -44,8 +51,9 @@ long place_all(Slot* slot, int32_t* fds, uint32_t count, const int32_t* targets)
   long result = 0;
   for (uint32_t i = 0; i < count; ++i) {
     const long placed = place_fd(slot, fds[i], targets[i]);
-    if (placed < 0 && result == 0) {
-      result = placed;
+    if (placed < 0) {
+      close_all(fds + i, 1);
+      result = result == 0 ? placed : result;
     }
   }
   return result;
@@ -161,8 +169,11 @@ class DescriptorRoom {
   }
   // Before the program goes on.
   void give_back() {
-    if (raised_) {
-      sys(__NR_prlimit64, 0, kRlimitNofile, limit_, 0);
+    uint64_t now[2] = {0, 0};
+    sys(__NR_prlimit64, 0, kRlimitNofile, 0, now);
+    if (raised_ && now[0] == limit_[1]) {  // else somebody has set it meanwhile (prlimit)
+      now[0] = limit_[0];
+      sys(__NR_prlimit64, 0, kRlimitNofile, now, 0);
     }
   }
 
@@ -196,9 +207,12 @@ Phase serve(Slot* slot) {
         send_answer(slot, result, command + 1, command->count * sizeof(SyscallRequest));
         continue;
       case Command::kPlaceFds:
-        result = fd_count == command->count
-                     ? place_all(slot, fds, fd_count, reinterpret_cast<const int32_t*>(command + 1))
-                     : kEbadf;
+        if (fd_count != command->count) {  // there was no room for all
+          close_all(fds, fd_count);
+          result = kEbadf;
+          break;
+        }
+        result = place_all(slot, fds, fd_count, reinterpret_cast<const int32_t*>(command + 1));
         break;
       case Command::kSpawnThreads:
         for (uint32_t i = 0; i < command->count && result == 0; ++i) {
