@@ -2,42 +2,19 @@
 #include <gtest/gtest.h>
 
 #include "cluster/envelope.h"
-#include "cluster/membership.h"
-#include "cluster/test_util.h"
+#include "cluster/two_members.h"
 
 namespace tess::cluster {
 namespace {
 
 using ms = std::chrono::milliseconds;
 
-class LinkTest : public ::testing::Test {
+class LinkTest : public TwoMembersTest {
  protected:
   std::unique_ptr<Membership> make(uint64_t n, uint32_t link_mbit) {
-    CipherKey key;
-    key.fill(7);
-    Config config;
-    config.beacons = false;
-    Identity identity;
-    identity.id = node_id(n);
-    identity.session = alive_record(n, 1).profile.session;
-    identity.name = "n" + std::to_string(n);
-    identity.address = address_of(n);
-    identity.cluster = 5;
     LoadRecord load;
     load.link_mbit = link_mbit;
-    return std::make_unique<Membership>(config, identity, load, KeyRing(key), *cipher_, directory_,
-                                        Random(n), now_);
-  }
-  static Address address_of(uint64_t n) {
-    return Address::v4(0x0a000000 + static_cast<uint32_t>(n), 7117);
-  }
-  size_t carry(Effects& effects, Membership& to, const Address& from, Effects& answers) const {
-    const size_t count = effects.sends.size();
-    for (const Effects::Send& send : effects.sends) {
-      to.receive(now_, Duration(0), from, effects.datagram(send), answers);
-    }
-    effects.clear();
-    return count;
+    return TwoMembersTest::make(n, alive_record(n, 1).profile.session, load, n);
   }
   // Lets the two talk until `done`, or for some seconds.
   template <typename Done>
@@ -58,9 +35,6 @@ class LinkTest : public ::testing::Test {
     return member == nullptr ? 0 : member->load.link_mbit;
   }
 
-  std::unique_ptr<Cipher> cipher_ = make_openssl_cipher();
-  Directory directory_;
-  Time now_{std::chrono::hours(3)};
   Effects from_a_, from_b_;
 };
 

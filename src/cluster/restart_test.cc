@@ -3,53 +3,25 @@
 
 #include <deque>
 
-#include "cluster/membership.h"
-#include "cluster/test_util.h"
+#include "cluster/two_members.h"
 
 namespace tess::cluster {
 namespace {
 
 using ms = std::chrono::milliseconds;
 
-class RestartTest : public ::testing::Test {
+class RestartTest : public TwoMembersTest {
  protected:
   static constexpr uint64_t kEarlierSession = 0xb0b0;
 
   std::unique_ptr<Membership> make(uint64_t n, uint64_t session) {
-    CipherKey key;
-    key.fill(7);
-    Config config;
-    config.beacons = false;
-    Identity identity;
-    identity.id = node_id(n);
-    identity.session = session;
-    identity.name = "n" + std::to_string(n);
-    identity.address = address_of(n);
-    identity.cluster = 5;
-    return std::make_unique<Membership>(config, identity, LoadRecord(), KeyRing(key), *cipher_,
-                                        directory_, Random(session), now_);
-  }
-  static Address address_of(uint64_t n) {
-    return Address::v4(0x0a000000 + static_cast<uint32_t>(n), 7117);
+    return TwoMembersTest::make(n, session, LoadRecord(), session);
   }
   static AliveRecord earlier_start() {
     AliveRecord record = alive_record(2, 3);
     record.profile.session = kEarlierSession;
     return record;
   }
-  // What `from` wants sent, handed to `to`; the number of packets.
-  size_t carry(Effects& effects, Membership& to, const Address& from, Effects& answers) const {
-    const size_t count = effects.sends.size();
-    for (const Effects::Send& send : effects.sends) {
-      to.receive(now_, Duration(0), from, effects.datagram(send), answers);
-    }
-    effects.clear();
-    return count;
-  }
-
-  std::unique_ptr<Cipher> cipher_ = make_openssl_cipher();
-  Directory directory_;
-  Time now_{std::chrono::hours(3)};
   std::unique_ptr<Membership> a_ = make(1, 0xa0a0);
 };
 

@@ -52,9 +52,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   uint64_t job() override { return config_.job; }
   uint64_t new_operation() override;
   void watch(Managed& process) override;
-  void group_stopped_away(const Managed& process) override;
-  void group_continued_away(const Managed& process) override;
-  static void signal_body(const Managed& process, int signal);
+  void signal_body(const Managed& process, int signal) override;
   Result<Share> begin_share(const Group& group, const std::string& node,
                             const std::shared_ptr<HostLink>& target) override;
   void end_share(uint64_t move, bool committed) override;

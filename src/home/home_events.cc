@@ -347,7 +347,7 @@ void HomeAgent::body_gone(Managed& process) {
 
 void HomeAgent::signal_body(const Managed& process, int signal) {
   if (process.host == nullptr) {
-    return;  // it has executed a program meanwhile, and is at home
+    return;  // at home; it may have executed a program meanwhile
   }
   wire::LinkMessage message;
   message.set_pid(process.inner_pid);
@@ -355,24 +355,14 @@ void HomeAgent::signal_body(const Managed& process, int signal) {
   (void)process.host->send(message);
 }
 
-void HomeAgent::group_stopped_away(const Managed& process) {
-  signal_body(process, SIGSTOP);
-}
-
-void HomeAgent::group_continued_away(const Managed& process) {
-  signal_body(process, SIGCONT);
-}
-
 void HomeAgent::group_stopped(pid_t pid, int) {
-  const Managed* const process = find(pid);
-  if (process != nullptr && process->host != nullptr) {
+  if (const Managed* const process = find(pid); process != nullptr) {
     signal_body(*process, SIGSTOP);
   }
 }
 
 void HomeAgent::group_continued(pid_t pid) {
-  const Managed* const process = find(pid);
-  if (process != nullptr && process->host != nullptr) {
+  if (const Managed* const process = find(pid); process != nullptr) {
     signal_body(*process, SIGCONT);
   }
 }

@@ -41,9 +41,8 @@ class MainServices {
   virtual uint64_t new_operation() = 0;
   // Starts and stops reading the mailbox on the main thread (main thread only).
   virtual void watch(Managed& process) = 0;
-  // Tells the host of a process that has been stopped by a signal (main thread only).
-  virtual void group_stopped_away(const Managed& process) = 0;
-  virtual void group_continued_away(const Managed& process) = 0;
+  // SIGSTOP or SIGCONT for the body, wherever that is; none if it is at home (main thread only).
+  virtual void signal_body(const Managed& process, int signal) = 0;
   // What bodies share (SharedSegments). All threads of these processes rest. Either there are
   // others by now that must move with them, which are busy with it from now on; or waits until
   // everything that they share is at home, and gives the number for end_share. `target` null: home.

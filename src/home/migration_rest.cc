@@ -1,4 +1,6 @@
 // How a process comes to rest for a migration, and how it leaves its rest.
+#include <signal.h>
+
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
@@ -178,9 +180,9 @@ Result<> Migration::let_go(stub::Phase phase) {
 // The stop, or its end, may have been seen before the host was known (main thread).
 void Migration::tell_of_stop() {
   if (services_.tracer().stopped(process_->pid)) {
-    services_.group_stopped_away(*process_);
+    services_.signal_body(*process_, SIGSTOP);
   } else if (body_began_stopped_ && !is_stopped_) {
-    services_.group_continued_away(*process_);
+    services_.signal_body(*process_, SIGCONT);
   }
 }
 

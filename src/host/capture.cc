@@ -14,6 +14,7 @@
 #include "memory/image_stream.h"
 #include "memory/page_source.h"
 #include "sys/files.h"
+#include "sys/process.h"
 #include "wire/agent.pb.h"
 
 namespace tess::host {
@@ -146,14 +147,11 @@ bool has_more_threads(pid_t outer_pid, size_t count) {
     return false;
   }
   const auto threads = threads_of(outer_pid);
-  return threads && static_cast<size_t>(std::count_if(
-                        threads->begin(), threads->end(), [outer_pid](const ThreadIds& thread) {
-                          const auto stat = sys::read_file(
-                              fmt::format("/proc/{}/task/{}/stat", outer_pid, thread.outside));
-                          const size_t name_end = stat ? stat->rfind(')') : std::string::npos;
-                          return name_end != std::string::npos && name_end + 2 < stat->size() &&
-                                 (*stat)[name_end + 2] != 'Z' && (*stat)[name_end + 2] != 'X';
-                        })) > count;
+  const auto lives = [outer_pid](const ThreadIds& thread) {
+    return !sys::has_ended(outer_pid, thread.outside);
+  };
+  return threads &&
+         static_cast<size_t>(std::count_if(threads->begin(), threads->end(), lives)) > count;
 }
 
 Result<> capture(const Sandbox& sandbox, pid_t outer_pid, stub::Session& session, bool to_home,

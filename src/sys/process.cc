@@ -387,6 +387,13 @@ Result<uint64_t> process_start_time(pid_t pid) {
   return std::strtoull(stat.c_str() + position, nullptr, 10);
 }
 
+bool has_ended(pid_t pid, pid_t tid) {
+  const auto stat = read_file(fmt::format("/proc/{}/task/{}/stat", pid, tid));
+  const size_t name_end = stat ? stat->rfind(')') : std::string::npos;
+  return name_end == std::string::npos || name_end + 2 >= stat->size() ||
+         (*stat)[name_end + 2] == 'Z' || (*stat)[name_end + 2] == 'X';
+}
+
 void close_all_but(std::vector<int> keep) {
   std::sort(keep.begin(), keep.end());
   unsigned first = 3;

@@ -3,9 +3,8 @@
 #include <pthread.h>
 
 #include <algorithm>
-#include <fstream>
-#include <string>
 
+#include "sys/process.h"
 #include "trace/trace_fixture.h"
 
 namespace tess::trace {
@@ -27,13 +26,7 @@ class EndsTest : public TraceTest {
     });
     return pid;
   }
-  static bool leader_is_over(pid_t pid) {
-    std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
-    std::string text;
-    std::getline(file, text);
-    const size_t name_end = text.rfind(')');
-    return name_end != std::string::npos && text[name_end + 2] == 'Z';
-  }
+  static bool leader_is_over(pid_t pid) { return ::kill(pid, 0) == 0 && sys::has_ended(pid, pid); }
   bool exit_told(pid_t pid) {
     return std::any_of(heard_.exits.begin(), heard_.exits.end(),
                        [pid](const auto& exit) { return exit.first == pid; });

@@ -11,22 +11,13 @@
 #include <string>
 
 #include "base/log.h"
+#include "sys/process.h"
 
 namespace tess::trace {
 namespace {
 
 constexpr int kOptions = PTRACE_O_TRACEEXEC | PTRACE_O_TRACECLONE;
 constexpr int kFollowOptions = kOptions | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK;
-
-// A zombie cannot be seized; the kernel says EPERM as for one that it forbids.
-bool has_ended(pid_t pid, pid_t tid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/task/" + std::to_string(tid) + "/stat");
-  std::string text;
-  std::getline(file, text);
-  const size_t name_end = text.rfind(')');
-  return name_end == std::string::npos || name_end + 2 >= text.size() ||
-         text[name_end + 2] == 'Z' || text[name_end + 2] == 'X';
-}
 
 }  // namespace
 
@@ -129,8 +120,8 @@ Result<> Tracer::seize_threads(pid_t pid, Process& process, bool& changed) {
       // stop will tell), or a dying one.
       continue;
     }
-    if (!tracee && tracee.error().sys_errno() == EPERM && has_ended(pid, tid)) {
-      continue;
+    if (!tracee && tracee.error().sys_errno() == EPERM && sys::has_ended(pid, tid)) {
+      continue;  // a zombie cannot be seized; the kernel says EPERM as for one that it forbids
     }
     if (!tracee) {
       return fail(ErrorKind::kNotPossible,
@@ -164,8 +155,8 @@ Result<> Tracer::seize(pid_t pid, bool follow) {
     return fail(ErrorKind::kDisconnected, "there is no process {}", pid);
   }
   if (!process.threads.contains(pid)) {
-    // The leader has ended before the others, and tells of nothing.
-    if (Result<> watched = hub_.watch_end(pid); !watched) {
+    // The leader has ended before the others, and tells of nothing, its status neither.
+    if (Result<> watched = hub_.watch_end(pid, 0); !watched) {
       (void)detach(pid);
       return watched;
     }

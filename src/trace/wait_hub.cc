@@ -98,7 +98,7 @@ void WaitHub::collect() {
 bool WaitHub::let_end(pid_t tid) {
   unsigned long status = 0;  // of do_exit, in the form of wait(2)
   (void)::ptrace(PTRACE_GETEVENTMSG, tid, nullptr, &status);
-  if (!add_ending(tid, static_cast<int>(status))) {
+  if (!watch_end(tid, static_cast<int>(status))) {
     return false;
   }
   if (::ptrace(PTRACE_DETACH, tid, nullptr, nullptr) != 0) {
@@ -109,11 +109,7 @@ bool WaitHub::let_end(pid_t tid) {
   return true;
 }
 
-Result<> WaitHub::watch_end(pid_t pid) {
-  return add_ending(pid, 0);
-}
-
-Result<> WaitHub::add_ending(pid_t pid, int status) {
+Result<> WaitHub::watch_end(pid_t pid, int status) {
   sys::Fd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
   if (!pidfd.valid() || !watch(ready_, pidfd)) {
     return fail_errno("watch for the end of process {}", pid);

@@ -81,10 +81,9 @@ class WaitHub {
   }
   // Puts the event back that has just been taken: what came after it stays behind it.
   void put_back(const WaitEvent& event) { queue_.push_front(event); }
-  // Tells of the end of a process whose leader is not traced, having ended before other threads
-  // (its status is taken for 0; that of one which ends first, while traced, is its
-  // own, whatever the others do after it).
-  Result<> watch_end(pid_t pid);
+  // Tells of the end of a process whose leader is not traced (any more), as kExited with `status`.
+  // That of a leader which ends before other threads is its own, whatever these do after it.
+  Result<> watch_end(pid_t pid, int status);
   // It has been let go at its end, which has not been told yet.
   bool ending(pid_t pid) const { return ending_.contains(pid); }
   bool queued() const { return !queue_.empty(); }
@@ -100,7 +99,6 @@ class WaitHub {
       : ready_(std::move(ready)), signal_fd_(std::move(signal_fd)) {}
   void collect();
   bool let_end(pid_t tid);
-  Result<> add_ending(pid_t pid, int status);
   void collect_ended();
   Result<> sleep_until(Deadline deadline);
 

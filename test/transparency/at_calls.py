@@ -12,9 +12,7 @@ Exit status 0 if nothing differs but what EXPECTED lists, 1 otherwise, 77 if it 
 
 import argparse
 import concurrent.futures
-import os
 import random
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,7 +21,6 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 import run as whole  # noqa: E402
-from run import labs  # noqa: E402
 
 ROUTES = ("n2", "n2,n3", "n2,home", "n2,n3,home,n2")
 MOST_TRIPS = 60  # of one test, for its deadline
@@ -138,19 +135,7 @@ def main():
     arguments.programs = list(dict.fromkeys(arguments.program or [test.split(".")[0] for test in arguments.test] or whole.PROGRAMS))
     if arguments.inside:
         return inside(arguments, Path(arguments.inside))
-    if os.geteuid() != 0 or not shutil.which("gcc"):
-        print("needs root and gcc")
-        return 77
-    folder = Path(tempfile.mkdtemp(prefix="truth-"))
-    try:
-        for program in [*arguments.programs, "at_call"]:
-            whole.build(program, folder)
-        folder.chmod(0o777)
-        with labs.Lab(f"calls{os.getpid()}", 3) as lab:
-            return subprocess.run(lab.command("n1", ["/usr/bin/python3", __file__, "--inside", folder, *sys.argv[1:]]),
-                                  env=labs.clean_environment(lab.bin_dir)).returncode
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    return whole.in_a_lab(__file__, [*arguments.programs, "at_call"], 3, sys.argv[1:])
 
 
 if __name__ == "__main__":

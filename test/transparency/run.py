@@ -94,6 +94,23 @@ def inside(programs, wanted, folder, jobs, place, expected):
     return min(bad, 100)
 
 
+def in_a_lab(script, programs, nodes, options):
+    """Builds the programs and runs the script again in the first node of a lab, with --inside and where they are; its status."""
+    if os.geteuid() != 0 or not shutil.which("gcc"):
+        print("needs root and gcc")
+        return 77
+    folder = Path(tempfile.mkdtemp(prefix="truth-"))
+    try:
+        for program in programs:
+            build(program, folder)
+        folder.chmod(0o777)
+        with labs.Lab(f"truth{os.getpid()}", nodes) as lab:
+            return subprocess.run(lab.command("n1", ["/usr/bin/python3", script, "--inside", folder, *options]),
+                                  env=labs.clean_environment(lab.bin_dir)).returncode
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", action="append", choices=PROGRAMS)
@@ -106,23 +123,7 @@ def main():
     if arguments.inside:
         how = (["--home"], EXPECTED_AT_HOME) if arguments.at_home else (["--on", "n2"], EXPECTED)
         return inside(programs, arguments.test, Path(arguments.inside), arguments.jobs, *how)
-    if os.geteuid() != 0 or not shutil.which("gcc"):
-        print("needs root and gcc")
-        return 77
-    folder = Path(tempfile.mkdtemp(prefix="truth-"))
-    try:
-        for program in programs:
-            build(program, folder)
-        folder.chmod(0o777)
-        again = [__file__, "--inside", folder, "--jobs", arguments.jobs]
-        again += ["--at-home"] if arguments.at_home else []
-        again += [part for program in programs for part in ("--program", program)]
-        again += [part for test in arguments.test for part in ("--test", test)]
-        with labs.Lab(f"truth{os.getpid()}", 2) as lab:
-            return subprocess.run(lab.command("n1", ["/usr/bin/python3", *again]),
-                                  env=labs.clean_environment(lab.bin_dir)).returncode
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    return in_a_lab(__file__, programs, 2, sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -7,12 +7,21 @@ namespace tess::stub {
 namespace {
 
 inline constexpr int kFDupfd = 0, kFGetfd = 1, kFDupfdCloexec = 1030;
+inline constexpr uint64_t kRlimitNofile = 7;
 
 uint64_t soft_limit() {
-  constexpr int kRlimitNofile = 7;
   uint64_t limit[2] = {0, 0};
   sys(__NR_prlimit64, 0, kRlimitNofile, 0, limit);
   return limit[0];
+}
+
+// The number that a new descriptor would get, or -errno.
+long next_number(const Slot* slot) {
+  const long next = sys(__NR_fcntl, control_of(slot).fd_base, kFDupfdCloexec, 0);
+  if (next >= 0) {
+    sys(__NR_close, next);
+  }
+  return next;
 }
 
 // A child of vfork has a table of its own, but shares the slots of its parent, in whose bitmap it
@@ -124,17 +133,13 @@ bool next_is_behind_ours(const Slot* slot, uint32_t count) {
   if (sys(__NR_fcntl, last, kFGetfd) < 0 || soft_limit() <= (uint64_t)control.fd_base) {
     return false;
   }
-  const long next = sys(__NR_fcntl, control.fd_base, kFDupfdCloexec, 0);
-  if (next >= 0) {
-    sys(__NR_close, next);
-  }
-  return next > last;
+  return next_number(slot) > last;
 }
 
 // A hard limit that leaves no room beside ours: there would be no way to another host any more, nor
 // to a new thread.
 bool shuts_ours_out(const Slot* slot, const Call& call) {
-  constexpr uint64_t kRlimitNofile = 7, kRoom = 64;
+  constexpr uint64_t kRoom = 64;
   const Request& r = call.request;
   const bool set_only = r.op == __NR_setrlimit;
   if ((!set_only && r.op != __NR_prlimit64) || r.args[set_only ? 0 : 1] != kRlimitNofile ||
@@ -196,14 +201,9 @@ bool guard_descriptors(Slot* slot, Call& call) {
 
 // Among numbers that the application may use, ours take room from it.
 void note_crowding(Slot* slot, Call& call) {
-  if (call.result != kNoDescriptor || soft_limit() <= (uint64_t)control_of(slot).fd_base) {
-    return;
-  }
-  const long probe = sys(__NR_fcntl, control_of(slot).fd_base, kFDupfdCloexec, 0);
-  if (probe == kNoDescriptor) {
+  if (call.result == kNoDescriptor && soft_limit() > (uint64_t)control_of(slot).fd_base &&
+      next_number(slot) == kNoDescriptor) {
     call.flags |= kReplyHome;
-  } else {
-    sys(__NR_close, probe);
   }
 }
 

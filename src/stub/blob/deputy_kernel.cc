@@ -91,9 +91,10 @@ void prepare_temporary_mask(SlotPrivate& p, const Call& call) {
   }
 }
 
+inline constexpr int kSolSocket = 1, kSoRcvtimeo = 20, kSoSndtimeo = 21;
+
 // Which of a socket's own timeouts (socket(7)) bounds the call; 0: none does.
 int socket_option_of(uint64_t op) {
-  constexpr int kSoRcvtimeo = 20, kSoSndtimeo = 21;
   switch (op) {
     case __NR_read:
     case __NR_readv:
@@ -117,7 +118,6 @@ int socket_option_of(uint64_t op) {
 
 // Of the socket that the call waits on, in ns; 0: none.
 int64_t socket_timeout(const Request& r) {
-  constexpr int kSolSocket = 1;
   const int option = socket_option_of(r.op);
   int64_t timeout[2] = {0, 0};
   uint32_t size = sizeof(timeout);
@@ -132,8 +132,7 @@ int64_t socket_timeout(const Request& r) {
 int64_t start_of_wait(Slot* slot, const Request& r) {
   ControlBlock& control = control_of(slot);
   if (r.op == __NR_setsockopt) {
-    constexpr uint64_t kSolSocket = 1, kSoRcvtimeo = 20, kSoSndtimeo = 21, kSoRcvtimeoNew = 66,
-                       kSoSndtimeoNew = 67;
+    constexpr int kSoRcvtimeoNew = 66, kSoSndtimeoNew = 67;
     const uint64_t option = r.args[2];
     if (r.args[1] == kSolSocket && (option == kSoRcvtimeo || option == kSoSndtimeo ||
                                     option == kSoRcvtimeoNew || option == kSoSndtimeoNew)) {
@@ -164,7 +163,6 @@ void note_socket_timeout(Slot* slot, Call& call, int64_t started) {
 // only what is ready by then is asked for. The result of the wait; positive: the call is to be
 // made.
 long wait_for_socket(Slot* slot, const Call& call) {
-  constexpr int kSoRcvtimeo = 20;
   constexpr uint16_t kPollin = 1, kPollout = 4;
   const Request& r = call.request;
   const int option = socket_option_of(r.op);

@@ -155,13 +155,14 @@ Phase phase_without_agent(const ControlBlock& control) {
   }
 }
 
-// The agent hands over and makes descriptors: in a process of home's they must not be kept away by
-// the limit of a program that does not run.
+// The soft limit of descriptors, which is the application's: it is raised to the hard one while
+// ours are given.
 class DescriptorRoom {
  public:
-  explicit DescriptorRoom(const ControlBlock& control) {
-    sys(__NR_prlimit64, 0, kRlimitNofile, 0, limit_);
-    raised_ = control.role != kRoleBody && limit_[0] < limit_[1];
+  DescriptorRoom() { sys(__NR_prlimit64, 0, kRlimitNofile, 0, limit_); }
+  bool allows(int32_t number) const { return (uint64_t)number < limit_[0]; }
+  void raise() {
+    raised_ = limit_[0] < limit_[1];
     if (raised_) {
       const uint64_t all[2] = {limit_[1], limit_[1]};
       sys(__NR_prlimit64, 0, kRlimitNofile, all, 0);
@@ -169,9 +170,12 @@ class DescriptorRoom {
   }
   // Before the program goes on.
   void give_back() {
+    if (!raised_) {
+      return;
+    }
     uint64_t now[2] = {0, 0};
     sys(__NR_prlimit64, 0, kRlimitNofile, 0, now);
-    if (raised_ && now[0] == limit_[1]) {  // else somebody has set it meanwhile (prlimit)
+    if (now[0] == limit_[1]) {  // else somebody has set it meanwhile (prlimit)
       now[0] = limit_[0];
       sys(__NR_prlimit64, 0, kRlimitNofile, now, 0);
     }
@@ -179,13 +183,18 @@ class DescriptorRoom {
 
  private:
   static constexpr int kRlimitNofile = 7;
-  uint64_t limit_[2];
-  bool raised_;
+  uint64_t limit_[2] = {0, 0};
+  bool raised_ = false;
 };
 
 Phase serve(Slot* slot) {
   ControlBlock& control = control_of(slot);
-  DescriptorRoom room(control);
+  // What the agent hands over and makes in a process of home's is not to be kept away by the limit
+  // of a program that does not run.
+  DescriptorRoom room;
+  if (control.role != kRoleBody) {
+    room.raise();
+  }
   note(slot, Note::kAllParked, slot->index, 0);
   // The arena is free while parked: calls are not in flight.
   auto* command = reinterpret_cast<MailboxCommand*>((uint8_t*)slot + kSlotArenaOffset);
@@ -252,18 +261,12 @@ Phase serve(Slot* slot) {
 // it is raised for the moment in which `number` is given.
 template <typename Give>
 long beyond_soft_limit(int32_t number, Give give) {
-  constexpr int kRlimitNofile = 7;
-  uint64_t limit[2] = {0, 0};
-  sys(__NR_prlimit64, 0, kRlimitNofile, 0, limit);
-  const bool raise = (uint64_t)number >= limit[0] && (uint64_t)number < limit[1];
-  if (raise) {
-    const uint64_t raised[2] = {limit[1], limit[1]};
-    sys(__NR_prlimit64, 0, kRlimitNofile, raised, 0);
+  DescriptorRoom room;
+  if (!room.allows(number)) {
+    room.raise();
   }
   const long result = give();
-  if (raise) {
-    sys(__NR_prlimit64, 0, kRlimitNofile, limit, 0);
-  }
+  room.give_back();
   return result;
 }
 
