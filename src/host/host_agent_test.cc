@@ -170,9 +170,15 @@ class Home {
     wait(LinkMessage::kRunning);
     return deputy;
   }
+  // To and fro over the link: the agent has taken it, and serves it.
+  void ask_usage() {
+    send(kAsking, 0, [](LinkMessage& m) { m.mutable_ask_usage(); });
+    wait(LinkMessage::kUsage);
+  }
   void close() { link_->shutdown(); }
 
  private:
+  static constexpr uint64_t kAsking = 1000;  // an operation that no test uses for something else
   unsigned protocol_;
   const net::TlsContext& tls_;
   Agent agent_;
@@ -455,8 +461,7 @@ TEST_F(HostAgentTest, AHomeAgentOfTheNextVersionIsServedAndOfOneAfterThatNot) {
     EXPECT_TRUE(strange.is_turned_away());
   }
   Home home(mine, a, wire::protocol_version() + 1);
-  home.send(6, 0, [](LinkMessage& m) { m.mutable_ask_usage(); });
-  home.wait(LinkMessage::kUsage);
+  home.ask_usage();
 }
 
 TEST_F(HostAgentTest, OnlyTheHomeAgentComesIn) {
@@ -464,11 +469,15 @@ TEST_F(HostAgentTest, OnlyTheHomeAgentComesIn) {
   const net::TlsContext mine = tls("n1");
   const net::TlsContext stranger = tls("n4");
   Home home(mine, a);
+  home.ask_usage();  // this link has come in first, then
   const auto refused = [&](const net::TlsContext& who, wire::AgentHello::Kind kind,
                            const std::string& token, uint64_t operation) {
     Agent to = a;
     auto stream = net::TlsStream::connect(who, "127.0.0.1", to.port, kTimeout);
-    EXPECT_TRUE(stream);
+    if (!stream) {
+      ADD_FAILURE() << stream.error().message();
+      return false;
+    }
     wire::AgentHello hello;
     hello.set_protocol_version(wire::protocol_version());
     hello.set_job(kJob);
@@ -500,8 +509,7 @@ TEST_F(HostAgentTest, OnlyTheHomeAgentComesIn) {
     EXPECT_LE(::recv(socket->get(), &byte, 1, 0), 0) << first;
   }
   // The agent has stood it all.
-  home.send(6, 0, [](LinkMessage& m) { m.mutable_ask_usage(); });
-  home.wait(LinkMessage::kUsage);
+  home.ask_usage();
 }
 
 TEST_F(HostAgentTest, EveryFaultIsAnAnswerAndLeavesNothing) {
