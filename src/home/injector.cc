@@ -186,6 +186,9 @@ Result<> write_slot(const stub::RemoteMemory& memory, const Tracee& tracee, Remo
       capture_thread(tracee, calls, memory, address + kArgumentsOffset, sleeps, slot->thread);
   TESS_TRY(captured);
   slot->thread.tid = tid;
+  if (index == 0) {
+    capture_cpu_timers(tracee.tid(), slot->thread);
+  }
   return memory.put(address, *slot);
 }
 

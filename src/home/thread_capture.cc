@@ -9,6 +9,8 @@
 #include <cstring>
 #include <fstream>
 
+#include "home/injector.h"
+#include "migrate/cpu_timers.h"
 #include "stub/repeat.h"
 #include "sys/clock.h"
 
@@ -126,6 +128,28 @@ Result<> capture_thread(const trace::Tracee& tracee, trace::RemoteCalls& calls,
   std::memset(context.comm, 0, sizeof(context.comm));
   std::memcpy(context.comm, name.data(), std::min(name.size(), sizeof(context.comm) - 1));
   return {};
+}
+
+void capture_cpu_timers(pid_t pid, stub::ThreadContext& context) {
+  static_assert(migrate::kMostCpuTimers == stub::kCpuTimersMax);
+  for (const migrate::CpuTimer& timer : migrate::cpu_timers_of(pid)) {
+    if (context.posix_timer_count == stub::kCpuTimersMax) {
+      return;
+    }
+    int32_t owner = timer.of_thread() ? timer.owner() : 0;
+    if (timer.of_thread() && owner == 0) {
+      owner = innermost_id(pid, timer.notified_thread != 0 ? timer.notified_thread : pid);
+    }
+    const int32_t kind = timer.clock & (2 * migrate::kCpuClockThreadBit - 1);
+    context.posix_timers[context.posix_timer_count++] = {.id = timer.id,
+                                                         .clock = ~owner * 8 | kind,
+                                                         .signal = timer.signal,
+                                                         .local = stub::kNoTimer,
+                                                         .interval_ns = 0,
+                                                         .left_ns = 0,
+                                                         .overrun = 0,
+                                                         .reserved = 0};
+  }
 }
 
 }  // namespace tess::home

@@ -17,4 +17,9 @@ Result<> capture_thread(const trace::Tracee& tracee, trace::RemoteCalls& calls,
                         const stub::RemoteMemory& memory, uint64_t scratch,
                         const SleepClock& sleeps, stub::ThreadContext& context);
 
+// Which timers on CPU time the process has, into the context of its first thread. What is left of
+// them the stub asks the kernel for, once nothing runs any more. That they can move has been looked
+// at (migrate/eligibility).
+void capture_cpu_timers(pid_t pid, stub::ThreadContext& context);
+
 }  // namespace tess::home

@@ -13,6 +13,7 @@
 #include <sstream>
 
 #include "memory/address_space.h"
+#include "migrate/cpu_timers.h"
 #include "migrate/sharing.h"
 
 namespace tess::migrate {
@@ -197,20 +198,25 @@ void check_clone_sharers(pid_t pid, Reasons& reasons) {
   }
 }
 
-// Its CPU time is counted where it runs, and the timer would stay at home.
-void check_timers(pid_t pid, const std::string& directory, Reasons& reasons) {
-  constexpr int64_t kProcessCpu = 2, kThreadCpu = 3;
-  std::ifstream timers(directory + "/timers");
-  std::string word;
-  while (timers >> word) {
-    int64_t clock = 0;
-    if (word != "ClockID:" || !(timers >> clock)) {
-      continue;
-    }
-    const bool of_process = clock < 0 && (clock & 3) != 3;  // of a descriptor otherwise
-    if (of_process || clock == kProcessCpu || clock == kThreadCpu) {
-      reasons.push_back(fmt::format("process {} has a timer on CPU time (timer_create)", pid));
-      return;
+// They run where the process does. Of a timer on the CPU time of the thread that made it no kernel
+// tells which thread that was.
+void check_timers(pid_t pid, const std::map<std::string, std::string>& status, Reasons& reasons) {
+  const std::vector<CpuTimer> timers = cpu_timers_of(pid);
+  if (timers.size() > kMostCpuTimers) {
+    reasons.push_back(fmt::format("process {} has {} timers on CPU time; {} of them can move", pid,
+                                  timers.size(), kMostCpuTimers));
+  }
+  for (const CpuTimer& timer : timers) {
+    const int32_t owner = timer.owner();
+    if (!timer.of_thread() && owner != 0 && owner != innermost(status.at("NSpid"))) {
+      reasons.push_back(fmt::format(
+          "process {} has a timer on the CPU time of process {} (timer_create)", pid, owner));
+    } else if (timer.of_thread() && owner == 0 && timer.notified_thread == 0 &&
+               status.at("Threads") != "1") {
+      reasons.push_back(
+          fmt::format("process {} has a timer on the CPU time of one of its threads, "
+                      "of which the kernel does not say which (timer_create)",
+                      pid));
     }
   }
 }
@@ -243,7 +249,7 @@ std::vector<std::string> check_eligibility(pid_t pid, const EligibilityOptions& 
   check_threads(pid, directory, reasons);
   check_program(pid, directory, reasons);
   check_descriptors(pid, directory, reasons);
-  check_timers(pid, directory, reasons);
+  check_timers(pid, status, reasons);
   check_memory(pid, options, reasons);
   if (!options.ignore_clone_sharers) {
     check_clone_sharers(pid, reasons);

@@ -8,7 +8,7 @@
 
 namespace tess::stub {
 
-inline constexpr uint32_t kAbiVersion = 2;
+inline constexpr uint32_t kAbiVersion = 3;
 
 // ---- region ----
 inline constexpr uint64_t kRegionSize = uint64_t{2} << 30;
@@ -89,6 +89,21 @@ enum ThreadSetting : uint32_t {
   kSettingMerge = 8,    // PR_SET_MEMORY_MERGE
 };
 
+// A POSIX timer on CPU time (timer_create). The one of home's gives it its number and its signals; it runs where the
+// CPU time is used, by one of that kernel's.
+struct CpuTimer {
+  int32_t id;           // home's; kNoTimer: none
+  int32_t clock;        // of this process (0 in place of its pid) or of a thread by its tid, as linux/posix-timers.h makes them
+  int32_t signal;       // 0: it tells nobody
+  int32_t local;        // body: the host's, kNoTimer if it could not be made
+  int64_t interval_ns;  // this and the next are true while the process rests
+  int64_t left_ns;      // 0: disarmed
+  uint32_t overrun;     // how often it has gone off since its signal became pending
+  uint32_t reserved;
+};
+inline constexpr int32_t kNoTimer = -1;
+inline constexpr uint32_t kCpuTimersMax = 32;
+
 // Everything that the kernel keeps of an application thread and that must be true again where it runs next.
 struct alignas(64) ThreadContext {
   uint8_t xsave[kXsaveMax];  // signal frame format: XSAVE area, sw_reserved at 464, FP_XSTATE_MAGIC2 at the end
@@ -123,6 +138,8 @@ struct alignas(64) ThreadContext {
   uint32_t settings;       // ThreadSetting
   int32_t policy_mode;
   uint32_t repeat_ends;  // the call to be repeated has a timeout of its socket's: a handler ends it, whatever SA_RESTART says
+  uint32_t posix_timer_count;
+  CpuTimer posix_timers[kCpuTimersMax];  // in the first thread's context
 };
 
 struct ChannelKeys {
@@ -208,6 +225,9 @@ struct ControlBlock {
   uint64_t cpu_limit_hard;
   uint64_t filters;         // body: the application's seccomp filters (blob/body_seccomp.cc), 0 none
   uint32_t children_maxrss_kb;  // deputy: the most memory that a child that has been waited for, or a child of it, has had
+  uint32_t timers_lock;     // futex: who makes posix_timers
+  uint32_t posix_timer_count;
+  CpuTimer posix_timers[kCpuTimersMax];  // body
   uint32_t ended_next;      // children that have ended and told their CPU time; written by the agent
   struct EndedChild {
     int32_t pid;            // as this process sees it; 0: none

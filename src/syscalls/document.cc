@@ -28,8 +28,8 @@ Made from `src/syscalls/table.def`; do not edit (`ninja syscalls_md` writes it a
 `mmap` is local if anonymous, `munmap` of less than 4 GiB, `futex` unless it waits with a timeout, `clock_gettime` unless it asks for a CPU-time clock; otherwise the
 stub does its part. Numbers that are in no list get ENOSYS. Homeward are also `prctl(PR_SET_SECCOMP)`, `PR_SET_SYSCALL_USER_DISPATCH`,
 `clone` of a thread with a descriptor table of its own, `clone`, `unshare` and `setns` with a new
-pid or time namespace, `clone3` into a cgroup, `unshare(CLONE_FILES)` of one thread among several, `timer_create` on a CPU-time
-clock, `fcntl(F_ADD_SEALS)` that fails with EBUSY, and a new thread or child of a process that may have no more descriptors.
+pid or time namespace, `clone3` into a cgroup, `unshare(CLONE_FILES)` of one thread among several, `timer_create` on the CPU-time
+clock of another process, `fcntl(F_ADD_SEALS)` that fails with EBUSY, and a new thread or child of a process that may have no more descriptors.
 
 ## Limits
 

@@ -50,8 +50,9 @@ enum class Special : uint8_t {
   kCloseRange,  // must step over the stub's own descriptors; a table for one thread alone is home's
   kRusage,      // CPU times are those of the body
   kTimes,
-  kItimer,  // timers on CPU time run where the CPU time is spent
-  kRlimit,  // the host's kernel has to enforce some of them
+  kItimer,      // timers on CPU time run where the CPU time is spent
+  kPosixTimer,  // the same
+  kRlimit,      // the host's kernel has to enforce some of them
   kLock,
   kAffinity,
   kVmsplice,

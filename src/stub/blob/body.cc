@@ -95,7 +95,8 @@ void push_received(Slot* slot, KernelUcontext* context) {
   bool failed = false;
   uint64_t mask = 0;
   for (uint32_t i = 0; i < count; ++i) {
-    const SignalRecord& record = p.queued.records[i];
+    SignalRecord& record = p.queued.records[i];
+    tell_overrun(slot, record.siginfo);
     if (push_signal_frame(slot, context, record)) {
       continue;
     }
@@ -133,6 +134,7 @@ void install_body_handlers(Slot* slot) {
   install(kSigvtalrm, tess_blob_header.body_timer, kSaRestart);
   install(kSigprof, tess_blob_header.body_timer, kSaRestart);
   install(kSigxcpu, tess_blob_header.body_timer, kSaRestart);
+  install(kSigLocalTimer, tess_blob_header.body_timer, kSaRestart);
   for (int signal : kFaults) {
     install(signal, tess_blob_header.body_fault, kSaNodefer);
   }
@@ -193,6 +195,7 @@ void body_leave(Slot* slot, KernelUcontext* context) {
     if (slot->signal_count != 0) {
       fetch_signals(slot);
       raise_timers(slot);
+      raise_posix_timers(slot);
       push_received(slot, context);
     }
   }
@@ -436,10 +439,14 @@ extern "C" void tess_body_doorbell(int, const uint8_t*, KernelUcontext* context)
   body_leave(slot, context);
 }
 
-extern "C" void tess_body_timer(int signal, const uint8_t*, KernelUcontext* context) {
+extern "C" void tess_body_timer(int signal, const uint8_t* siginfo, KernelUcontext* context) {
   allow_unaligned(context);
   Slot* slot = this_slot();
-  __atomic_or_fetch(&priv(slot).timer_bits, 1u << (signal - kSigxcpu), __ATOMIC_SEQ_CST);
+  if (signal == kSigLocalTimer) {
+    note_local_timer(slot, siginfo);
+  } else {
+    __atomic_or_fetch(&priv(slot).timer_bits, 1u << (signal - kSigxcpu), __ATOMIC_SEQ_CST);
+  }
   tess_body_doorbell(signal, nullptr, context);
 }
 
@@ -514,7 +521,7 @@ void body_start(Slot* slot) {
   p.executing = 0;
   p.stepping = 0;
   p.thread_cpu_base_ns = (int64_t)t.thread_cpu_ns - clock_ns(kClockThreadCpu);
-  set_cpu_timers(slot, true);
+  start_cpu_timers_of_body(slot);
   apply_settings(slot);
   if (t.policy_mode != 0) {
     set_memory_policy(slot);

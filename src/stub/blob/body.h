@@ -61,6 +61,22 @@ Answer clock_gettime_call(Trap& trap, const syscalls::SyscallInfo& info);
 Answer rusage_call(Trap& trap, const syscalls::SyscallInfo& info);
 Answer times_call(Trap& trap);
 Answer itimer_call(Trap& trap, const syscalls::SyscallInfo& info);
+// A clock id of CPU time (linux/posix-timers.h), or not `valid`. id 0: of the caller.
+struct CpuClock {
+  bool valid;
+  bool thread;
+  int32_t id;
+};
+CpuClock cpu_clock_of(int clock);
+bool is_own_process(Slot* slot, const CpuClock& clock);
+// True for a thread of this process; its time elsewhere goes to `base`.
+bool own_thread(Slot* slot, const CpuClock& clock, int64_t* base);
+// POSIX timers (body_timers.cc): those on CPU time run here, home's tells the program.
+Answer timer_call(Trap& trap, const syscalls::SyscallInfo& info);
+void note_local_timer(Slot* slot, const uint8_t* siginfo);  // async-signal-safe
+void raise_posix_timers(Slot* slot);
+// A signal's siginfo from home, if it is one of these timers', gets its overrun.
+void tell_overrun(Slot* slot, uint8_t* siginfo);
 // What the whole process has used, here and elsewhere.
 void process_cpu_times(Slot* slot, int64_t* user_ns, int64_t* system_ns);
 uint64_t maxrss_kb();  // the most memory that the process has had here at a time

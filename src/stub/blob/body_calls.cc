@@ -340,6 +340,8 @@ Answer special_call(Trap& trap, const SyscallInfo& info) {
       return times_call(trap);
     case Special::kItimer:
       return itimer_call(trap, info);
+    case Special::kPosixTimer:
+      return timer_call(trap, info);
     case Special::kClockGettime:
       return clock_gettime_call(trap, info);
     case Special::kArchPrctl:

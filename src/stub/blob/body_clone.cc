@@ -145,6 +145,7 @@ void prepare_child(const Trap& trap, Slot* child, const CloneWish& wish,
   t.thread_cpu_ns = 0;
   t.process_cpu_ns = 0;
   memset(t.cpu_timers, 0, sizeof(t.cpu_timers));
+  t.posix_timer_count = 0;
   t.robust_list_head = t.robust_list_size = 0;
   t.clear_child_tid = (wish.flags & CLONE_CHILD_CLEARTID) != 0 ? wish.child_tid : 0;
   if ((wish.flags & CLONE_VM) != 0) {

@@ -74,7 +74,6 @@ Answer fcntl_call(Trap& trap, const syscalls::SyscallInfo& info) {
 
 Answer maybe_homeward_call(Trap& trap, const syscalls::SyscallInfo& info) {
   constexpr uint64_t kNewPid = CLONE_NEWPID, kNewTime = 0x80, kCloseRangeUnshare = 2;
-  constexpr int32_t kProcessCpu = 2, kThreadCpu = 3;
   const uint64_t* a = trap.args;
   // A child of vfork has a table of descriptors of its own already.
   const bool shares_files = control_of(trap.slot).in_use > 1 && priv(trap.slot).vfork_child == 0;
@@ -91,13 +90,6 @@ Answer maybe_homeward_call(Trap& trap, const syscalls::SyscallInfo& info) {
     case __NR_setns:  // type 0: whatever the descriptor is
       home = (int32_t)a[1] == 0 || (a[1] & (kNewPid | kNewTime)) != 0;
       break;
-    case __NR_timer_create: {
-      // CPU time is used here, the timer would run there. Negative clocks are those of a process,
-      // or of a descriptor.
-      const auto clock = (int32_t)a[0];
-      home = clock == kProcessCpu || clock == kThreadCpu || (clock < 0 && (clock & 3) != 3);
-      break;
-    }
     default:
       break;
   }

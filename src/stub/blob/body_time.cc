@@ -14,36 +14,6 @@ Answer again() {
   return {Outcome::kAgain, 0};
 }
 
-// What a clock id means that is one of CPU time (linux/posix-timers.h).
-struct CpuClock {
-  bool valid;
-  bool thread;
-  int32_t id;  // 0: the caller
-};
-
-CpuClock cpu_clock_of(int clock) {
-  constexpr int kThreadBit = 4, kKinds = 3, kDescriptor = 3;
-  if (clock == kClockProcessCpu || clock == kClockThreadCpu) {
-    return {true, clock == kClockThreadCpu, 0};
-  }
-  if (clock < 0 && (clock & kKinds) != kDescriptor) {
-    return {true, (clock & kThreadBit) != 0, ~(clock >> 3)};
-  }
-  return {};
-}
-
-bool is_own_process(Slot* slot, const CpuClock& clock) {
-  return clock.valid && !clock.thread && (clock.id == 0 || clock.id == control_of(slot).pid);
-}
-
-// True for a thread of this process; its time elsewhere goes to `base`.
-bool own_thread(Slot* slot, const CpuClock& clock, int64_t* base) {
-  const int32_t tid = clock.id == 0 ? slot->thread.tid : clock.id;
-  const Slot* of = clock.thread ? slot_of_thread(slot, tid) : nullptr;
-  *base = of != nullptr ? priv(const_cast<Slot*>(of)).thread_cpu_base_ns : 0;
-  return of != nullptr;
-}
-
 // CPU time that another process has used on this host; 0 if it is not here.
 int64_t used_here(Slot* slot, int32_t pid) {
   constexpr int64_t kTickNs = 10'000'000;
@@ -153,6 +123,28 @@ Answer cpu_sleep(Trap& trap, const Timespec& wanted, bool absolute, uint64_t res
 }
 
 }  // namespace
+
+CpuClock cpu_clock_of(int clock) {
+  constexpr int kThreadBit = 4, kKinds = 3, kDescriptor = 3;
+  if (clock == kClockProcessCpu || clock == kClockThreadCpu) {
+    return {true, clock == kClockThreadCpu, 0};
+  }
+  if (clock < 0 && (clock & kKinds) != kDescriptor) {
+    return {true, (clock & kThreadBit) != 0, ~(clock >> 3)};
+  }
+  return {};
+}
+
+bool is_own_process(Slot* slot, const CpuClock& clock) {
+  return clock.valid && !clock.thread && (clock.id == 0 || clock.id == control_of(slot).pid);
+}
+
+bool own_thread(Slot* slot, const CpuClock& clock, int64_t* base) {
+  const int32_t tid = clock.id == 0 ? slot->thread.tid : clock.id;
+  const Slot* of = clock.thread ? slot_of_thread(slot, tid) : nullptr;
+  *base = of != nullptr ? priv(const_cast<Slot*>(of)).thread_cpu_base_ns : 0;
+  return of != nullptr;
+}
 
 void process_cpu_times(Slot* slot, int64_t* user_ns, int64_t* system_ns) {
   Timeval times[2];

@@ -144,6 +144,7 @@ struct SlotPrivate {
   uint32_t at_rest;     // deputy: the last request said that the body thread parks
   uint32_t stepping;    // body: on its way out of the vDSO, one instruction at a time
   uint32_t timer_bits;  // body: bits 0 SIGXCPU, 2 SIGVTALRM, 3 SIGPROF: gone off while in the stub
+  uint32_t posix_timer_bits;   // body: which of the control block's posix_timers have gone off
   uint64_t clone_flags;        // of the clone that made this thread
   uint64_t parent_context;     // body child: unused after its start
   int64_t thread_cpu_base_ns;  // body: what to add to the host's CPU clock of the thread
@@ -261,8 +262,16 @@ KernelUcontext* build_resume_frame(Slot* slot, uint64_t mask, bool native);
 bool end_repeated_wait(ThreadContext& t, uint64_t* gregs, uint64_t sa_flags);
 // Where the program wants to read what is left of the sleep that was ended, and what; 0: nowhere.
 uint64_t rest_of_sleep(const ThreadContext& t, const uint64_t* gregs, int64_t left[2]);
+// Timers on CPU time (cpu_timers.cc): what is left of them goes into the context of the first
+// thread; each of these does nothing for another.
 void save_cpu_timers(Slot* slot);
-void set_cpu_timers(Slot* slot, bool run);
+void stop_cpu_timers_at_home(const Slot* slot);    // a deputy's: its CPU time is not the program's
+void resume_cpu_timers_at_home(const Slot* slot);  // the process has returned
+void start_cpu_timers_of_body(Slot* slot);
+// The host's timer for entry `index` of the body's, not armed; it tells by kSigLocalTimer, whose
+// value is the index.
+void make_local_timer(Slot* slot, uint32_t index);
+inline constexpr int kSigLocalTimer = 16;  // SIGSTKFLT, which no kernel raises here
 // Of the calling thread.
 void save_memory_policy(Slot* slot);
 void set_memory_policy(Slot* slot);

@@ -158,8 +158,8 @@ void deputy_loop(Slot* slot) {
       continue;
     }
     ring_for_queued(slot);
-    // Neither queued signals nor a kick end this wait; a kick does once the body's thread rests, for
-    // it may have got its freeze word before this process.
+    // Neither queued signals nor a kick end this wait; a kick does once the body's thread rests,
+    // for it may have got its freeze word before this process.
     const long ready = receive_wait(slot, p.at_rest != 0 ? kPendingKick : 0);
     if (ready == kAborted) {
       continue;
@@ -177,7 +177,7 @@ void deputy_start(Slot* slot) {
   const ThreadContext& t = slot->thread;
   p.actions = control_of(slot).actions;
   // The kernel must not write to memory whose truth is elsewhere now.
-  set_cpu_timers(slot, false);
+  stop_cpu_timers_at_home(slot);
   sys(__NR_set_tid_address, 0);
   sys(__NR_set_robust_list, 0, 24);
   if (t.rseq_address != 0) {

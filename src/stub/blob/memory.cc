@@ -151,6 +151,8 @@ void begin_alone(Slot* slot) {
   control.mailbox_lock = 0;
   control.slots_lock = 0;
   control.all_locked = 0;
+  control.timers_lock = 0;
+  control.posix_timer_count = 0;
 }
 
 }  // namespace tess::stub

@@ -149,41 +149,6 @@ bool push_signal_frame(Slot* slot, KernelUcontext* context, const SignalRecord& 
   return true;
 }
 
-// Timers on CPU time belong to the process: the first thread carries them. One that has gone off,
-// but that home has not been told of, goes off again at once where the process is next.
-void save_cpu_timers(Slot* slot) {
-  constexpr uint32_t kVirtualBit = 2;
-  const ControlBlock& control = control_of(slot);
-  if (slot->thread.tid != control.pid) {
-    return;
-  }
-  uint64_t(&timers)[2][4] = slot->thread.cpu_timers;
-  sys(__NR_getitimer, 1, timers[0]);
-  sys(__NR_getitimer, 2, timers[1]);
-  uint32_t gone_off = 0;
-  for_each_slot(control,
-                [&](uint32_t index) { gone_off |= priv(slot_at(slot, index)).timer_bits; });
-  for (uint32_t i = 0; i < 2; ++i) {
-    if ((gone_off >> (kVirtualBit + i) & 1) != 0) {
-      timers[i][2] = 0;
-      timers[i][3] = 1;  // microsecond
-    }
-  }
-}
-
-void set_cpu_timers(Slot* slot, bool run) {
-  const uint64_t off[4] = {};
-  if (slot->thread.tid != control_of(slot).pid) {
-    return;
-  }
-  for (uint32_t i = 0; i < 2; ++i) {
-    const uint64_t* timer = slot->thread.cpu_timers[i];
-    if ((timer[2] | timer[3]) != 0) {
-      sys(__NR_setitimer, i + 1, run ? timer : off, 0);
-    }
-  }
-}
-
 void save_memory_policy(Slot* slot) {
   ThreadContext& t = slot->thread;
   uint64_t nodes[kPolicyNodeWords] = {};
@@ -328,7 +293,7 @@ void shorten_repeated_wait(Slot* slot) {
   if (was_away) {
     sys(__NR_arch_prctl, kArchSetFs, t.fs_base);
     sys(__NR_arch_prctl, kArchSetGs, t.gs_base);
-    set_cpu_timers(slot, true);
+    resume_cpu_timers_at_home(slot);
     set_memory_policy(slot);
     sys(__NR_set_tid_address, t.clear_child_tid);
     sys(__NR_set_robust_list, t.robust_list_head,

@@ -1,0 +1,179 @@
+// Timers on CPU time through moves: setitimer's two and those of timer_create on a CPU clock. They
+// belong to the process: the first thread carries them.
+#include "stub/blob/core.h"
+
+namespace tess::stub {
+namespace {
+
+inline constexpr int64_t kSecond = 1'000'000'000;
+inline constexpr int64_t kAtOnce = 1;  // nanosecond
+
+bool carries_timers(const Slot* slot) {
+  return slot->thread.tid == control_of(slot).pid;
+}
+
+struct TimerSpec {  // struct itimerspec
+  int64_t interval[2];
+  int64_t value[2];
+};
+
+TimerSpec spec_of(int64_t interval_ns, int64_t left_ns) {
+  return {{interval_ns / kSecond, interval_ns % kSecond}, {left_ns / kSecond, left_ns % kSecond}};
+}
+
+void read_timer(int32_t id, CpuTimer* timer) {
+  TimerSpec spec{};
+  sys(__NR_timer_gettime, id, &spec);
+  timer->interval_ns = spec.interval[0] * kSecond + spec.interval[1];
+  timer->left_ns = spec.value[0] * kSecond + spec.value[1];
+}
+
+void set_timer(int32_t id, int64_t interval_ns, int64_t left_ns) {
+  const TimerSpec spec = spec_of(interval_ns, left_ns);
+  sys(__NR_timer_settime, id, 0, &spec, 0);
+}
+
+// Its signal is sent before this returns; else that waits for the next tick.
+void set_off(const CpuTimer& timer) {
+  constexpr int kAbsolute = 1;
+  const TimerSpec spec = spec_of(timer.interval_ns, clock_ns(timer.clock));
+  sys(__NR_timer_settime, timer.id, kAbsolute, &spec, 0);
+}
+
+// Of a thread that no body runs for: the kernel is asked.
+bool is_pending(int32_t signal) {
+  uint64_t set = 0;
+  sys(__NR_rt_sigpending, &set, sizeof(set));
+  return signal > 0 && (set >> (signal - 1) & 1) != 0;
+}
+
+// What goes for all threads of the body: timers that went off, of which home has not been told.
+template <typename Bits>
+uint32_t gone_off(const Slot* any, Bits bits) {
+  uint32_t all = 0;
+  for_each_slot(control_of(any), [&](uint32_t index) { all |= bits(priv(slot_at(any, index))); });
+  return all;
+}
+
+// Those go off again at once where the process is next.
+void save_interval_timers(Slot* slot) {
+  constexpr uint32_t kVirtualBit = 2;
+  uint64_t(&timers)[2][4] = slot->thread.cpu_timers;
+  sys(__NR_getitimer, 1, timers[0]);
+  sys(__NR_getitimer, 2, timers[1]);
+  const uint32_t bits = gone_off(slot, [](const SlotPrivate& p) { return p.timer_bits; });
+  for (uint32_t i = 0; i < 2; ++i) {
+    if ((bits >> (kVirtualBit + i) & 1) != 0) {
+      timers[i][2] = 0;
+      timers[i][3] = 1;  // microsecond
+    }
+  }
+}
+
+void set_interval_timers(const Slot* slot, bool run) {
+  const uint64_t off[4] = {};
+  for (uint32_t i = 0; i < 2; ++i) {
+    const uint64_t* timer = slot->thread.cpu_timers[i];
+    if ((timer[2] | timer[3]) != 0) {
+      sys(__NR_setitimer, i + 1, run ? timer : off, 0);
+    }
+  }
+}
+
+void save_body_timers(Slot* slot) {
+  const ControlBlock& control = control_of(slot);
+  ThreadContext& t = slot->thread;
+  const uint32_t bits = gone_off(slot, [](const SlotPrivate& p) { return p.posix_timer_bits; });
+  t.posix_timer_count = 0;
+  for (uint32_t i = 0; i < control.posix_timer_count; ++i) {
+    CpuTimer timer = control.posix_timers[i];
+    if (timer.id == kNoTimer) {
+      continue;
+    }
+    if (timer.local != kNoTimer) {
+      read_timer(timer.local, &timer);
+    }
+    timer.left_ns = (bits >> i & 1) != 0 ? kAtOnce : timer.left_ns;
+    t.posix_timers[t.posix_timer_count++] = timer;
+  }
+}
+
+}  // namespace
+
+void save_cpu_timers(Slot* slot) {
+  if (!carries_timers(slot)) {
+    return;
+  }
+  save_interval_timers(slot);
+  if (control_of(slot).role == kRoleBody) {
+    save_body_timers(slot);
+    return;
+  }
+  // The agent has told which there are.
+  ThreadContext& t = slot->thread;
+  for (uint32_t i = 0; i < t.posix_timer_count; ++i) {
+    read_timer(t.posix_timers[i].id, &t.posix_timers[i]);
+  }
+}
+
+// A signal that is pending would be forgotten with the timer's setting (Linux 6.13 and later), and
+// a timer that has told of its end is not armed before the signal is taken.
+void stop_cpu_timers_at_home(const Slot* slot) {
+  if (!carries_timers(slot)) {
+    return;
+  }
+  set_interval_timers(slot, false);
+  const ThreadContext& t = slot->thread;
+  for (uint32_t i = 0; i < t.posix_timer_count; ++i) {
+    if (t.posix_timers[i].left_ns != 0 && !is_pending(t.posix_timers[i].signal)) {
+      set_timer(t.posix_timers[i].id, 0, 0);
+    }
+  }
+}
+
+void resume_cpu_timers_at_home(const Slot* slot) {
+  if (!carries_timers(slot)) {
+    return;
+  }
+  set_interval_timers(slot, true);
+  const ThreadContext& t = slot->thread;
+  for (uint32_t i = 0; i < t.posix_timer_count; ++i) {
+    const CpuTimer& timer = t.posix_timers[i];
+    if (timer.left_ns != 0 && is_pending(timer.signal)) {
+      set_off(timer);
+    } else if (timer.left_ns != 0) {
+      set_timer(timer.id, timer.interval_ns, timer.left_ns);
+    }
+  }
+}
+
+void make_local_timer(Slot* slot, uint32_t index) {
+  constexpr int32_t kThreadBit = 4, kNotifySignal = 0, kNotifyNone = 1, kNotifyThread = 4;
+  CpuTimer& timer = control_of(slot).posix_timers[index];
+  const bool of_thread = (timer.clock & kThreadBit) != 0;
+  const int32_t notify =
+      timer.signal == 0 ? kNotifyNone : (of_thread ? kNotifyThread : kNotifySignal);
+  const int32_t event[16] = {(int32_t)index, 0, kSigLocalTimer, notify, ~(timer.clock >> 3)};
+  int32_t local = kNoTimer;
+  timer.local = sys(__NR_timer_create, timer.clock, event, &local) == 0 ? local : kNoTimer;
+}
+
+void start_cpu_timers_of_body(Slot* slot) {
+  if (!carries_timers(slot)) {
+    return;
+  }
+  set_interval_timers(slot, true);
+  ControlBlock& control = control_of(slot);
+  const ThreadContext& t = slot->thread;
+  for (uint32_t i = 0; i < t.posix_timer_count; ++i) {
+    control.posix_timers[i] = t.posix_timers[i];
+    make_local_timer(slot, i);
+    if (t.posix_timers[i].left_ns != 0 && control.posix_timers[i].local != kNoTimer) {
+      set_timer(control.posix_timers[i].local, t.posix_timers[i].interval_ns,
+                t.posix_timers[i].left_ns);
+    }
+  }
+  control.posix_timer_count = t.posix_timer_count;
+}
+
+}  // namespace tess::stub
