@@ -2,7 +2,7 @@
 """Benchmarks of migration, in labs on this machine: medians and ratios of one run, as JSON and as the table of
 docs/performance.md.
 
-  run.py [--quick] [--only call,cpu,home,move,start] [--json FILE] [--docs]
+  run.py [--quick] [--only call,cpu,home,mapped,move,start] [--json FILE] [--docs]
 
 What is compared runs in turns within the same minute, so that a busy machine touches both alike.
 """
@@ -25,7 +25,7 @@ ROOT = HERE.parent
 sys.path[:0] = [str(ROOT / "test" / "common")]
 import lab as labs  # noqa: E402
 
-PARTS = ("call", "cpu", "home", "move", "start")
+PARTS = ("call", "cpu", "home", "mapped", "move", "start")
 
 
 class Worker:
@@ -136,6 +136,23 @@ def bench_home(lab, programs, rounds):
     return result
 
 
+def bench_mapped(lab, programs, rounds):
+    """Calls on a file that the process away has mapped shared, and changes in between, against those on one that it has not."""
+    result = {}
+    for mib in (1, 64):
+        found = {name: {"write": [], "read": []} for name in ("mapped", "plain")}
+        for _ in range(rounds):
+            for name, into in found.items():
+                took = lab.run("n1", ["tess", "run", "--on", "n2", programs / "turns", programs / "turns.data", mib, 500, name]).stdout.split()
+                into["write"].append(float(took[0]))
+                into["read"].append(float(took[1]))
+        for kind in ("write", "read"):
+            mapped, plain = found["mapped"][kind], found["plain"][kind]
+            result[f"{kind}_{mib}"] = {"mapped_ns": spread(mapped), "plain_ns": spread(plain),
+                                       "ratio": statistics.median(mapped) / statistics.median(plain)}
+    return result
+
+
 def iperf(lab):
     """Bits a second from n1 to n2."""
     port = 5201
@@ -208,7 +225,7 @@ def bench_start(lab, folder, rounds):
 
 
 def build(folder):
-    for name in ("bench_worker", "pingpong"):
+    for name in ("bench_worker", "pingpong", "turns"):
         subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", folder / name, HERE / "programs" / f"{name}.c"],
                        check=True)
 
@@ -238,6 +255,7 @@ def measure(options, folder):
         part("call", bench_call, lab, folder, rounds)
         part("cpu", bench_cpu, lab, folder, rounds)
         part("home", bench_home, lab, folder, rounds)
+        part("mapped", bench_mapped, lab, folder, min(rounds, 5))
         part("start", bench_start, lab, folder, rounds)
         part("move", bench_move, lab, folder, 3, memory)
     if "move" in wanted:
@@ -267,6 +285,11 @@ def table(results):
         row("home", f"returned process, {words}", "never touched",
             lambda e, k=kind: f"{e[k]['returned_ns']['median']:.2f} against {e[k]['untouched_ns']['median']:.2f} ns",
             lambda e, k=kind: f"{e[k]['ratio']:.3f}", "1 (no difference)")
+    for kind in ("write", "read"):
+        for mib in (1, 64):
+            row("mapped", f"100 bytes {'written' if kind == 'write' else 'read'} by call, after a change by the mapping of all {mib} MiB",
+                "the file not mapped", lambda e, k=f"{kind}_{mib}": f"{us(e[k]['mapped_ns'])} against {us(e[k]['plain_ns'])}",
+                lambda e, k=f"{kind}_{mib}": f"{e[k]['ratio']:.1f}")
     for name, words in (("move", "unlimited link"), ("move 1gbit", "1 Gbit/s link")):
         row(name, f"moving memory out, {words}", "iperf3, same link",
             lambda e: f"{e['mib']} MiB in {e['out_s']['median']:.2f} s, {e['out_bits'] / 1e9:.2f} against {e['iperf_bits'] / 1e9:.2f} Gbit/s",

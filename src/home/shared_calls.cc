@@ -10,20 +10,24 @@ void SharedSegments::call(pid_t pid, stub::SharedMoment moment, const stub::Shar
   const uint64_t number = call.segment;
   switch (moment) {
     case stub::SharedMoment::kBefore:
-      lock(number, [this, number, done] {
-        flush(number, [this, number, done] {
+      lock(number, [this, number, call, done] {
+        const auto seen = [this, number, done] {
           unlock(number);
           done();
-        });
+        };
+        flush(number, seen, call.offset, call.size);
       });
       break;
     case stub::SharedMoment::kOpen:
       lock(number, [this, number, pid, done] {
-        if (Segment* const segment = find(number); segment != nullptr) {
-          segment->window = pid;
-          note_others(*segment);
-        }
+        open_window(number, pid);
         flush(number, done);
+      });
+      break;
+    case stub::SharedMoment::kHold:
+      lock(number, [this, number, pid, done] {
+        open_window(number, pid);
+        done();
       });
       break;
     case stub::SharedMoment::kClose:
@@ -35,7 +39,16 @@ void SharedSegments::call(pid_t pid, stub::SharedMoment moment, const stub::Shar
   }
 }
 
+void SharedSegments::open_window(uint64_t number, pid_t pid) {
+  if (Segment* const segment = find(number); segment != nullptr) {
+    segment->window = pid;
+    note_others(*segment);
+  }
+}
+
 void SharedSegments::close_window(uint64_t number, uint64_t offset, uint64_t size, Done done) {
+  const bool nothing = size == 0;
+  size = size == stub::kSharedLength ? 0 : size;
   Segment* const segment = find(number);
   const bool had_window = segment != nullptr && segment->window != 0;
   if (segment != nullptr) {
@@ -50,7 +63,7 @@ void SharedSegments::close_window(uint64_t number, uint64_t offset, uint64_t siz
     });
     return;
   }
-  if (size == 0) {
+  if (nothing) {
     unlock(number);
     done();
     return;

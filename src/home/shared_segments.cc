@@ -73,6 +73,16 @@ void write_runs(const sys::Fd& fd, const wire::SharedDirty& news) {
   }
 }
 
+// The object's bytes as they are now, with their zeros: those may replace something.
+void add_content(const sys::Fd& fd, uint64_t offset, uint64_t size, wire::SharedUpdate& news) {
+  const uint64_t n = offset < news.size() ? std::min(size, news.size() - offset) : 0;
+  std::string data(n, '\0');
+  const ssize_t got = ::pread(fd.get(), data.data(), n, static_cast<off_t>(offset));
+  data.resize(got > 0 ? static_cast<size_t>(got) : 0);
+  news.add_run()->set_offset(offset);
+  news.mutable_run(0)->set_data(std::move(data));
+}
+
 }  // namespace
 
 SharedSegments::Segment* SharedSegments::find(uint64_t number) {
@@ -355,7 +365,7 @@ void SharedSegments::drop_at(const Link& link, uint64_t number) {
 
 // ---- content on its way ----
 
-void SharedSegments::flush(uint64_t number, Done done) {
+void SharedSegments::flush(uint64_t number, Done done, uint64_t offset, uint64_t size) {
   Segment* const segment = find(number);
   if (segment == nullptr || segment->holder == nullptr || !segment->writable) {
     done();
@@ -365,6 +375,10 @@ void SharedSegments::flush(uint64_t number, Done done) {
   wire::LinkMessage message;
   message.mutable_shared_flush()->set_id(id);
   message.mutable_shared_flush()->set_segment(number);
+  if (size != stub::kSharedAll) {
+    message.mutable_shared_flush()->set_offset(offset);
+    message.mutable_shared_flush()->set_size(size);
+  }
   pending_[id] = {segment->holder, number, std::move(done)};
   const Link link = segment->holder;
   if (!link->send(message)) {
@@ -412,40 +426,39 @@ void SharedSegments::pass_on(const Segment& segment, const wire::LinkMessage& di
   }
 }
 
-// All hosts hear of a change at home. `size` kSharedAll: of a change somewhere.
+// All hosts hear of a change at home. `size` kSharedAll: of a change somewhere, 0: of its length.
 void SharedSegments::update(uint64_t number, uint64_t offset, uint64_t size, Done done) {
   Segment* const segment = find(number);
   if (segment == nullptr) {
     done();
     return;
   }
-  wire::LinkMessage message;
-  wire::SharedUpdate& news = *message.mutable_shared_update();
-  news.set_segment(number);
-  news.set_size(size_of(segment->fd));
-  if (size > kAnswerMax) {
-    news.set_everything(true);
-  } else if (size != 0) {
-    // With its zeros: they may replace something.
-    const uint64_t n = offset < news.size() ? std::min(size, news.size() - offset) : 0;
-    std::string data(n, '\0');
-    const ssize_t got = ::pread(segment->fd.get(), data.data(), n, static_cast<off_t>(offset));
-    data.resize(got > 0 ? static_cast<size_t>(got) : 0);
-    news.add_run()->set_offset(offset);
-    news.mutable_run(0)->set_data(std::move(data));
-  }
   std::set<Link> links = segment->readers;
   if (segment->holder != nullptr) {
     links.insert(segment->holder);
   }
-  const auto left = std::make_shared<size_t>(links.size() + 1);
+  const bool everything = size == stub::kSharedAll;
+  const size_t parts =
+      everything || size == 0 ? 1 : static_cast<size_t>((size + kAnswerMax - 1) / kAnswerMax);
+  const auto left = std::make_shared<size_t>(links.size() * parts + 1);
   const auto one_done = [left, done = std::move(done)] {
     if (--*left == 0) {
       done();
     }
   };
-  for (const Link& link : links) {
-    send_update(link, number, message, one_done);
+  for (size_t part = 0; part < parts; ++part) {
+    wire::LinkMessage message;
+    wire::SharedUpdate& news = *message.mutable_shared_update();
+    news.set_segment(number);
+    news.set_size(size_of(segment->fd));
+    news.set_everything(everything);
+    if (!everything && size != 0) {
+      const uint64_t skipped = part * kAnswerMax;
+      add_content(segment->fd, offset + skipped, std::min(size - skipped, kAnswerMax), news);
+    }
+    for (const Link& link : links) {
+      send_update(link, number, message, one_done);
+    }
   }
   one_done();
 }

@@ -133,7 +133,8 @@ class SharedSegments {
   void dirty(const wire::LinkMessage& message);
   void lock(uint64_t number, Done then);
   void unlock(uint64_t number);
-  void flush(uint64_t number, Done done);  // locked by the caller
+  // Locked by the caller.
+  void flush(uint64_t number, Done done, uint64_t offset = 0, uint64_t size = stub::kSharedAll);
   void flush_all(bool anonymous_too, Done done);
   void update(uint64_t number, uint64_t offset, uint64_t size, Done done);
   void send_update(const Link& link, uint64_t number, wire::LinkMessage& message, Done done);
@@ -144,6 +145,7 @@ class SharedSegments {
   void note_others(Segment& segment);
   void note_own(Segment& segment);
   void look_at_others();
+  void open_window(uint64_t number, pid_t pid);
   void close_window(uint64_t number, uint64_t offset, uint64_t size, Done done);
   bool still_mapped(Segment& segment);
   void prune();

@@ -224,7 +224,11 @@ void HostAgent::read_link(std::shared_ptr<net::TlsStream> stream) {
       loop_.post([this] { on_link_lost(); });
       return;
     }
-    loop_.post([this, message] { on_link_message(message); });
+    if (SharedMemory::is_meant(*message)) {
+      shared_.post(message);  // a call waits for it: no detour
+    } else {
+      loop_.post([this, message] { on_link_message(message); });
+    }
   }
 }
 
@@ -285,13 +289,6 @@ void HostAgent::on_link_message(std::shared_ptr<const wire::LinkMessage> message
     }
     case wire::LinkMessage::kAskUsage:
       send_usage(message->operation());
-      break;
-    case wire::LinkMessage::kSharedOpened:
-    case wire::LinkMessage::kSharedData:
-    case wire::LinkMessage::kSharedFlush:
-    case wire::LinkMessage::kSharedUpdate:
-    case wire::LinkMessage::kSharedDrop:
-      shared_.post(std::move(message));
       break;
     case wire::LinkMessage::kShutdown:
       goodbye_ = true;

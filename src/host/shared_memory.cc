@@ -67,6 +67,19 @@ Result<SharedMemory::Message> SharedMemory::ask(wire::LinkMessage& question, uin
   return answer;
 }
 
+bool SharedMemory::is_meant(const wire::LinkMessage& message) {
+  switch (message.body_case()) {
+    case wire::LinkMessage::kSharedOpened:
+    case wire::LinkMessage::kSharedData:
+    case wire::LinkMessage::kSharedFlush:
+    case wire::LinkMessage::kSharedUpdate:
+    case wire::LinkMessage::kSharedDrop:
+      return true;
+    default:
+      return false;
+  }
+}
+
 void SharedMemory::post(Message message) {
   uint64_t id = 0;
   if (message->has_shared_opened()) {
@@ -218,19 +231,20 @@ void SharedMemory::flush(const wire::LinkMessage& message) {
   begin();
   uint64_t gathered = 0;
   if (const auto segment = find(order.segment()); segment != nullptr) {
-    const Result<> collected =
-        segment->file.collect(kRunMax, [&](uint64_t offset, std::span<const std::byte> bytes) {
-          wire::SharedRun& run = *dirty().add_run();
-          run.set_offset(offset);
-          run.set_data(bytes.data(), bytes.size());
-          gathered += bytes.size();
-          if (gathered >= kRunMax) {
-            link_.send(answer);
-            begin();
-            gathered = 0;
-          }
-          return Result<>();
-        });
+    const auto take = [&](uint64_t offset, std::span<const std::byte> bytes) {
+      wire::SharedRun& run = *dirty().add_run();
+      run.set_offset(offset);
+      run.set_data(bytes.data(), bytes.size());
+      gathered += bytes.size();
+      if (gathered >= kRunMax) {
+        link_.send(answer);
+        begin();
+        gathered = 0;
+      }
+      return Result<>();
+    };
+    const uint64_t size = order.size() != 0 ? order.size() : memory::SharedFile::kToTheEnd;
+    const Result<> collected = segment->file.collect(kRunMax, take, order.offset(), size);
     if (!collected) {
       log::error("host", "event=shared_flush_failed segment={} reason=\"{}\"", order.segment(),
                  collected.error().message());

@@ -34,7 +34,9 @@ class SharedMemory {
   // What process `pid` has mapped at `address` at home, filled at least as far as that mapping
   // reaches. An Error with an errno is the answer that the application gets.
   Result<sys::Fd> open(int32_t pid, uint64_t address, bool read_only);
-  // Anything of home's that is about shared memory. Any thread.
+  // Is it one of home's messages about shared memory?
+  static bool is_meant(const wire::LinkMessage& message);
+  // Takes one. Any thread.
   void post(std::shared_ptr<const wire::LinkMessage> message);
   // The link is gone: whoever waits is told so.
   void close();

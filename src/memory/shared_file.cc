@@ -227,9 +227,8 @@ Result<> SharedFile::resize(uint64_t size) {
 
 // ---- to home ----
 
-std::vector<std::pair<uint64_t, uint64_t>> SharedFile::data_extents(const sys::Fd& fd,
-                                                                    uint64_t from, uint64_t to) {
-  std::vector<std::pair<uint64_t, uint64_t>> extents;
+SharedFile::Extents SharedFile::data_extents(const sys::Fd& fd, uint64_t from, uint64_t to) {
+  Extents extents;
   while (from < to) {
     const off_t data = ::lseek(fd.get(), static_cast<off_t>(from), SEEK_DATA);
     if (data < 0 && errno == ENXIO) {
@@ -282,10 +281,49 @@ class SharedFile::Collector {
   std::vector<std::byte> buffer_;
 };
 
-Result<> SharedFile::collect(uint64_t run_max, const Take& take) {
+// Zeros where home has data: somebody has punched holes (MADV_REMOVE).
+Result<> SharedFile::collect_holes(uint64_t from, uint64_t to, const Extents& extents,
+                                   Collector& dirty) {
+  const std::array<std::byte, kPageSize> zeros{};
+  std::vector<uint64_t> punched;
+  const auto look_at = [&](uint64_t page) {
+    const bool has_data = std::any_of(extents.begin(), extents.end(), [&](const auto& e) {
+      return page >= e.first && page < page_up(e.second);
+    });
+    if (!has_data) {
+      punched.push_back(page);
+    }
+  };
+  if ((to - from) / kPageSize < pages_.size()) {
+    for (uint64_t page = from; page < to; page += kPageSize) {
+      if (pages_.contains(page)) {
+        look_at(page);
+      }
+    }
+  } else {
+    for (const auto& [page, hash] : pages_) {
+      if (page >= from && page < to) {
+        look_at(page);
+      }
+    }
+    std::sort(punched.begin(), punched.end());
+  }
+  for (const uint64_t page : punched) {
+    pages_.erase(page);
+    TESS_TRY(dirty.add(page, std::span(zeros).first(std::min(kPageSize, size_ - page))));
+  }
+  return {};
+}
+
+Result<> SharedFile::collect(uint64_t run_max, const Take& take, uint64_t offset, uint64_t size) {
+  const uint64_t from = offset & ~(kPageSize - 1);
+  const uint64_t to = size < size_ && offset < size_ - size ? page_up(offset + size) : size_;
+  if (from >= to) {
+    return {};
+  }
   Collector dirty(run_max, take);
-  const auto extents = data_extents(fd_, 0, size_);
-  std::vector<std::byte> buffer(std::min(page_up(size_), kReadAtOnce));
+  const Extents extents = data_extents(fd_, from, to);
+  std::vector<std::byte> buffer(std::min(page_up(to - from), kReadAtOnce));
   size_t met = 0;  // pages with a record
   for (const auto& [start, end] : extents) {
     for (uint64_t at = start; at < end;) {
@@ -311,22 +349,7 @@ Result<> SharedFile::collect(uint64_t run_max, const Take& take) {
     }
   }
   if (met < pages_.size()) {
-    // Somebody has punched holes (MADV_REMOVE): zeros, where home has data.
-    const std::array<std::byte, kPageSize> zeros{};
-    std::vector<uint64_t> punched;
-    for (const auto& [page, hash] : pages_) {
-      const bool has_data = std::any_of(
-          extents.begin(), extents.end(),
-          [&, at = page](const auto& e) { return at >= e.first && at < page_up(e.second); });
-      if (!has_data) {
-        punched.push_back(page);
-      }
-    }
-    std::sort(punched.begin(), punched.end());
-    for (const uint64_t page : punched) {
-      pages_.erase(page);
-      TESS_TRY(dirty.add(page, std::span(zeros).first(std::min(kPageSize, size_ - page))));
-    }
+    TESS_TRY(collect_holes(from, to, extents, dirty));
   }
   return dirty.flush();
 }

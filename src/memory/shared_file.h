@@ -44,14 +44,17 @@ class SharedFile {
   // The object has another size now.
   Result<> resize(uint64_t size);
 
-  // Gives every page that differs from what home has, in stretches of at most `run_max` bytes, and
-  // takes it for granted that home gets it. The last page ends with the object.
+  // Gives every page of [offset, offset + size) that differs from what home has, in stretches of at
+  // most `run_max` bytes, and takes it for granted that home gets it. The last page ends with the
+  // object.
   using Take = std::function<Result<>(uint64_t offset, std::span<const std::byte> bytes)>;
-  Result<> collect(uint64_t run_max, const Take& take);
+  static constexpr uint64_t kToTheEnd = ~uint64_t{0};
+  Result<> collect(uint64_t run_max, const Take& take, uint64_t offset = 0,
+                   uint64_t size = kToTheEnd);
 
   // Stretches of the file that may hold data.
-  static std::vector<std::pair<uint64_t, uint64_t>> data_extents(const sys::Fd& fd, uint64_t from,
-                                                                 uint64_t to);
+  using Extents = std::vector<std::pair<uint64_t, uint64_t>>;
+  static Extents data_extents(const sys::Fd& fd, uint64_t from, uint64_t to);
 
  private:
   using Hash = std::pair<uint64_t, uint64_t>;
@@ -65,6 +68,7 @@ class SharedFile {
   Result<> update_page(uint64_t offset, std::span<const std::byte> bytes);
   Result<> read_page(uint64_t page, std::span<std::byte> into) const;
   Result<> write(uint64_t offset, std::span<const std::byte> bytes);
+  Result<> collect_holes(uint64_t from, uint64_t to, const Extents& extents, Collector& dirty);
   void add_known(uint64_t offset, uint64_t end);
   bool page_known(uint64_t page) const;
 

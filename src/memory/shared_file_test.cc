@@ -39,14 +39,15 @@ class SharedFileTest : public testing::Test {
     ASSERT_TRUE(filled) << filled.error().message();
   }
   // What comes home; applied there.
-  std::map<uint64_t, size_t> collect() {
+  std::map<uint64_t, size_t> collect(uint64_t from = 0, uint64_t size = SharedFile::kToTheEnd) {
     std::map<uint64_t, size_t> runs;
-    const auto taken = file_->collect(1 << 20, [&](uint64_t offset, std::span<const std::byte> b) {
+    const auto take = [&](uint64_t offset, std::span<const std::byte> b) {
       EXPECT_LE(offset + b.size(), home_.size());
       std::memcpy(home_.data() + offset, b.data(), b.size());
       runs[offset] = b.size();
       return Result<>();
-    });
+    };
+    const auto taken = file_->collect(1 << 20, take, from, size);
     EXPECT_TRUE(taken);
     return runs;
   }
@@ -117,6 +118,30 @@ TEST_F(SharedFileTest, AnotherFillTakesHomesPagesButNotOverThoseOfBodies) {
   EXPECT_EQ(body_[2 * kPageSize], 'h');
   EXPECT_EQ(body_[kPageSize], '\0');
   EXPECT_EQ(collect(), (std::map<uint64_t, size_t>{{0, kPageSize}}));
+}
+
+TEST_F(SharedFileTest, OnlyWhatIsAskedForComesHome) {
+  body_[0] = 'a';
+  body_[kPageSize + 1] = 'b';
+  body_[2 * kPageSize] = 'c';
+  EXPECT_EQ(collect(kPageSize + 4000, 10), (std::map<uint64_t, size_t>{{kPageSize, kPageSize}}))
+      << "whole pages, and the next is not touched";
+  EXPECT_TRUE(collect(kPageSize, kPageSize).empty());
+  EXPECT_EQ(collect(kPageSize - 1, 1), (std::map<uint64_t, size_t>{{0, kPageSize}}));
+  EXPECT_TRUE(collect(home_.size(), 100).empty()) << "behind the end";
+  EXPECT_TRUE(collect(home_.size() + kPageSize, SharedFile::kToTheEnd).empty());
+  EXPECT_EQ(collect(0, SharedFile::kToTheEnd - 1).begin()->first, 2 * kPageSize);
+  EXPECT_EQ(seen(), home_);
+}
+
+TEST_F(SharedFileTest, AHoleComesHomeWhenItsPlaceIsAskedFor) {
+  body_[0] = 'b';
+  collect();
+  ASSERT_EQ(::madvise(body_, 2 * kPageSize, MADV_REMOVE), 0);
+  EXPECT_TRUE(collect(2 * kPageSize, kPageSize).empty());
+  EXPECT_EQ(collect(kPageSize, kPageSize), (std::map<uint64_t, size_t>{{kPageSize, kPageSize}}));
+  EXPECT_EQ(collect(), (std::map<uint64_t, size_t>{{0, kPageSize}}));
+  EXPECT_EQ(seen(), home_);
 }
 
 TEST_F(SharedFileTest, FollowsTheObjectsSize) {

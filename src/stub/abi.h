@@ -314,13 +314,15 @@ enum class SharedMoment : uint32_t {
   kOpen = 2,    // the call changes it: the same, and nothing goes home until kClose
   kClose = 3,   // it has been changed: bodies see it before this is answered
   kAll = 4,     // everything of the job comes home: sync, exit, exec
+  kHold = 5,    // the call changes bytes that kClose will tell, and no others: nothing goes home until then
 };
 struct SharedCall {
   uint64_t segment;
-  uint64_t offset;  // kClose: what has changed; size 0: nothing, kSharedAll: perhaps everything
+  uint64_t offset;  // kBefore: what is looked at; kClose: what has changed. Size 0: nothing, kSharedAll: perhaps everything
   uint64_t size;
 };
 inline constexpr uint64_t kSharedAll = ~uint64_t{0};
+inline constexpr uint64_t kSharedLength = kSharedAll - 1;  // as size: only how long the file is
 
 struct MailboxNote {
   Note kind;

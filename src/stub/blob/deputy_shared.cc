@@ -70,6 +70,8 @@ SharedGuard::SharedGuard(Slot* slot, uint64_t number, const uint64_t args[6])
     case __NR_pread64:
     case __NR_readv:
     case __NR_preadv:
+      see((int32_t)args[0], range_of_read());
+      break;
     case __NR_preadv2:
     case __NR_fsync:
     case __NR_fdatasync:
@@ -92,10 +94,12 @@ SharedGuard::SharedGuard(Slot* slot, uint64_t number, const uint64_t args[6])
     case __NR_writev:
     case __NR_pwritev:
     case __NR_pwritev2:
-    case __NR_ftruncate:
     case __NR_fallocate:
     case __NR_ioctl:
       change((int32_t)args[0]);
+      break;
+    case __NR_ftruncate:
+      cut(look_up_fd(slot, (int32_t)args[0]));
       break;
     case __NR_sync:
     case __NR_syncfs:
@@ -136,9 +140,47 @@ SharedGuard::SharedGuard(Slot* slot, uint64_t number, const uint64_t args[6])
   }
 }
 
-void SharedGuard::see(int32_t fd) {
-  if (const uint64_t segment = seen(look_up_fd(slot_, fd)); segment != 0) {
-    tell(slot_, SharedMoment::kBefore, segment, 0, 0);
+void SharedGuard::see(int32_t fd, Range range) {
+  const uint64_t segment = seen(look_up_fd(slot_, fd));
+  if (segment != 0 && range.size != 0) {
+    tell(slot_, SharedMoment::kBefore, segment, range.offset, range.size);
+  }
+}
+
+// With other threads the file's position may be another when the call is made.
+SharedGuard::Range SharedGuard::range_of_read() const {
+  constexpr int kSeekCur = 1;
+  const bool positioned = number_ == __NR_pread64 || number_ == __NR_preadv;
+  const long offset = positioned ? (long)args_[3] : sys(__NR_lseek, args_[0], 0, kSeekCur);
+  if (offset < 0 || (!positioned && control_of(slot_).in_use != 1)) {
+    return {0, kSharedAll};
+  }
+  uint64_t size = args_[2];
+  if (number_ == __NR_readv || number_ == __NR_preadv) {
+    const auto* vectors = (const uint64_t(*)[2])args_[1];
+    size = 0;
+    for (uint64_t i = 0; i < args_[2]; ++i) {
+      size += vectors[i][1];
+    }
+  }
+  return {(uint64_t)offset, size};
+}
+
+// Then what bodies have changed elsewhere in the file need not come home first.
+bool SharedGuard::changes_known_bytes() const {
+  constexpr int kFGetfl = 3, kSeekCur = 1;
+  constexpr long kOAppend = 02000;
+  switch (number_) {
+    case __NR_write:
+    case __NR_writev:
+      return sys(__NR_lseek, open_fd_, 0, kSeekCur) >= 0;
+    case __NR_pwrite64:
+    case __NR_pwritev: {
+      const long flags = sys(__NR_fcntl, open_fd_, kFGetfl);
+      return flags >= 0 && (flags & kOAppend) == 0;
+    }
+    default:
+      return false;
   }
 }
 
@@ -147,8 +189,17 @@ void SharedGuard::change(int32_t fd) {
   open_segment_ = changed(look_up_fd(slot_, fd));
   open_fd_ = fd;
   if (open_segment_ != 0) {
-    tell(slot_, number_ == __NR_splice ? SharedMoment::kBefore : SharedMoment::kOpen, open_segment_,
-         0, 0);
+    const SharedMoment opens = changes_known_bytes() ? SharedMoment::kHold : SharedMoment::kOpen;
+    tell(slot_, number_ == __NR_splice ? SharedMoment::kBefore : opens, open_segment_, 0,
+         kSharedAll);
+  }
+}
+
+void SharedGuard::cut(uint64_t found) {
+  open_segment_ = changed(found);
+  cuts_ = true;
+  if (open_segment_ != 0) {
+    tell(slot_, SharedMoment::kHold, open_segment_, 0, kSharedAll);
   }
 }
 
@@ -169,10 +220,7 @@ void SharedGuard::before_path() {
   }
   KernelStat stat;
   if ((flags & kOTrunc) != 0 && sys(__NR_newfstatat, dirfd, path, &stat, 0) == 0) {
-    open_segment_ = changed(look_up(slot_, stat.dev, stat.ino));
-    if (open_segment_ != 0) {
-      tell(slot_, SharedMoment::kOpen, open_segment_, 0, 0);
-    }
+    cut(look_up(slot_, stat.dev, stat.ino));
   }
 }
 
@@ -181,8 +229,8 @@ void SharedGuard::find_range(int64_t result, uint64_t* offset, uint64_t* size) c
   constexpr int kSeekCur = 1;
   *offset = 0;
   *size = kSharedAll;
-  if (result <= 0) {
-    *size = result < 0 ? 0 : kSharedAll;
+  if (result < 0 || cuts_) {
+    *size = result < 0 ? 0 : kSharedLength;
     return;
   }
   switch (number_) {
@@ -245,7 +293,7 @@ bool SharedGuard::finish(int64_t result) {
   if (segment == 0) {
     return false;
   }
-  tell(slot_, SharedMoment::kBefore, segment, 0, 0);
+  tell(slot_, SharedMoment::kBefore, segment, 0, kSharedAll);
   return true;
 }
 

@@ -16,8 +16,15 @@ class SharedGuard {
   bool finish(int64_t result);
 
  private:
-  void see(int32_t fd);
+  struct Range {  // of the file
+    uint64_t offset;
+    uint64_t size;
+  };
+  void see(int32_t fd, Range range = {0, kSharedAll});
+  Range range_of_read() const;
   void change(int32_t fd);
+  void cut(uint64_t found);
+  bool changes_known_bytes() const;
   void before_path();
   void find_range(int64_t result, uint64_t* offset, uint64_t* size) const;
 
@@ -26,6 +33,7 @@ class SharedGuard {
   const uint64_t* args_;
   uint64_t open_segment_ = 0;
   int32_t open_fd_ = -1;
+  bool cuts_ = false;  // the call changes the file's length only
   bool stat_ = false;
 };
 
