@@ -133,7 +133,6 @@ void install_body_handlers(Slot* slot) {
   constexpr int kFaults[] = {kSigill, kSigtrap, kSigbus, kSigfpe, kSigsegv};
   install(kSigvtalrm, tess_blob_header.body_timer, kSaRestart);
   install(kSigprof, tess_blob_header.body_timer, kSaRestart);
-  install(kSigxcpu, tess_blob_header.body_timer, kSaRestart);
   install(kSigLocalTimer, tess_blob_header.body_timer, kSaRestart);
   for (int signal : kFaults) {
     install(signal, tess_blob_header.body_fault, kSaNodefer);
@@ -144,13 +143,14 @@ void body_gone(Slot* slot) {
   die_quietly(slot);
 }
 
-// A CPU timer or limit of the application went off here: home raises the signal. The kernel repeats
-// that of the limit each second, until the hard one is reached.
+// A CPU timer or limit of the application went off here: home raises the signal. That of the limit
+// comes each second, until the hard one is reached.
 void raise_timers(Slot* slot) {
   uint32_t bits = __atomic_exchange_n(&priv(slot).timer_bits, 0, __ATOMIC_SEQ_CST);
   if ((bits & 1) != 0 && cpu_limit_reached(slot)) {
     const uint64_t args[6] = {(uint64_t)priv(slot).pid, kSigkill, 0, 0, 0, 0};
     own_request(slot, __NR_kill, args, nullptr, 0, 0);
+    return;
   }
   for (int signal = kSigxcpu; bits != 0; bits >>= 1, ++signal) {
     if ((bits & 1) != 0) {

@@ -52,16 +52,29 @@ void apply(Slot* slot, int resource, const uint64_t limit[2]) {
 
 }  // namespace
 
-// What was used elsewhere counts too. The hard limit is ours to watch (see cpu_limit_reached): the
-// host's kernel would end the body without a word.
+// What was used elsewhere counts too, to the nanosecond: the limit itself has seconds only. So a
+// timer tells of it, first at the soft limit, then each second, as the kernel does. The hard one is
+// ours to watch (see cpu_limit_reached): the host's kernel would end the body without a word.
 void apply_cpu_limit(Slot* slot) {
-  const ControlBlock& control = control_of(slot);
-  uint64_t soft = lesser(control.cpu_limit_soft, control.cpu_limit_hard);
-  if (soft != kInfinity) {
-    const int64_t elsewhere = control.process_cpu_base_ns / kSecondNs;
-    soft = elsewhere > 0 && (uint64_t)elsewhere < soft ? soft - (uint64_t)elsewhere : soft;
+  constexpr int64_t kNever = 1'000'000'000;  // seconds; more would overflow
+  ControlBlock& control = control_of(slot);
+  const uint64_t soft = lesser(control.cpu_limit_soft, control.cpu_limit_hard);
+  const bool limited = soft < (uint64_t)kNever;
+  if (control.cpu_limit_timer == 0 && limited) {
+    const int32_t event[16] = {(int32_t)kCpuLimitTimer, 0, kSigLocalTimer};
+    int32_t made = 0;
+    if (sys(__NR_timer_create, kClockProcessCpu, event, &made) == 0) {
+      control.cpu_limit_timer = (uint32_t)made + 1;
+    }
   }
-  set_local(kRlimitCpu, soft);
+  if (control.cpu_limit_timer == 0) {
+    return;
+  }
+  constexpr int kAbsolute = 1;
+  const int64_t end = limited ? (int64_t)soft * kSecondNs - control.process_cpu_base_ns : 0;
+  const int64_t at = limited && end <= 0 ? 1 : end;
+  const int64_t spec[4] = {limited ? 1 : 0, 0, at / kSecondNs, at % kSecondNs};
+  sys(__NR_timer_settime, control.cpu_limit_timer - 1, kAbsolute, spec, 0);
 }
 
 bool cpu_limit_reached(Slot* slot) {

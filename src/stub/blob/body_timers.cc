@@ -227,10 +227,11 @@ void note_local_timer(Slot* slot, const uint8_t* siginfo) {
   uint32_t index = 0;
   memcpy(&code, siginfo + kSiCode, sizeof(code));
   memcpy(&index, siginfo + kSiValue, sizeof(index));
-  if (code != kSiTimer || index >= kCpuTimersMax) {
-    return;
+  if (code == kSiTimer && index == kCpuLimitTimer) {
+    __atomic_or_fetch(&priv(slot).timer_bits, 1u, __ATOMIC_SEQ_CST);
+  } else if (code == kSiTimer && index < kCpuTimersMax) {
+    __atomic_or_fetch(&priv(slot).posix_timer_bits, 1u << index, __ATOMIC_SEQ_CST);
   }
-  __atomic_or_fetch(&priv(slot).posix_timer_bits, 1u << index, __ATOMIC_SEQ_CST);
 }
 
 void tell_overrun(Slot* slot, uint8_t* siginfo) {

@@ -271,6 +271,7 @@ void start_cpu_timers_of_body(Slot* slot);
 // The host's timer for entry `index` of the body's, not armed; it tells by kSigLocalTimer, whose
 // value is the index.
 void make_local_timer(Slot* slot, uint32_t index);
+inline constexpr uint32_t kCpuLimitTimer = kCpuTimersMax;  // value of the one that tells of RLIMIT_CPU
 inline constexpr int kSigLocalTimer = 16;  // SIGSTKFLT, which no kernel raises here
 // Of the calling thread.
 void save_memory_policy(Slot* slot);

@@ -153,6 +153,7 @@ void begin_alone(Slot* slot) {
   control.all_locked = 0;
   control.timers_lock = 0;
   control.posix_timer_count = 0;
+  control.cpu_limit_timer = 0;
 }
 
 }  // namespace tess::stub

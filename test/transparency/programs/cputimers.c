@@ -305,3 +305,41 @@ T(stopped_by_signal_default) {
   CHECK(WIFSIGNALED(status));
   EQ(WTERMSIG(status), SIGXCPU);
 }
+static volatile int* told;
+static void tell(int s) {
+  ++told[0];
+}
+T(limit) {
+  told = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  pid_t pid = fork();
+  if (!pid) {
+    signal(SIGXCPU, tell);
+    struct rlimit two = {1, 3};
+    EQ(setrlimit(RLIMIT_CPU, &two), 0);
+    for (;;)
+      sink++;
+  }
+  int status = reap(pid);
+  CHECK(WIFSIGNALED(status));
+  EQ(WTERMSIG(status), SIGKILL);
+  EQ(told[0], 2);  // after the first and the second second
+}
+T(limit_set_while_counting) {
+  told = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  pid_t pid = fork();
+  if (!pid) {
+    signal(SIGXCPU, tell);
+    burn(300);
+    struct rlimit one = {1, RLIM_INFINITY};
+    EQ(setrlimit(RLIMIT_CPU, &one), 0);
+    while (!told[0])
+      sink++;
+    one.rlim_cur = RLIM_INFINITY;
+    EQ(setrlimit(RLIMIT_CPU, &one), 0);
+    int seen = told[0];
+    burn(1200);
+    _exit(told[0] - seen);
+  }
+  child_ok(pid);
+  EQ(told[0], 1);
+}
