@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include <cinttypes>
 #include <cstdio>
@@ -79,6 +80,11 @@ Result<sys::Fd> open_object(pid_t pid, const SharedMapping& mapping) {
     return fail_errno("open {}, mapped by process {}", mapping.path, pid);
   }
   return fd;
+}
+
+uint64_t object_size(const sys::Fd& object) {
+  struct stat info {};
+  return ::fstat(object.get(), &info) == 0 ? static_cast<uint64_t>(info.st_size) : 0;
 }
 
 }  // namespace tess::home

@@ -41,5 +41,6 @@ std::vector<SharedMapping> shared_mappings(pid_t pid);
 Result<SharedMapping> read_shared_mapping(pid_t pid, uint64_t address);
 // For reading. While a file is open for writing nobody can execute it.
 Result<sys::Fd> open_object(pid_t pid, const SharedMapping& mapping);
+uint64_t object_size(const sys::Fd& object);  // bytes; 0 if it cannot be looked at
 
 }  // namespace tess::home

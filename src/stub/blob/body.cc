@@ -9,8 +9,7 @@ namespace tess::stub {
 namespace {
 
 inline constexpr int kSigill = 4, kSigtrap = 5, kSigbus = 7, kSigkill = 9, kSigfpe = 8,
-                     kSigsegv = 11, kSigurg = 23, kSigxcpu = 24, kSigvtalrm = 26, kSigprof = 27,
-                     kSigsys = 31;
+                     kSigsegv = 11, kSigxcpu = 24, kSigvtalrm = 26, kSigprof = 27, kSigsys = 31;
 inline constexpr uint64_t kSaSiginfo = 4, kSaOnstack = 0x08000000, kSaRestart = 0x10000000,
                           kSaNodefer = 0x40000000, kSaRestorer = 0x04000000;
 
@@ -221,86 +220,6 @@ void remember_repeat(Trap& trap, uint64_t deadline_ns, bool begun) {
 
 namespace {
 
-bool sends_signal(uint64_t number) {
-  switch (number) {
-    case __NR_kill:
-    case __NR_tkill:
-    case __NR_tgkill:
-    case __NR_rt_sigqueueinfo:
-    case __NR_rt_tgsigqueueinfo:
-    case __NR_pidfd_send_signal:
-      return true;
-    default:
-      return false;
-  }
-}
-
-// A signal that another thread of the process is just sending comes before this thread's change of
-// mask or its end, as it would if sending took no time: a thread's last act is to block everything,
-// and what was meant for it would wait for ever.
-void let_signals_overtake(Slot* self) {
-  constexpr int kWaitPrivate = 128;
-  constexpr Timespec kSlice{0, 20'000'000};
-  for_each_slot(control_of(self), [&](uint32_t index) {
-    Slot* const other = slot_at(self, index);
-    if (other == self) {
-      return;
-    }
-    uint32_t* const sends = &priv(other).signalling;
-    const uint32_t seen = __atomic_load_n(sends, __ATOMIC_SEQ_CST);
-    while ((seen & 1) != 0 && !must_park(self) &&
-           __atomic_load_n(sends, __ATOMIC_SEQ_CST) == seen) {
-      sys(__NR_futex, sends, kWaitPrivate, seen, &kSlice, 0, 0);
-    }
-  });
-}
-
-// Who a signal was sent to may be woken by the sender's next instruction, through memory, and finds
-// the signal first if all is on one machine. The doorbell from home may come later than that, so
-// the sender rings, too: then the receiver asks home before it goes on. Home has the signal
-// already.
-void ring_receivers(const Trap& trap) {
-  constexpr uint32_t kManyThreads = 64;
-  Slot* const self = trap.slot;
-  const ControlBlock& control = control_of(self);
-  const auto own = (uint64_t)control.pid;
-  const auto ring = [](uint64_t pid, uint64_t tid) {
-    if ((int32_t)pid > 1 && (int32_t)tid > 1) {
-      sys(__NR_tgkill, pid, tid, kSigurg);  // if it is here
-    }
-  };
-  const uint64_t* a = trap.args;
-  switch (trap.number) {
-    case __NR_tgkill:
-    case __NR_rt_tgsigqueueinfo:
-      ring(a[0], a[1]);
-      return;
-    case __NR_tkill:
-      ring(slot_of_thread(self, (int32_t)a[0]) != nullptr ? own : a[0], a[0]);
-      return;
-    case __NR_kill:
-    case __NR_rt_sigqueueinfo:
-      break;
-    default:
-      return;
-  }
-  if (a[0] != own || control.in_use > kManyThreads) {
-    ring(a[0], a[0]);  // the first thread gets it, unless it has blocked it
-    return;
-  }
-  for_each_slot(control, [&](uint32_t index) {
-    const Slot* const other = slot_at(self, index);
-    if (other != self) {
-      ring(own, (uint64_t)other->thread.tid);
-    }
-  });
-}
-
-bool reaches_others(const Trap& trap, const Answer& made) {
-  return sends_signal(trap.number) && made.outcome == Outcome::kResult && made.result == 0 &&
-         received_signals(trap.slot) == 0;
-}
-
 Answer make_call(Trap& trap);
 
 Answer call(Trap& trap) {
@@ -311,17 +230,13 @@ Answer call(Trap& trap) {
   }
   if (!threads || !sends_signal(trap.number)) {
     const Answer made = make_call(trap);
-    if (reaches_others(trap, made)) {
-      ring_receivers(trap);
-    }
+    after_signal(trap, made);
     return made;
   }
   uint32_t& word = priv(trap.slot).signalling;
   __atomic_add_fetch(&word, 1, __ATOMIC_SEQ_CST);
   const Answer made = make_call(trap);
-  if (reaches_others(trap, made)) {
-    ring_receivers(trap);
-  }
+  after_signal(trap, made);
   __atomic_add_fetch(&word, 1, __ATOMIC_SEQ_CST);
   sys(__NR_futex, &word, kWakePrivate, 0x7fffffff, 0, 0, 0);
   return made;

@@ -7,6 +7,8 @@
 
 namespace tess::stub {
 
+inline constexpr int kSigurg = 23;  // the doorbell
+
 // One trapped call: where its registers are and what it asked.
 struct Trap {
   Slot* slot;
@@ -96,6 +98,12 @@ Answer homeward_call(Trap& trap, int64_t refusal, uint64_t target = 0);
 Answer at_home_only(Trap& trap, int64_t refusal);
 // The same for calls of which only some uses cannot be carried.
 Answer maybe_homeward_call(Trap& trap, const syscalls::SyscallInfo& info);
+// Signals that the program sends (body_signals.cc).
+bool sends_signal(uint64_t number);
+// Waits until those that other threads of the process are just sending have been taken.
+void let_signals_overtake(Slot* self);
+// The call has been made: who has been sent a signal hears of it before the caller goes on.
+void after_signal(const Trap& trap, const Answer& made);
 // Limits (body_limits.cc).
 Answer limit_call(Trap& trap, const syscalls::SyscallInfo& info);
 Answer lock_call(Trap& trap);
