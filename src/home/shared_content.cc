@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <string_view>
 
 #include "base/log.h"
 #include "home/host_link.h"
@@ -44,8 +45,33 @@ Result<sys::Fd> open_to_write(const sys::Fd& object) {
   return fd;
 }
 
+// A memfd that nobody may write to any more (F_SEAL_FUTURE_WRITE) is written to by the mappings
+// that were there before.
+bool write_by_mapping(const std::vector<pid_t>& mappers, const ObjectKey& key, uint64_t offset,
+                      std::string_view data) {
+  for (const pid_t pid : mappers) {
+    for (const SharedMapping& mapping : shared_mappings(pid)) {
+      const uint64_t last = mapping.offset + (mapping.end - mapping.start);
+      if (mapping.key != key || !mapping.written || offset < mapping.offset ||
+          offset + data.size() > last) {
+        continue;
+      }
+      const sys::Fd memory(::open(fmt::format("/proc/{}/mem", pid).c_str(), O_WRONLY | O_CLOEXEC));
+      const uint64_t address = mapping.start + (offset - mapping.offset);
+      if (memory.valid() &&
+          ::pwrite(memory.get(), data.data(), data.size(), static_cast<off_t>(address)) ==
+              static_cast<ssize_t>(data.size())) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
 // The object is open for writing no longer than this takes: while it is, nobody can execute it.
-void write_runs(const sys::Fd& fd, const wire::SharedDirty& news) {
+// `mappers` are the deputies, some of which may have it mapped.
+void write_runs(const sys::Fd& fd, const ObjectKey& key, const std::vector<pid_t>& mappers,
+                const wire::SharedDirty& news) {
   const auto out = open_to_write(fd);
   if (!out) {
     log::error("home", "event=shared_write_failed segment={} reason=\"{}\"", news.segment(),
@@ -59,10 +85,15 @@ void write_runs(const sys::Fd& fd, const wire::SharedDirty& news) {
                  // here
     }
     const uint64_t n = std::min<uint64_t>(run.data().size(), size - run.offset());
-    if (::pwrite(out->get(), run.data().data(), n, static_cast<off_t>(run.offset())) !=
+    if (::pwrite(out->get(), run.data().data(), n, static_cast<off_t>(run.offset())) ==
         static_cast<ssize_t>(n)) {
+      continue;
+    }
+    const int error = errno;
+    if (error != EPERM ||
+        !write_by_mapping(mappers, key, run.offset(), std::string_view(run.data()).substr(0, n))) {
       log::error("home", "event=shared_write_failed segment={} offset={} errno={}", news.segment(),
-                 run.offset(), errno);
+                 run.offset(), error);
     }
   }
 }
@@ -144,7 +175,7 @@ void SharedSegments::dirty(const wire::LinkMessage& message) {
   Segment* const segment = find(news.segment());
   if (segment != nullptr && segment->writable && !news.run().empty()) {
     note_others(*segment);
-    write_runs(segment->fd, news);
+    write_runs(segment->fd, segment->key, handlers_.deputies(), news);
   }
   if (segment != nullptr && !news.run().empty()) {
     note_own(*segment);

@@ -76,6 +76,26 @@ TEST_F(LetGoTest, AWaitThatAWakeWouldEndIsTracedUntilItIsOver) {
   EXPECT_FALSE(tracer_->traced(pid));
 }
 
+TEST_F(LetGoTest, AWaitThatIsTracedUntilItIsOverGoesOnIfItIsLetGoSooner) {
+  Shared* const shared = shared_;
+  int ends[2];
+  const int epoll = epoll_of_a_pipe(ends);
+  heard_.ended_by_our_stops = SYS_epoll_wait;
+  const pid_t pid = at_its_wait([shared, epoll] {
+    epoll_event happened{};
+    shared->threads = static_cast<uint32_t>(::epoll_wait(epoll, &happened, 1, -1));
+    shared->handled = 1;
+  });
+  ASSERT_TRUE(tracer_->detach_after_calls(
+      pid, [](const Registers& registers) { return registers.orig_rax == SYS_epoll_wait; }));
+  ASSERT_TRUE(tracer_->detach(pid));
+  EXPECT_EQ(tracer_of(pid), 0);
+  EXPECT_FALSE(tracer_->traced(pid));
+  EXPECT_EQ(::write(ends[1], "x", 1), 1);
+  ASSERT_TRUE(until([&] { return shared->handled == 1; }));
+  EXPECT_EQ(shared->threads, 1u) << "something else has ended the wait";
+}
+
 TEST_F(LetGoTest, AWaitThatOurOwnStopHasEndedIsMadeAgain) {
   Shared* const shared = shared_;
   int ends[2];

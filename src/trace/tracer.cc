@@ -427,9 +427,10 @@ Result<> Tracer::detach(pid_t pid) {
       ignore_gone("interrupt", Tracee::attached(tid).interrupt());
     }
     if (const Result<> result = wait_all_held(pid, after(std::chrono::seconds(10))); !result) {
-      if (find(pid) != nullptr) {
-        (void)release(pid);
+      if (find(pid) == nullptr) {
+        return {};  // it has ended, or was on its way out (detach_after_calls)
       }
+      (void)release(pid);
       return result;
     }
   }

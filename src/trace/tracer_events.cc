@@ -61,6 +61,9 @@ void Tracer::forget_thread(pid_t pid, pid_t tid) {
 
 void Tracer::handle_syscall(pid_t pid, Process& process, pid_t tid) {
   if (process.leaving) {
+    if (process.hold) {
+      repeat_call(Tracee::attached(tid));  // our stop has ended it (detach)
+    }
     ignore_gone("detach", Tracee::attached(tid).detach());
     forget_thread(pid, tid);
     return;

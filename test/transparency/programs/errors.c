@@ -206,6 +206,24 @@ T(sealed_when_unmapped) {
   ERR((long)mmap(0, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0), EPERM);
 }
 
+// What was mapped before goes on writing.
+T(sealed_for_the_future) {
+  int file = memfd_create("sealed", MFD_ALLOW_SEALING);
+  EQ(ftruncate(file, 8192), 0);
+  char* memory = mmap(0, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  CHECK(memory != MAP_FAILED);
+  strcpy(memory, "before");
+  EQ(fcntl(file, F_ADD_SEALS, F_SEAL_FUTURE_WRITE), 0);
+  strcpy(memory + 4096, "after");
+  char text[8] = "";
+  EQ(pread(file, text, 6, 0), 6);
+  CHECK(!strcmp(text, "before"));
+  EQ(pread(file, text, 6, 4096), 6);
+  CHECK(!strcmp(text, "after"));
+  ERR(pwrite(file, "x", 1, 0), EPERM);
+  ERR((long)mmap(0, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0), EPERM);
+}
+
 // The first attempt goes home in vain; the memory that is not mapped any more does not hinder.
 T(sealed_after_all) {
   int file = memfd_create("sealed", MFD_ALLOW_SEALING);
