@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <random>
@@ -252,7 +253,7 @@ Result<> TestAgents::start_home(pid_t pid, const std::vector<std::string>& optio
   }
   home_ = spawn("n1", argv, environment, -1);
   std::unique_lock lock(mutex_);
-  if (!changed_.wait_for(lock, std::chrono::seconds(20), [&] { return status_ != nullptr; })) {
+  if (!changed_.wait_for(lock, std::chrono::seconds(60), [&] { return status_ != nullptr; })) {
     return fail(ErrorKind::kFailed, "the home agent did not say anything");
   }
   return {};
@@ -287,7 +288,7 @@ Result<> TestAgents::migrate(pid_t pid, const std::string& node, std::chrono::se
 Result<std::vector<std::string>> TestAgents::why(pid_t pid) {
   wire::AgentDown message;
   message.mutable_why_request()->set_pid(pid);
-  TESS_TRY_ASSIGN(const auto answer, ask(message, std::chrono::seconds(10)));
+  TESS_TRY_ASSIGN(const auto answer, ask(message, std::chrono::seconds(60)));
   return std::vector<std::string>(answer->why().reason().begin(), answer->why().reason().end());
 }
 
@@ -318,6 +319,15 @@ std::string TestAgents::state_of(pid_t pid) {
 std::vector<std::string> TestAgents::logs() {
   const std::lock_guard lock(mutex_);
   return logs_;
+}
+
+bool TestAgents::logs_soon(const std::string& words) {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, std::chrono::seconds(60), [&] {
+    return std::any_of(logs_.begin(), logs_.end(), [&](const std::string& line) {
+      return line.find(words) != std::string::npos;
+    });
+  });
 }
 
 void TestAgents::arm(const std::string& node, const std::string& text) {

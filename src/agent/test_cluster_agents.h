@@ -42,6 +42,9 @@ class TestAgents {
   std::string node_of(pid_t pid);
   std::string state_of(pid_t pid);
   std::vector<std::string> logs();
+  // Waits for a line of the log with these words: what a program does may be seen before it. False
+  // if none comes.
+  bool logs_soon(const std::string& words);
   // Arms fault points at home or on a host (the run directory's file).
   void arm(const std::string& node, const std::string& text);
   void disarm(const std::string& node);
