@@ -173,7 +173,7 @@ def too_big(lab, programs):
                 return message
         finally:
             Path(folder, "stop").touch()
-            taker.wait(30)
+            taker.wait(60)
 
 
 def run_unknown_node(lab, _programs):
