@@ -30,6 +30,7 @@ EXPECTED = {
     "signals.itimer_prof": "each move may lose a tick of CPU time, and it goes on until there have been a few",
     "proc.smaps_rollup": "after a return pages of files are not resident before they are touched",
     "proc.status_vm": "the same of VmRSS",
+    "proc.statm": "the same, also on another node",
     "proc.smaps": "one that was opened at home, before the move, tells of its deputy, whose memory is empty",
 }
 
