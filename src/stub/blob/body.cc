@@ -173,6 +173,7 @@ bool disturbed(Slot* slot) {
 
 void fetch_signals(Slot* slot) {
   slot->signal_count = 0;
+  slot->thread.settings &= ~kSignalsWait;
   const uint64_t args[6] = {};
   own_request(slot, kOpPollSignals, args, nullptr, 0, 0);
 }
@@ -525,7 +526,8 @@ void body_start(Slot* slot) {
   }
   slot->state = kSlotBody;
   set_signal_mask(0);
-  if (rung_before(slot)) {
+  // Home may take those that wait only after this thread could have run on: it asks for them first.
+  if ((t.settings & kSignalsWait) != 0 || rung_before(slot)) {
     slot->signal_count = 1;
   }
   KernelUcontext* context = build_resume_frame(slot, 0, false);
