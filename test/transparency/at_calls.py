@@ -32,6 +32,7 @@ EXPECTED = {
     "proc.status_vm": "the same of VmRSS",
     "proc.statm": "the same, also on another node",
     "proc.smaps": "one that was opened at home, before the move, tells of its deputy, whose memory is empty",
+    "suites.stat_by_others": "two descriptors of one that was opened at home, before the move, no longer share their position",
 }
 
 
