@@ -183,7 +183,8 @@ void body_leave(Slot* slot, KernelUcontext* context) {
   SlotPrivate& p = priv(slot);
   push_received(slot, context);
   while (disturbed(slot) && p.stepping == 0) {
-    if (must_park(slot) && in_vdso(slot, context)) {
+    // No handler begins there either: a move within it would go unnoticed until it returns.
+    if (in_vdso(slot, context)) {
       p.stepping = 1;
       context->gregs[kEflags] |= kTrapFlag;
       break;
