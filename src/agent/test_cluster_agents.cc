@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <fstream>
 #include <random>
+#include <utility>
 
 #include "net/tcp.h"
 #include "node/identity.h"
@@ -238,7 +239,8 @@ void TestAgents::send(const wire::AgentDown& message) {
   const auto frame = wire::encode_frame(message);
   const std::lock_guard lock(mutex_);
   if (connection_ != nullptr && frame) {
-    (void)sys::write_all(*connection_, std::as_bytes(std::span(frame->data(), frame->size())));
+    // It may just be leaving.
+    (void)!::send(connection_->get(), frame->data(), frame->size(), MSG_NOSIGNAL);
   }
 }
 
@@ -251,6 +253,7 @@ Result<> TestAgents::start_home(pid_t pid, const std::vector<std::string>& optio
     const std::lock_guard lock(mutex_);
     status_.reset();
   }
+  home_environment_ = environment;
   home_ = spawn("n1", argv, environment, -1);
   std::unique_lock lock(mutex_);
   if (!changed_.wait_for(lock, std::chrono::seconds(60), [&] { return status_ != nullptr; })) {
@@ -280,9 +283,29 @@ Result<> TestAgents::migrate(pid_t pid, const std::string& node, std::chrono::se
   message.mutable_migrate()->set_pid(pid);
   message.mutable_migrate()->set_node(node == "home" ? "" : node);
   message.mutable_migrate()->set_home(node == "home");
-  TESS_TRY_ASSIGN(const auto answer, ask(message, timeout));
-  return answer->answer().ok() ? Result<>()
-                               : fail(ErrorKind::kFailed, "{}", answer->answer().message());
+  auto answer = ask(message, timeout);
+  if (!answer && home_left()) {
+    TESS_TRY(start_home(pid, {}, home_environment_));
+    answer = ask(message, timeout);
+  }
+  if (!answer) {
+    return tl::unexpected(std::move(answer.error()));
+  }
+  return (*answer)->answer().ok() ? Result<>()
+                                  : fail(ErrorKind::kFailed, "{}", (*answer)->answer().message());
+}
+
+// In order, that is: it has not crashed.
+bool TestAgents::home_left() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (connection_ != nullptr) {
+      return false;
+    }
+  }
+  int status = -1;
+  return home_ > 0 && ::waitpid(std::exchange(home_, -1), &status, 0) > 0 && WIFEXITED(status) &&
+         WEXITSTATUS(status) == 0;
 }
 
 Result<std::vector<std::string>> TestAgents::why(pid_t pid) {
