@@ -304,11 +304,7 @@ TEST_F(AgentsTest, ARunJobIsPlacedWhenItExecutes) {
   ASSERT_TRUE(agents.start_home(program.pid(), {"--run", "--node", "n2"}));
   ::kill(program.pid(), SIGCONT);
   ASSERT_TRUE(program.read_bytes(6 + 12));
-  bool moved = false;
-  for (const std::string& line : agents.logs()) {
-    moved = moved || line.find("moved to n2") != std::string::npos;
-  }
-  EXPECT_TRUE(moved);
+  EXPECT_TRUE(agents.logs_soon("moved to n2"));
   EXPECT_EQ(program.read_all(), "start\n20000100000\n40000200000\n60000300000\n");
   status = program.wait();
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 6) << status;
@@ -325,13 +321,6 @@ void start_placed(TestAgents& agents, Program& program) {
   ::kill(program.pid(), SIGCONT);
 }
 
-bool moved_to_n2(TestAgents& agents) {
-  const auto logs = agents.logs();
-  return std::any_of(logs.begin(), logs.end(), [](const std::string& line) {
-    return line.find("moved to n2") != std::string::npos;
-  });
-}
-
 // What it does before its first second of work is done at home: it maps and reads a lot.
 TEST_F(AgentsTest, AJobThatTessdHasPlacedLeavesOnceItComputes) {
   TestAgents agents;
@@ -341,7 +330,7 @@ TEST_F(AgentsTest, AJobThatTessdHasPlacedLeavesOnceItComputes) {
   start_placed(agents, program);
   ASSERT_TRUE(program.read_bytes(6 + 6));
   ASSERT_TRUE(settles([&] { return agents.state_of(program.pid()) == "deputy"; }));
-  EXPECT_TRUE(moved_to_n2(agents));
+  EXPECT_TRUE(agents.logs_soon("moved to n2"));
   say_moved();
   EXPECT_EQ(program.read_all(), "start\nbegan\nend\n");
   const int status = program.wait();
@@ -353,7 +342,10 @@ TEST_F(AgentsTest, AJobThatTessdHasPlacedStaysAsLongAsItOnlyWaits) {
   Program program({"bash", "-c", "echo start; kill -STOP $$; exec sleep 1000"});
   start_placed(agents, program);
   ASSERT_TRUE(settles([&] { return agents.state_of(program.pid()) == "native"; }));
-  EXPECT_FALSE(moved_to_n2(agents));
+  const auto logs = agents.logs();
+  EXPECT_TRUE(std::none_of(logs.begin(), logs.end(), [](const std::string& line) {
+    return line.find("moved to") != std::string::npos;
+  }));
   EXPECT_EQ(agents.node_of(program.pid()), "n1");
   ::kill(program.pid(), SIGTERM);
   EXPECT_TRUE(agents.wait_home_gone(std::chrono::seconds(60)));
@@ -367,7 +359,7 @@ TEST_F(AgentsTest, AJobThatTessdHasPlacedMayExecuteAnotherProgramFirst) {
                    "for i in {1..1000}; do :; done; done; echo $A'"});
   start_placed(agents, program);
   ASSERT_TRUE(settles([&] { return agents.state_of(program.pid()) == "deputy"; }));
-  EXPECT_TRUE(moved_to_n2(agents));
+  EXPECT_TRUE(agents.logs_soon("moved to n2"));
   say_moved();
   EXPECT_EQ(program.read_all(), "start\nb\n");
 }

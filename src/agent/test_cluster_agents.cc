@@ -10,9 +10,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <random>
+#include <utility>
 
 #include "net/tcp.h"
 #include "node/identity.h"
@@ -237,7 +239,8 @@ void TestAgents::send(const wire::AgentDown& message) {
   const auto frame = wire::encode_frame(message);
   const std::lock_guard lock(mutex_);
   if (connection_ != nullptr && frame) {
-    (void)sys::write_all(*connection_, std::as_bytes(std::span(frame->data(), frame->size())));
+    // It may just be leaving.
+    (void)!::send(connection_->get(), frame->data(), frame->size(), MSG_NOSIGNAL);
   }
 }
 
@@ -250,9 +253,10 @@ Result<> TestAgents::start_home(pid_t pid, const std::vector<std::string>& optio
     const std::lock_guard lock(mutex_);
     status_.reset();
   }
+  home_environment_ = environment;
   home_ = spawn("n1", argv, environment, -1);
   std::unique_lock lock(mutex_);
-  if (!changed_.wait_for(lock, std::chrono::seconds(20), [&] { return status_ != nullptr; })) {
+  if (!changed_.wait_for(lock, std::chrono::seconds(60), [&] { return status_ != nullptr; })) {
     return fail(ErrorKind::kFailed, "the home agent did not say anything");
   }
   return {};
@@ -279,15 +283,35 @@ Result<> TestAgents::migrate(pid_t pid, const std::string& node, std::chrono::se
   message.mutable_migrate()->set_pid(pid);
   message.mutable_migrate()->set_node(node == "home" ? "" : node);
   message.mutable_migrate()->set_home(node == "home");
-  TESS_TRY_ASSIGN(const auto answer, ask(message, timeout));
-  return answer->answer().ok() ? Result<>()
-                               : fail(ErrorKind::kFailed, "{}", answer->answer().message());
+  auto answer = ask(message, timeout);
+  if (!answer && home_left()) {
+    TESS_TRY(start_home(pid, {}, home_environment_));
+    answer = ask(message, timeout);
+  }
+  if (!answer) {
+    return tl::unexpected(std::move(answer.error()));
+  }
+  return (*answer)->answer().ok() ? Result<>()
+                                  : fail(ErrorKind::kFailed, "{}", (*answer)->answer().message());
+}
+
+// In order, that is: it has not crashed.
+bool TestAgents::home_left() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (connection_ != nullptr) {
+      return false;
+    }
+  }
+  int status = -1;
+  return home_ > 0 && ::waitpid(std::exchange(home_, -1), &status, 0) > 0 && WIFEXITED(status) &&
+         WEXITSTATUS(status) == 0;
 }
 
 Result<std::vector<std::string>> TestAgents::why(pid_t pid) {
   wire::AgentDown message;
   message.mutable_why_request()->set_pid(pid);
-  TESS_TRY_ASSIGN(const auto answer, ask(message, std::chrono::seconds(10)));
+  TESS_TRY_ASSIGN(const auto answer, ask(message, std::chrono::seconds(60)));
   return std::vector<std::string>(answer->why().reason().begin(), answer->why().reason().end());
 }
 
@@ -318,6 +342,15 @@ std::string TestAgents::state_of(pid_t pid) {
 std::vector<std::string> TestAgents::logs() {
   const std::lock_guard lock(mutex_);
   return logs_;
+}
+
+bool TestAgents::logs_soon(const std::string& words) {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, std::chrono::seconds(60), [&] {
+    return std::any_of(logs_.begin(), logs_.end(), [&](const std::string& line) {
+      return line.find(words) != std::string::npos;
+    });
+  });
 }
 
 void TestAgents::arm(const std::string& node, const std::string& text) {

@@ -34,7 +34,8 @@ class TestAgents {
   // Starts a home agent for a process; returns when it has registered.
   Result<> start_home(pid_t pid, const std::vector<std::string>& options = {},
                       const std::vector<std::string>& environment = {});
-  // To a node ("n2", "n3", …) or "home"; waits for the answer.
+  // To a node ("n2", "n3", …) or "home"; waits for the answer. As tessd does, it starts another
+  // home agent if that has left meanwhile, since it had nothing to hold.
   Result<> migrate(pid_t pid, const std::string& node,
                    std::chrono::seconds timeout = std::chrono::seconds(60));
   Result<std::vector<std::string>> why(pid_t pid);
@@ -42,6 +43,9 @@ class TestAgents {
   std::string node_of(pid_t pid);
   std::string state_of(pid_t pid);
   std::vector<std::string> logs();
+  // Waits for a line of the log with these words: what a program does may be seen before it. False
+  // if none comes.
+  bool logs_soon(const std::string& words);
   // Arms fault points at home or on a host (the run directory's file).
   void arm(const std::string& node, const std::string& text);
   void disarm(const std::string& node);
@@ -61,6 +65,7 @@ class TestAgents {
   void handle(const wire::AgentUp& message);
   void send(const wire::AgentDown& message);
   Result<Host> host_for(const std::string& node);
+  bool home_left();
   pid_t spawn(const std::string& node, const std::vector<std::string>& argv,
               std::vector<std::string> environment, int fd3);
   Result<std::unique_ptr<wire::AgentUp>> ask(wire::AgentDown& message,
@@ -79,6 +84,7 @@ class TestAgents {
   std::vector<std::string> logs_;
   std::map<std::string, Host> hosts_;
   pid_t home_ = -1;
+  std::vector<std::string> home_environment_;
   uint64_t next_request_ = 1;
   bool stopping_ = false;
 };

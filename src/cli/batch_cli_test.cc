@@ -198,7 +198,7 @@ TEST_F(Batch, WhatIsLostIsToldAndNotRunAgain) {
 TEST_F(Batch, CancelEndsTheWholeSession) {
   const int job =
       submit({"--array", "1-3%1", "--", "sh", "-c",
-              "sleep 1000 & echo $! > child; trap 'echo told > told; exit 1' TERM; wait; wait"});
+              "trap 'echo told > told; exit 1' TERM; sleep 1000 & echo $! > child; wait; wait"});
   ASSERT_TRUE(becomes(job, "running"));
   ASSERT_TRUE(in_time([&] { return contains(written("child"), "\n"); }));
   const auto child = sys::Process::open(std::stoi(written("child")));

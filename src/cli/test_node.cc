@@ -87,7 +87,7 @@ Output run_program(std::vector<std::string> argv,
   auto process = sys::Process::spawn(options);
   EXPECT_TRUE(process) << process.error().message();
   if (process) {
-    auto status = process->wait(sys::after(30s));
+    auto status = process->wait(sys::after(kPatience));
     if (!status) {
       ADD_FAILURE() << options.argv[0] << " hangs: " << status.error().message();
       (void)process->signal(SIGKILL);

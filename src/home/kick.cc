@@ -9,7 +9,7 @@
 namespace tess::home {
 namespace {
 
-constexpr auto kStopTimeout = std::chrono::milliseconds(2'000);
+constexpr auto kStopTimeout = std::chrono::milliseconds(10'000);  // it may wait for a CPU
 
 // Where the pending bits of the thread with these registers are; 0 if it is not in the stub.
 uint64_t pending_word(const trace::Registers& registers, uint64_t base) {

@@ -8,7 +8,7 @@
 namespace tess::home {
 
 bool wait_out_vfork(pid_t pid) {
-  constexpr std::chrono::milliseconds kLongest(1'000);
+  constexpr std::chrono::milliseconds kLongest(5'000);  // the child may wait for a CPU
   constexpr std::chrono::milliseconds kLook(2);
   const auto deadline = std::chrono::steady_clock::now() + kLongest;
   while (!migrate::find_clone_sharers(pid).empty()) {

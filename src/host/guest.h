@@ -91,6 +91,7 @@ class Guest : public std::enable_shared_from_this<Guest> {
   Result<> assign(const wire::LinkMessage& message);
   Result<> place_channel(int32_t tid, uint64_t channel_id);
   Result<> commit(const wire::LinkMessage& message);
+  Result<> ask_for_signals();
   Result<> freeze(const wire::LinkMessage& message);
   Result<> send_image(const wire::LinkMessage& message);
   Result<> thaw(const wire::LinkMessage& message);

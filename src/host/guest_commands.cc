@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <thread>
 
 #include "base/log.h"
@@ -136,10 +137,26 @@ Result<> Guest::commit(const wire::LinkMessage& message) {
     }
   }
   stopped_ = stopped_ || message.commit().stopped();
+  if (stopped_) {
+    TESS_TRY(ask_for_signals());
+  }
   TESS_TRY(release(stub::kPhaseBody));
   state_ = State::kRunning;
   TESS_TRY(services_.faults.at(kAfterCommit));
   answer(message.operation(), [](wire::LinkMessage& reply) { reply.mutable_running(); });
+  return {};
+}
+
+// Signals that come while it is stopped are there before it goes on: each thread asks for them
+// then.
+Result<> Guest::ask_for_signals() {
+  constexpr uint64_t kSettings =
+      offsetof(stub::Slot, thread) + offsetof(stub::ThreadContext, settings);
+  for (const wire::Thread& thread : image_->threads()) {
+    const uint64_t at = stub::slot_address(session_->region_base(), thread.slot()) + kSettings;
+    TESS_TRY_ASSIGN(const uint32_t settings, session_->memory().get<uint32_t>(at));
+    TESS_TRY(session_->memory().put(at, settings | stub::kSignalsWait));
+  }
   return {};
 }
 

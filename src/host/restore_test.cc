@@ -26,8 +26,8 @@
 namespace tess::host {
 namespace {
 
-// Runs in the child, then in bodies. Works until its "parent" is 4242, then says what it has found
-// and exits with 7.
+// Runs in the child, then in bodies. Works until its "parent" is kEndNow, then says what it has
+// found and exits with 7.
 void program(std::atomic<int>* started) {
   constexpr size_t kSize = 8 << 20;
   auto* area = static_cast<uint64_t*>(
@@ -62,7 +62,7 @@ void program(std::atomic<int>* started) {
     if (now.tv_sec < last.tv_sec || (now.tv_sec == last.tv_sec && now.tv_nsec < last.tv_nsec)) {
       raw_call(SYS_exit_group, 98);
     }
-    if (parent == 4242) {
+    if (parent == kEndNow) {
       break;
     }
   }
@@ -114,7 +114,7 @@ void threaded_program(std::atomic<int>* started) {
     if (++rounds == 10) {
       started->store(1);
     }
-    if (rounds % 8 == 0 && raw_call(SYS_getppid) == 4242 && ++known > 20) {
+    if (rounds % 8 == 0 && raw_call(SYS_getppid) == kEndNow && ++known > 20) {
       break;
     }
   }
@@ -152,7 +152,7 @@ constexpr long kForbidden[] = {SYS_open,
 // with hostile arguments.
 void attacker(std::atomic<int>* started) {
   started->store(1);
-  while (raw_call(SYS_getppid) != 4242) {
+  while (raw_call(SYS_getppid) != kEndNow) {
   }
   const uint64_t base = 0x2b0000000000;
   const auto* blob = reinterpret_cast<const stub::BlobHeader*>(base);
@@ -253,7 +253,7 @@ class RestoreTest : public testing::Test {
     ASSERT_EQ(note->kind, stub::Note::kAllParked);
   }
   void expect_good_end(TestDeputy& deputy) {
-    ASSERT_TRUE(deputy.wait_end(30));
+    ASSERT_TRUE(deputy.wait_end(60));
     EXPECT_EQ(deputy.written(), "all is well\n");
     EXPECT_EQ(deputy.exit_status(), 7);
   }
@@ -275,7 +275,7 @@ TEST_F(RestoreTest, AProcessGoesOnInTheSandbox) {
   ASSERT_TRUE(body) << body.error().message();
   EXPECT_GT(body->stats.file_bytes, 0u) << "an empty content store has to be filled";
   auto deputy = run(*body);
-  deputy->set_parent(4242);
+  deputy->set_parent(kEndNow);
   expect_good_end(*deputy);
 }
 
@@ -287,7 +287,7 @@ TEST_F(RestoreTest, WithThePatchedVdso) {
   auto body = move(process.pid(), image);
   ASSERT_TRUE(body) << body.error().message();
   auto deputy = run(*body);
-  deputy->set_parent(4242);
+  deputy->set_parent(kEndNow);
   expect_good_end(*deputy);
 }
 
@@ -299,7 +299,7 @@ TEST_F(RestoreTest, WithoutHashesEveryPageTravels) {
   ASSERT_TRUE(body) << body.error().message();
   EXPECT_EQ(body->stats.file_bytes, 0u);
   auto deputy = run(*body);
-  deputy->set_parent(4242);
+  deputy->set_parent(kEndNow);
   expect_good_end(*deputy);
 }
 
@@ -384,7 +384,7 @@ TEST_F(RestoreTest, HopsFromSandboxToSandbox) {
     body = std::move(next);
   }
   deputy = run(*body);
-  deputy->set_parent(4242);
+  deputy->set_parent(kEndNow);
   expect_good_end(*deputy);
 }
 
@@ -403,7 +403,7 @@ TEST_F(RestoreTest, ThawsWhereItWas) {
     freeze(*body);
     ASSERT_TRUE(body->session->release(stub::kPhaseContinue));
   }
-  deputy->set_parent(4242);
+  deputy->set_parent(kEndNow);
   expect_good_end(*deputy);
 }
 
@@ -440,7 +440,7 @@ TEST_F(RestoreTest, ThreadsMoveTogether) {
     body = std::move(next);
   }
   deputies = run_all(*body);
-  deputies.front()->set_parent(4242);
+  deputies.front()->set_parent(kEndNow);
   expect_good_end(*deputies.front());
 }
 
@@ -451,7 +451,7 @@ TEST_F(RestoreTest, NoSystemCallOfABodyReachesTheHost) {
   auto body = move(process.pid(), image);
   ASSERT_TRUE(body) << body.error().message();
   auto deputy = run(*body);
-  deputy->set_parent(4242);
+  deputy->set_parent(kEndNow);
   // What it asks of its agent is refused.
   std::atomic<bool> over = false;
   std::thread agent([&] {
@@ -466,7 +466,7 @@ TEST_F(RestoreTest, NoSystemCallOfABodyReachesTheHost) {
       }
     }
   });
-  const bool ended = deputy->wait_end(20);
+  const bool ended = deputy->wait_end(60);
   over = true;
   agent.join();
   ASSERT_TRUE(ended) << "still alive, or dead of an attack";

@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -33,6 +34,25 @@ int64_t now_ns(clockid_t clock) {
   timespec t{};
   ::clock_gettime(clock, &t);
   return t.tv_sec * 1'000'000'000 + t.tv_nsec;
+}
+
+// As home does with a thread that is stopped: what it has read of the clock in the vDSO means
+// nothing elsewhere, and code that is patched there does not read it in the same way.
+void step_out_of_vdso(pid_t tid) {
+  const auto mappings = memory::read_address_space(tid);
+  ASSERT_TRUE(mappings) << mappings.error().message();
+  const auto vdso = std::find_if(mappings->begin(), mappings->end(), [](const auto& mapping) {
+    return mapping.kind == memory::MappingKind::kVdso;
+  });
+  ASSERT_NE(vdso, mappings->end());
+  user_regs_struct registers{};
+  ASSERT_EQ(::ptrace(PTRACE_GETREGS, tid, 0, &registers), 0);
+  while (vdso->start <= registers.rip && registers.rip < vdso->end) {
+    int status = 0;
+    ASSERT_EQ(::ptrace(PTRACE_SINGLESTEP, tid, 0, 0), 0);
+    ASSERT_EQ(::waitpid(tid, &status, __WALL), tid);
+    ASSERT_EQ(::ptrace(PTRACE_GETREGS, tid, 0, &registers), 0);
+  }
 }
 
 }  // namespace
@@ -75,6 +95,7 @@ TestProcess::TestProcess(const std::function<void(std::atomic<int>*)>& program) 
     EXPECT_EQ(::ptrace(PTRACE_SEIZE, tid, 0, 0), 0);
     EXPECT_EQ(::ptrace(PTRACE_INTERRUPT, tid, 0, 0), 0);
     EXPECT_EQ(::waitpid(tid, &status, __WALL), tid);
+    step_out_of_vdso(tid);
   }
 }
 

@@ -24,6 +24,11 @@ namespace tess::host {
 // to the test.
 long raw_call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0);
 
+// What a test program takes for its parent's pid, and acts on. No process has it: it asks at home
+// first, where the kernel answers.
+inline constexpr long kNoPid = 1 << 22;  // PID_MAX_LIMIT
+inline constexpr long kEndNow = kNoPid + 1, kForkNow = kNoPid + 2;
+
 // A child that runs `program` and is stopped by ptrace wherever it was. Killed at the end.
 class TestProcess {
  public:

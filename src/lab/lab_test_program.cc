@@ -138,16 +138,18 @@ int main(int argc, char** argv) {
     std::printf("%d %d\n", ::getpid(), ::getppid());
     return 0;
   }
-  if (word == "spin" && argc == 3) {  // per cent of one CPU that we got in so many milliseconds
-    const auto end =
-        std::chrono::steady_clock::now() + std::chrono::milliseconds(std::atoi(argv[2]));
-    while (std::chrono::steady_clock::now() < end) {
-    }
-    timespec used{};
-    ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
-    std::printf("%.0f\n",
-                (static_cast<double>(used.tv_sec) * 1e3 + static_cast<double>(used.tv_nsec) / 1e6) *
-                    100 / std::atoi(argv[2]));
+  // Per cent of one CPU that we got in so many milliseconds, or in more until we have got some.
+  if (word == "spin" && argc == 3) {
+    const auto begin = std::chrono::steady_clock::now();
+    std::chrono::duration<double, std::milli> taken{};
+    double used = 0;
+    do {
+      timespec cpu{};
+      ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+      used = static_cast<double>(cpu.tv_sec) * 1e3 + static_cast<double>(cpu.tv_nsec) / 1e6;
+      taken = std::chrono::steady_clock::now() - begin;
+    } while (taken.count() < std::atoi(argv[2]) || used < 50);
+    std::printf("%.0f\n", used * 100 / taken.count());
     return 0;
   }
   std::fprintf(stderr, "what?\n");

@@ -160,7 +160,7 @@ TEST(ImageStreamFlow, KnowsWhatHasComeAlready) {
   Ends ends = make_ends();
   EXPECT_EQ(ends.target->unread(), 0u);
   const std::byte bytes[5]{};
-  ASSERT_TRUE(ends.source->write_all(bytes, wire::Timeout(1000)));
+  ASSERT_TRUE(ends.source->write_all(bytes, wire::Timeout(60'000)));
   EXPECT_EQ(ends.target->unread(), 5u);
   EXPECT_EQ(wire::unread_bytes(-1), 0u);
   Flow flow{1, std::chrono::nanoseconds(2)};

@@ -6,6 +6,8 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include "net/test_pair.h"
+
 namespace tess::net {
 namespace {
 
@@ -60,10 +62,8 @@ TEST(Tcp, AcceptTimesOut) {
 }
 
 TEST(Tcp, RefusedSaysSo) {
-  auto listener = listen_tcp("127.0.0.1", 0);
-  const uint16_t port = local_endpoint(*listener)->port;
-  listener->reset();
-  const auto refused = connect_tcp("127.0.0.1", port, 60s);
+  const ClosedPort port;
+  const auto refused = connect_tcp("127.0.0.1", port.number(), 60s);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().sys_errno(), ECONNREFUSED);
   EXPECT_NE(refused.error().message().find("refused"), std::string::npos);

@@ -29,7 +29,7 @@ class ClusterTest : public ::testing::Test {
     options.version = "test";
     options.protocol_version = protocol;
     options.ping_interval = 20ms;
-    options.answer_timeout = 1s;
+    options.answer_timeout = 60s;
     options.retry_least = 10ms;
     options.retry_most = 20ms;
     ClusterService service;
@@ -156,7 +156,7 @@ TEST_F(ClusterTest, QuestionsAreAnsweredWithTheAskersName) {
   std::string answer;
   wire::ClusterMessage ask;
   ask.mutable_prepare_host()->set_job(7);
-  a.cluster->ask("b", ask, 5s, [&](Result<wire::ClusterMessage> result) {
+  a.cluster->ask("b", ask, 60s, [&](Result<wire::ClusterMessage> result) {
     answer = result ? result->host_prepared().message() : result.error().message();
   });
   run_until([&] { return !answer.empty(); });
@@ -246,7 +246,7 @@ TEST_F(ClusterTest, ALostNodeIsDownAndItsQuestionsFail) {
   bool failed = false;
   wire::ClusterMessage ask;
   ask.mutable_ping();
-  a.cluster->ask("b", ask, 5s,
+  a.cluster->ask("b", ask, 60s,
                  [&](Result<wire::ClusterMessage> result) { failed = !result.has_value(); });
   EXPECT_TRUE(failed) << "at once, not by timeout";
 }

@@ -22,11 +22,8 @@ class GossipTest : public ::testing::Test {
 
   Node& start(uint8_t number, std::vector<net::Endpoint> seeds, uint8_t key = 1) {
     auto node = std::make_unique<Node>();
-    node->listener = *net::listen_tcp("127.0.0.1", 0);
-    node->at = *net::local_endpoint(node->listener);
     Gossip::Options options;
     options.name = fmt::format("n{}", number);
-    options.listen = node->at;
     options.identity.node[0] = number;
     options.identity.cluster = 7;
     options.identity.key.fill(key);
@@ -34,11 +31,14 @@ class GossipTest : public ::testing::Test {
     options.beacons = false;
     options.config.alone_interval = 50ms;
     Node* raw = node.get();
-    auto started =
-        Gossip::start(loop_, options, cluster::LoadRecord(),
-                      [raw](const cluster::Event& event) { raw->events.push_back(event); });
-    EXPECT_TRUE(started) << started.error().message();
-    node->gossip = std::move(*started);
+    Result<std::unique_ptr<Gossip>> started = fail(ErrorKind::kRetry, "not tried");
+    do {  // somebody else's datagrams may come in at the port that TCP gives out
+      node->listener = net::listen_tcp("127.0.0.1", 0).value();
+      options.listen = node->at = net::local_endpoint(node->listener).value();
+      started = Gossip::start(loop_, options, cluster::LoadRecord(),
+                              [raw](const auto& event) { raw->events.push_back(event); });
+    } while (!started && started.error().sys_errno() == EADDRINUSE);
+    node->gossip = std::move(started.value());
     nodes_.push_back(std::move(node));
     return *nodes_.back();
   }

@@ -136,7 +136,7 @@ class MetricsServerTest : public ::testing::Test {
     bool sent = false;
     bool ended = false;
     net::Timer limit(loop_);
-    limit.start(20s, [&] { loop_.stop(); });
+    limit.start(60s, [&] { loop_.stop(); });
     net::FdWatch watch(
         loop_, fd.get(),
         [&] {

@@ -87,6 +87,7 @@ enum ThreadSetting : uint32_t {
   kSettingNoCpuid = 2,  // ARCH_SET_CPUID
   kSettingNoThp = 4,    // PR_SET_THP_DISABLE; this and the next are the process's: in the first thread's context
   kSettingMerge = 8,    // PR_SET_MEMORY_MERGE
+  kSignalsWait = 16,    // no setting: signals that it has not blocked come before its next instruction, wherever that is
 };
 
 // A POSIX timer on CPU time (timer_create). The one of home's gives it its number and its signals; it runs where the

@@ -64,7 +64,7 @@ TEST(Process, WaitObeysItsDeadlineAndSignalEndsTheChild) {
   EXPECT_EQ(early.error().kind(), ErrorKind::kRetry);
   EXPECT_TRUE(child->running());
   ASSERT_TRUE(child->signal(SIGINT));
-  auto status = child->wait(after(milliseconds(10000)));
+  auto status = child->wait(after(milliseconds(60000)));
   ASSERT_TRUE(status);
   EXPECT_EQ(status->value, SIGINT);
   EXPECT_EQ(child->signal(SIGINT).error().kind(), ErrorKind::kDisconnected);
@@ -147,14 +147,22 @@ TEST(Process, ParentDeathSignalReachesAGrandchild) {
 }
 
 TEST(Process, WaitChangeSeesStopAndContinue) {
-  auto child = shell("kill -STOP $$; exit 5");
+  // It does not end before it was seen to go on: only the end would be told then.
+  auto seen = make_pipe();
+  SpawnOptions options;
+  options.argv = {"/bin/sh", "-c", "kill -STOP $$; read line; exit 5"};
+  options.fds = {{seen->read.get(), 0}};
+  auto child = Process::spawn(options);
+  ASSERT_TRUE(child) << child.error().message();
   auto status = child->wait_change();
   ASSERT_TRUE(status);
   EXPECT_EQ(status->kind, ExitStatus::kStopped);
   EXPECT_EQ(status->value, SIGSTOP);
   ASSERT_TRUE(child->signal(SIGCONT));
   status = child->wait_change();
+  ASSERT_TRUE(status);
   EXPECT_EQ(status->kind, ExitStatus::kContinued);
+  seen->write.reset();
   status = child->wait_change();
   EXPECT_EQ(status->value, 5);
 }

@@ -16,7 +16,8 @@
 namespace tess::trace {
 namespace {
 
-constexpr auto kCallTimeout = std::chrono::milliseconds(2'000);
+// The call takes no time, but its thread may wait for a CPU. Giving up spoils the thread.
+constexpr auto kCallTimeout = std::chrono::milliseconds(20'000);
 constexpr uint64_t kSearchMax = 32 << 20;  // of text searched when there is no vDSO
 
 bool read_memory(pid_t pid, uint64_t address, void* into, size_t size) {

@@ -22,7 +22,7 @@
 namespace tess::trace {
 
 using std::chrono::milliseconds;
-inline constexpr milliseconds kTimeout(10'000);
+inline constexpr milliseconds kTimeout(60'000);
 
 struct Shared {
   std::atomic<uint64_t> counter;

@@ -48,13 +48,13 @@ TEST(Frame, WrittenAndReadOverASocket) {
   // Larger than the socket's buffer, so that both sides wait for each other.
   const AgentHello sent = hello(5 << 20);
   std::thread thread([&] {
-    EXPECT_TRUE(write_frame(writer, sent, 5s));
-    EXPECT_TRUE(write_frame(writer, hello(0), 5s));
+    EXPECT_TRUE(write_frame(writer, sent, 60s));
+    EXPECT_TRUE(write_frame(writer, hello(0), 60s));
   });
   AgentHello first;
   AgentHello second;
-  const auto first_result = read_frame(reader, first, 5s);
-  const auto second_result = read_frame(reader, second, 5s);
+  const auto first_result = read_frame(reader, first, 60s);
+  const auto second_result = read_frame(reader, second, 60s);
   thread.join();
   ASSERT_TRUE(first_result) << first_result.error().message();
   ASSERT_TRUE(second_result);
@@ -86,7 +86,7 @@ TEST(Frame, EndOfFileInTheMiddleIsDisconnected) {
   ASSERT_TRUE(sys::write_all(a, std::as_bytes(std::span(*frame).first(50))));
   a.reset();
   AgentHello message;
-  const auto result = read_frame(reader, message, 5s);
+  const auto result = read_frame(reader, message, 60s);
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().kind(), ErrorKind::kDisconnected);
 }
@@ -95,7 +95,7 @@ TEST(Frame, WritingToAClosedPeerIsDisconnectedWithoutSigpipe) {
   auto [a, b] = stream_pair();
   FdStream writer(std::move(a));
   b.reset();
-  const auto result = write_frame(writer, hello(10), 5s);
+  const auto result = write_frame(writer, hello(10), 60s);
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().kind(), ErrorKind::kDisconnected);
 }
@@ -106,7 +106,7 @@ TEST(Frame, APromiseBeyondTheLimitIsRefused) {
   const unsigned char header[4] = {4, 0, 0, 1};  // 64 MiB + 1
   ASSERT_TRUE(sys::write_all(a, std::as_bytes(std::span(header))));
   AgentHello message;
-  const auto result = read_frame(reader, message, 5s);
+  const auto result = read_frame(reader, message, 60s);
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().kind(), ErrorKind::kBadInput);
 }
@@ -117,7 +117,7 @@ TEST(Frame, GarbageIsBadInput) {
   const unsigned char bytes[] = {0, 0, 0, 3, 0xff, 0xff, 0xff};
   ASSERT_TRUE(sys::write_all(a, std::as_bytes(std::span(bytes))));
   AgentHello message;
-  const auto result = read_frame(reader, message, 5s);
+  const auto result = read_frame(reader, message, 60s);
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().kind(), ErrorKind::kBadInput);
 }
@@ -128,9 +128,9 @@ TEST(FdStream, WorksOverAPipe) {
   FdStream reader{sys::Fd(fds[0])};
   FdStream writer{sys::Fd(fds[1])};
   const std::string sent(300000, 'p');
-  std::thread thread([&] { EXPECT_TRUE(writer.write_all(std::as_bytes(std::span(sent)), 5s)); });
+  std::thread thread([&] { EXPECT_TRUE(writer.write_all(std::as_bytes(std::span(sent)), 60s)); });
   std::string received(sent.size(), '\0');
-  const auto result = reader.read_exact(std::as_writable_bytes(std::span(received)), 5s);
+  const auto result = reader.read_exact(std::as_writable_bytes(std::span(received)), 60s);
   thread.join();
   ASSERT_TRUE(result);
   EXPECT_EQ(received, sent);

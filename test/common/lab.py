@@ -91,7 +91,7 @@ class Lab:
         keywords.setdefault("env", clean_environment(self.bin_dir))
         return subprocess.Popen(self.command(node, argv, host_files), **keywords)
 
-    def run(self, node, argv, deadline=30, host_files=False, check=True, **keywords):
+    def run(self, node, argv, deadline=60, host_files=False, check=True, **keywords):
         keywords.setdefault("env", clean_environment(self.bin_dir))
         done = subprocess.run(self.command(node, argv, host_files), stdin=subprocess.DEVNULL, text=True, errors="replace",
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=deadline, **keywords)

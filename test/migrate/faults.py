@@ -22,7 +22,7 @@ import lab as labs  # noqa: E402
 from workers import Worker, bodies, jobs, migrate  # noqa: E402
 
 OUTSIDE = ("host", "tessd-home", "tessd-target", "link")
-SETTLE = 40  # a lost peer is noticed after TCP_USER_TIMEOUT
+SETTLE = 90  # a lost peer is noticed after TCP_USER_TIMEOUT
 
 
 class Broken(Exception):
@@ -31,7 +31,7 @@ class Broken(Exception):
 
 def points(lab):
     text = subprocess.run([lab.bin_dir / "tess-agent", "fault-points"], check=True, text=True, stdout=subprocess.PIPE,
-                          timeout=20).stdout
+                          timeout=60).stdout
     return text.split()
 
 
@@ -148,7 +148,7 @@ def scenario(lab, programs, point, action):
     before, target, at = plan_of(point)
     repair = lambda: None  # noqa: E731
     with Worker(lab, [Path(programs) / "counter"], tells_pid=True) as worker:
-        labs.wait_until(lambda: (worker.folder / "count").exists() and count_so_far(worker) > 5, 20, "the count to begin")
+        labs.wait_until(lambda: (worker.folder / "count").exists() and count_so_far(worker) > 5, 60, "the count to begin")
         try:
             for node in before:
                 done = migrate(lab, worker.pid, node)
@@ -166,7 +166,7 @@ def scenario(lab, programs, point, action):
                 labs.wait_until(lambda: not armed.exists() or mover.poll() is not None, 60, f"{point} to be reached")
                 if armed.exists():
                     armed.unlink()
-                    raise Broken(f"{point} was never reached: {mover.communicate(timeout=10)[0].strip()}")
+                    raise Broken(f"{point} was never reached: {mover.communicate(timeout=60)[0].strip()}")
                 if kind == "delay":
                     repair = interfere(lab, action, target)
                 text = mover.communicate(timeout=90)[0]
@@ -203,7 +203,7 @@ def goes_on(lab, worker):
         if done.returncode != 0:
             raise Broken(f"afterwards it cannot move to {target}: {done.stdout.strip()}")
     before = count_so_far(worker)
-    labs.wait_until(lambda: count_so_far(worker) > before, 20, "progress after the last move")
+    labs.wait_until(lambda: count_so_far(worker) > before, 60, "progress after the last move")
     if worker.stop() != 0 or worker.output() != b"counted\n":
         raise Broken(f"afterwards it ended with {worker.process.returncode}: {worker.output()!r} {worker.errors()!r}")
 

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """What cannot move is refused in words, at once, and goes on untouched: unknown pids and nodes, other users' processes,
-32-bit, traced, io_uring, seccomp filters, shared memory with a process that stays, hosts that cannot take it."""
+32-bit, traced, io_uring, seccomp filters, memory shared with another user's process, hosts that cannot take it."""
 
 import argparse
 import json
@@ -22,7 +22,6 @@ STATES = [
     ("traced", "spin", ["traced"], r"(?i)trace|debug"),
     ("io_uring", "spin", ["uring"], r"(?i)io_uring"),
     ("seccomp", "spin", ["seccomp"], r"(?i)seccomp"),
-    ("shared memory", "spin", ["shared"], r"(?i)shar"),
     ("32-bit", "spin.m32", ["plain"], r"(?i)32[- ]bit"),
 ]
 
@@ -173,7 +172,7 @@ def too_big(lab, programs):
                 return message
         finally:
             Path(folder, "stop").touch()
-            taker.wait(30)
+            taker.wait(60)
 
 
 def run_unknown_node(lab, _programs):

@@ -68,7 +68,7 @@ def many_jobs(lab, programs, count, seed):
                 away = sum(listed.get(worker.pid, {}).get("state") == "deputy" for worker in workers)
                 if turn < 2 and away != count:
                     raise Failed(f"tess ps shows {away} of {count} away")
-            labs.wait_until(lambda: not bodies(lab, "counter"), 30, "the last body to go")
+            labs.wait_until(lambda: not bodies(lab, "counter"), 60, "the last body to go")
         for worker in workers:
             if worker.stop() != 0 or worker.output() != b"counted\n":
                 raise Failed(f"{worker.pid}: {worker.process.returncode} {worker.output()!r} {worker.errors()!r}")

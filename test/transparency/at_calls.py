@@ -30,7 +30,9 @@ EXPECTED = {
     "signals.itimer_prof": "each move may lose a tick of CPU time, and it goes on until there have been a few",
     "proc.smaps_rollup": "after a return pages of files are not resident before they are touched",
     "proc.status_vm": "the same of VmRSS",
+    "proc.statm": "the same, also on another node",
     "proc.smaps": "one that was opened at home, before the move, tells of its deputy, whose memory is empty",
+    "suites.stat_by_others": "two descriptors of one that was opened at home, before the move, no longer share their position",
 }
 
 
@@ -61,11 +63,14 @@ def points_of(watched, count, seed, first):
 
 def try_point(watched, call, moves):
     """None: it fails without moves, too, or was over; else what differs, "" if nothing, and the moves made."""
-    if watched.run(call, "-" if str(call).startswith("every") else f"-{PAUSE_MS}")[0] != 0:
+    many = str(call).startswith("every")
+    if watched.run(call, "-" if many else f"-{PAUSE_MS}")[0] != 0:
         return None
     status, line, _, made, refusal = watched.run(call, moves)
     if status == 0:
         return "", made, refusal
+    if many and watched.run(call, f"-{PAUSE_MS}")[0] != 0:  # so many pauses take long: only where it matters
+        return None
     return f"{status}: {line}" + (f" (refused: {refusal})" if refusal else ""), made, refusal
 
 

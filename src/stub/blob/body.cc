@@ -174,6 +174,7 @@ bool disturbed(Slot* slot) {
 
 void fetch_signals(Slot* slot) {
   slot->signal_count = 0;
+  slot->thread.settings &= ~kSignalsWait;
   const uint64_t args[6] = {};
   own_request(slot, kOpPollSignals, args, nullptr, 0, 0);
 }
@@ -183,7 +184,8 @@ void body_leave(Slot* slot, KernelUcontext* context) {
   SlotPrivate& p = priv(slot);
   push_received(slot, context);
   while (disturbed(slot) && p.stepping == 0) {
-    if (must_park(slot) && in_vdso(slot, context)) {
+    // No handler begins there either: a move within it would go unnoticed until it returns.
+    if (in_vdso(slot, context)) {
       p.stepping = 1;
       context->gregs[kEflags] |= kTrapFlag;
       break;
@@ -447,7 +449,8 @@ void body_start(Slot* slot) {
   }
   slot->state = kSlotBody;
   set_signal_mask(0);
-  if (rung_before(slot)) {
+  // Home may take those that wait only after this thread could have run on: it asks for them first.
+  if ((t.settings & kSignalsWait) != 0 || rung_before(slot)) {
     slot->signal_count = 1;
   }
   KernelUcontext* context = build_resume_frame(slot, 0, false);

@@ -35,6 +35,9 @@ void save_settings(Slot* slot) {
     set_bit(t, kSettingNoThp, sys(__NR_prctl, kGetThpDisable, 0, 0, 0, 0) > 0);
     set_bit(t, kSettingMerge, sys(__NR_prctl, kGetMemoryMerge, 0, 0, 0, 0) > 0);
   }
+  uint64_t waiting = 0;
+  sys(__NR_rt_sigpending, &waiting, sizeof(waiting));
+  set_bit(t, kSignalsWait, (waiting & ~t.signal_mask) != 0);
 }
 
 void apply_settings(const Slot* slot) {

@@ -1,16 +1,13 @@
 // Waits or spins until the file `stop` is there, after putting itself into a state named by its
-// arguments that forbids a move: plain, uring, seccomp, shared (a mapping shared with a child of
-// another user, which stays), traced (a child of ours traces us).
+// arguments that forbids a move: plain, uring, seccomp, traced (a child of ours traces us).
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <signal.h>
 #include <stddef.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #include "rounds.h"
 
@@ -36,27 +33,6 @@ static void use_seccomp(void) {
 }
 
 static pid_t helper;
-
-static void share(void) {
-  volatile uint64_t* shared =
-      mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  CHECK(shared != MAP_FAILED);
-  helper = fork();
-  CHECK(helper >= 0);
-  if (helper == 0) {
-    CHECK_EQ(setresuid(65534, 65534, 65534), 0);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    for (;;) {
-      shared[0]++;
-      struct timespec nap = {0, 10000000};
-      nanosleep(&nap, NULL);
-    }
-  }
-  while (shared[0] == 0) {
-    struct timespec nap = {0, 1000000};
-    nanosleep(&nap, NULL);
-  }
-}
 
 static void be_traced(void) {
   int ends[2];
@@ -86,8 +62,6 @@ int main(int argc, char** argv) {
       use_uring();
     } else if (strcmp(argv[i], "seccomp") == 0) {
       use_seccomp();
-    } else if (strcmp(argv[i], "shared") == 0) {
-      share();
     } else if (strcmp(argv[i], "traced") == 0) {
       be_traced();
     }

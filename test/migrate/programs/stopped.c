@@ -1,14 +1,23 @@
 // A child that stops itself stays stopped, wherever it is taken meanwhile, until it is continued:
-// no call of it is made before that, and its parent hears of each stop, and of its end, once.
+// no call of it is made before that, and its parent hears of each stop, and of its end, once. A
+// signal that came meanwhile is there before anything else when it goes on.
 #include <signal.h>
 #include <sys/wait.h>
 
 #include "rounds.h"
 
+static volatile sig_atomic_t told;
+
+static void hear(int number) {
+  (void)number;
+  told++;
+}
+
 static void stops_twice_and_exits(int pipe_end) {
   for (char part = 'a'; part < 'c'; part++) {
     CHECK_EQ(write(pipe_end, &part, 1), 1);
     raise(SIGSTOP);
+    CHECK_EQ(told, part - 'a' + 1);
   }
   _exit(7);
 }
@@ -35,6 +44,7 @@ static void round_of(long number) {
       CHECK_EQ(waitpid(child, &status, WUNTRACED | WNOHANG), 0);
       CHECK_EQ(read(ends[0], &seen, 1), -1);
     }
+    CHECK_EQ(kill(child, SIGUSR1), 0);
     CHECK_EQ(kill(child, SIGCONT), 0);
   }
   CHECK_EQ(waitpid(child, &status, WUNTRACED), child);
@@ -45,6 +55,7 @@ static void round_of(long number) {
 }
 
 int main(void) {
+  CHECK(signal(SIGUSR1, hear) != SIG_ERR);
   run_rounds(round_of);
   puts("stopped: all rounds alike");
   return 0;
