@@ -87,8 +87,11 @@ void adjust(const Mapping* now, const Mapping& wanted, AddressDiff& diff) {
     }
   }
   const bool was_locked = now != nullptr && now->locked;
-  if (wanted.locked != was_locked) {
-    diff.after.push_back(request(wanted.locked ? SYS_mlock : SYS_munlock, start, size));
+  const bool on_fault = (wanted.madvise & memory::kAdviseLockOnFault) != 0;
+  if (wanted.locked && !was_locked) {
+    diff.after.push_back(request(SYS_mlock2, start, size, on_fault ? MLOCK_ONFAULT : 0));
+  } else if (!wanted.locked && was_locked) {
+    diff.after.push_back(request(SYS_munlock, start, size));
   }
 }
 

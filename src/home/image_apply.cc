@@ -139,6 +139,21 @@ Result<> map_files(pid_t pid, stub::Session& session, const std::vector<Mapping>
   return {};
 }
 
+// Pages of locked memory that nobody has touched do not come with the image.
+Result<> populate_locked(stub::Session& session, const std::vector<Mapping>& mappings) {
+  std::vector<stub::SyscallRequest> requests;
+  for (const Mapping& mapping : mappings) {
+    if (mapping.locked && (mapping.madvise & memory::kAdviseLockOnFault) == 0) {
+      const bool writes = !mapping.shared() && (mapping.prot & PROT_WRITE) != 0;
+      requests.push_back({.number = SYS_madvise,
+                          .args = {mapping.start, mapping.size(),
+                                   writes ? uint64_t{MADV_POPULATE_WRITE} : MADV_POPULATE_READ},
+                          .result = stub::kNotRun});
+    }
+  }
+  return run_all(session, requests);
+}
+
 Result<std::vector<Mapping>> read_mappings(pid_t pid, const stub::Session& session) {
   TESS_TRY_ASSIGN(const auto all, memory::read_address_space(pid));
   return memory::without_range(all, session.region_base(),
@@ -238,6 +253,7 @@ Result<memory::StreamStats> receive_and_apply(wire::ByteStream& stream, pid_t pi
   OrdinaryPages pages(sink, now);
   TESS_TRY_ASSIGN(memory::StreamStats stats, memory::receive_pages(stream, image, pages));
   TESS_TRY(sink.unregister_all());
+  TESS_TRY(populate_locked(session, wanted));
   TESS_TRY(write_contexts(session, image));
   return stats;
 }

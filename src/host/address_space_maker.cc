@@ -245,12 +245,14 @@ std::vector<uint64_t> AddressSpaceMaker::advise_all() {
       }
     }
     if (mapping.locked) {
-      batch.add(SYS_mlock, mapping.start, mapping.size());  // as far as this node's limit goes
+      const bool on_fault = (mapping.madvise & memory::kAdviseLockOnFault) != 0;
+      batch.add(SYS_mlock2, mapping.start, mapping.size(),  // as far as this node's limit goes
+                on_fault ? MLOCK_ONFAULT : 0);
     }
   }
   std::vector<uint64_t> not_locked;
   for (const stub::SyscallRequest& request : batch.try_all(session_)) {
-    if (request.number == SYS_mlock && request.result != 0) {
+    if (request.number == SYS_mlock2 && request.result != 0) {
       not_locked.push_back(request.args[0]);
     }
   }

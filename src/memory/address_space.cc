@@ -110,12 +110,16 @@ struct FlagMeaning {
   uint32_t flags = 0, madvise = 0, traits = 0;
 };
 constexpr FlagMeaning kFlagMeanings[] = {
-    {"gd", MAP_GROWSDOWN, 0, 0},     {"nr", MAP_NORESERVE, 0, 0},     {"hg", 0, kAdviseHugepage, 0},
-    {"nh", 0, kAdviseNoHugepage, 0}, {"dc", 0, kAdviseDontFork, 0},   {"dd", 0, kAdviseDontDump, 0},
-    {"wf", 0, kAdviseWipeOnFork, 0}, {"mg", 0, kAdviseMergeable, 0},  {"io", 0, 0, kTraitIo},
-    {"pf", 0, 0, kTraitPfnMap},      {"mm", 0, 0, kTraitPfnMap},      {"ht", 0, 0, kTraitHugetlb},
-    {"um", 0, 0, kTraitUserfault},   {"uw", 0, 0, kTraitUserfault},   {"ui", 0, 0, kTraitUserfault},
-    {"sl", 0, 0, kTraitSealed},      {"sr", 0, kAdviseSequential, 0}, {"rr", 0, kAdviseRandom, 0},
+    {"gd", MAP_GROWSDOWN, 0, 0},      {"nr", MAP_NORESERVE, 0, 0},
+    {"hg", 0, kAdviseHugepage, 0},    {"nh", 0, kAdviseNoHugepage, 0},
+    {"dc", 0, kAdviseDontFork, 0},    {"dd", 0, kAdviseDontDump, 0},
+    {"wf", 0, kAdviseWipeOnFork, 0},  {"mg", 0, kAdviseMergeable, 0},
+    {"io", 0, 0, kTraitIo},           {"pf", 0, 0, kTraitPfnMap},
+    {"mm", 0, 0, kTraitPfnMap},       {"ht", 0, 0, kTraitHugetlb},
+    {"um", 0, 0, kTraitUserfault},    {"uw", 0, 0, kTraitUserfault},
+    {"ui", 0, 0, kTraitUserfault},    {"sl", 0, 0, kTraitSealed},
+    {"sr", 0, kAdviseSequential, 0},  {"rr", 0, kAdviseRandom, 0},
+    {"lf", 0, kAdviseLockOnFault, 0},
 };
 
 void apply_vm_flags(std::string_view codes, Mapping& mapping) {

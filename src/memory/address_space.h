@@ -41,6 +41,7 @@ enum MadviseBit : uint32_t {
   kAdviseMergeable = 32,
   kAdviseSequential = 64,
   kAdviseRandom = 128,
+  kAdviseLockOnFault = 256,  // of locked memory: not populated
 };
 
 // Bits of Mapping::traits: what may forbid a move.

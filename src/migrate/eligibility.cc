@@ -90,6 +90,19 @@ void check_state(pid_t pid, std::map<std::string, std::string>& status,
   }
 }
 
+// A host has one time namespace for a whole job, with home's clocks.
+void check_clocks(pid_t pid, const std::string& directory, Reasons& reasons) {
+  const std::string ours = read_link("/proc/self/ns/time");
+  const auto differs = [&ours](const std::string& theirs) {
+    return !theirs.empty() && theirs != ours;
+  };
+  if (differs(read_link(directory + "/ns/time")) ||
+      differs(read_link(directory + "/ns/time_for_children"))) {
+    reasons.push_back(fmt::format(
+        "process {}, or what it starts, has clocks of its own (a time namespace)", pid));
+  }
+}
+
 void check_threads(pid_t pid, const std::string& directory, Reasons& reasons) {
   std::error_code error;
   for (std::filesystem::directory_iterator it(directory + "/task", error), end; !error && it != end;
@@ -246,6 +259,7 @@ std::vector<std::string> check_eligibility(pid_t pid, const EligibilityOptions& 
   }
   Reasons reasons;
   check_state(pid, status, options, reasons);
+  check_clocks(pid, directory, reasons);
   check_threads(pid, directory, reasons);
   check_program(pid, directory, reasons);
   check_descriptors(pid, directory, reasons);

@@ -149,6 +149,14 @@ TEST(Eligibility, Seccomp) {
   EXPECT_TRUE(mentions(check_eligibility(child.pid()), "seccomp filters"));
 }
 
+TEST(Eligibility, ClocksOfItsOwn) {
+  const Child child([] { return ::unshare(CLONE_NEWTIME) == 0; });
+  if (!child.ready()) {
+    GTEST_SKIP() << "no time namespaces here";
+  }
+  EXPECT_TRUE(mentions(check_eligibility(child.pid()), "a time namespace"));
+}
+
 TEST(Eligibility, SharedMemoryWithSomebodyElse) {
   void* const page =
       ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

@@ -960,6 +960,31 @@ T(brk_test) {
   EQ((long)sbrk(0), (long)a + 100000);
   EQ(brk(a), 0);
 }
+// Locked memory that nobody has touched is there, unless it is to be locked when it is touched.
+T(locked_untouched) {
+  const int pages = 16;
+  unsigned char there[16];
+  char* memory = mmap(0, pages << 12, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  EQ(mlock(memory, pages << 12), 0);
+  char* later = mmap(0, pages << 12, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  EQ(mprotect(later + (15 << 12), 4096, PROT_NONE), 0);
+  EQ(syscall(SYS_mlock2, later, 8 << 12, MLOCK_ONFAULT), 0);
+  for (int turn = 0; turn < 3; turn++) {
+    EQ(getppid() > 0, 1);
+    EQ(mincore(memory, pages << 12, there), 0);
+    for (int i = 0; i < pages; i++)
+      EQ(there[i] & 1, 1);
+    EQ(mincore(later, 8 << 12, there), 0);
+    for (int i = 0; i < 8; i++)
+      EQ(there[i] & 1, 0);
+    char start[32];
+    sprintf(start, "%lx-", (long)later);
+    char* flags = strstr(strstr(slurp("/proc/self/smaps"), start), "VmFlags:");
+    char* end = strchr(flags, '\n');
+    *end = 0;
+    CHECK(strstr(flags, " lo ") && strstr(flags, " lf"));
+  }
+}
 T(mlock_fam) {
   char* p = mmap(0, 8192, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   EQ(mlock(p, 8192), 0);
