@@ -47,8 +47,6 @@ void SharedSegments::open_window(uint64_t number, pid_t pid) {
 }
 
 void SharedSegments::close_window(uint64_t number, uint64_t offset, uint64_t size, Done done) {
-  const bool nothing = size == 0;
-  size = size == stub::kSharedLength ? 0 : size;
   Segment* const segment = find(number);
   const bool had_window = segment != nullptr && segment->window != 0;
   if (segment != nullptr) {
@@ -63,7 +61,7 @@ void SharedSegments::close_window(uint64_t number, uint64_t offset, uint64_t siz
     });
     return;
   }
-  if (nothing) {
+  if (size == 0) {
     unlock(number);
     done();
     return;

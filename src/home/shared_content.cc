@@ -2,7 +2,6 @@
 // and news of changes at home.
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -206,7 +205,8 @@ void SharedSegments::pass_on(const Segment& segment, const wire::LinkMessage& di
   }
 }
 
-// All hosts hear of a change at home. `size` kSharedAll: of a change somewhere, 0: of its length.
+// All hosts hear of a change at home, and of the object's length. `size` kSharedAll: of a change
+// somewhere.
 void SharedSegments::update(uint64_t number, uint64_t offset, uint64_t size, Done done) {
   Segment* const segment = find(number);
   if (segment == nullptr) {
@@ -218,6 +218,7 @@ void SharedSegments::update(uint64_t number, uint64_t offset, uint64_t size, Don
     links.insert(segment->holder);
   }
   const bool everything = size == stub::kSharedAll;
+  size = size == stub::kSharedLength ? 0 : size;
   const size_t parts =
       everything || size == 0 ? 1 : static_cast<size_t>((size + kAnswerMax - 1) / kAnswerMax);
   const auto left = std::make_shared<size_t>(links.size() * parts + 1);

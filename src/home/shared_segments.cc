@@ -1,15 +1,10 @@
 #include "home/shared_segments.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
-
-#include <algorithm>
 
 #include "base/log.h"
 #include "home/host_link.h"
-#include "memory/shared_file.h"
 #include "migrate/sharing.h"
 #include "wire/agent.pb.h"
 
@@ -17,6 +12,7 @@ namespace tess::home {
 namespace {
 
 constexpr int kAskAgain = -static_cast<int>(stub::kKicked);
+
 }  // namespace
 
 SharedSegments::Segment* SharedSegments::find(uint64_t number) {

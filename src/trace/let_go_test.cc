@@ -55,23 +55,31 @@ class LetGoTest : public TraceTest {
     EXPECT_EQ(::epoll_ctl(epoll, EPOLL_CTL_ADD, ends[0], &event), 0);
     return epoll;
   }
+  // In the child: tells how many events the wait has had, and that it is over.
+  static void wait_once(Shared* shared, int epoll) {
+    epoll_event happened{};
+    shared->threads = static_cast<uint32_t>(::epoll_wait(epoll, &happened, 1, -1));
+    shared->handled = 1;
+  }
+  static bool is_epoll_wait(const Registers& registers) {
+    return registers.orig_rax == SYS_epoll_wait;
+  }
+  // The wait goes on: it ends by what is written, and by nothing else.
+  void ends_by_writing(int end) {
+    EXPECT_EQ(::write(end, "x", 1), 1);
+    ASSERT_TRUE(until([&] { return shared_->handled == 1; }));
+    EXPECT_EQ(shared_->threads, 1u) << "something else has ended the wait";
+  }
 };
 
 TEST_F(LetGoTest, AWaitThatAWakeWouldEndIsTracedUntilItIsOver) {
   Shared* const shared = shared_;
   int ends[2];
   const int epoll = epoll_of_a_pipe(ends);
-  const pid_t pid = at_its_wait([shared, epoll] {
-    epoll_event happened{};
-    shared->threads = static_cast<uint32_t>(::epoll_wait(epoll, &happened, 1, -1));
-    shared->handled = 1;
-  });
-  ASSERT_TRUE(tracer_->detach_after_calls(
-      pid, [](const Registers& registers) { return registers.orig_rax == SYS_epoll_wait; }));
+  const pid_t pid = at_its_wait([shared, epoll] { wait_once(shared, epoll); });
+  ASSERT_TRUE(tracer_->detach_after_calls(pid, is_epoll_wait));
   EXPECT_EQ(tracer_of(pid), ::getpid());
-  EXPECT_EQ(::write(ends[1], "x", 1), 1);
-  ASSERT_TRUE(until([&] { return shared->handled == 1; }));
-  EXPECT_EQ(shared->threads, 1u) << "something else has ended the wait";
+  ASSERT_NO_FATAL_FAILURE(ends_by_writing(ends[1]));
   ASSERT_TRUE(until([&] { return tracer_of(pid) == 0; }));
   EXPECT_FALSE(tracer_->traced(pid));
 }
@@ -81,19 +89,12 @@ TEST_F(LetGoTest, AWaitThatIsTracedUntilItIsOverGoesOnIfItIsLetGoSooner) {
   int ends[2];
   const int epoll = epoll_of_a_pipe(ends);
   heard_.ended_by_our_stops = SYS_epoll_wait;
-  const pid_t pid = at_its_wait([shared, epoll] {
-    epoll_event happened{};
-    shared->threads = static_cast<uint32_t>(::epoll_wait(epoll, &happened, 1, -1));
-    shared->handled = 1;
-  });
-  ASSERT_TRUE(tracer_->detach_after_calls(
-      pid, [](const Registers& registers) { return registers.orig_rax == SYS_epoll_wait; }));
+  const pid_t pid = at_its_wait([shared, epoll] { wait_once(shared, epoll); });
+  ASSERT_TRUE(tracer_->detach_after_calls(pid, is_epoll_wait));
   ASSERT_TRUE(tracer_->detach(pid));
   EXPECT_EQ(tracer_of(pid), 0);
   EXPECT_FALSE(tracer_->traced(pid));
-  EXPECT_EQ(::write(ends[1], "x", 1), 1);
-  ASSERT_TRUE(until([&] { return shared->handled == 1; }));
-  EXPECT_EQ(shared->threads, 1u) << "something else has ended the wait";
+  ASSERT_NO_FATAL_FAILURE(ends_by_writing(ends[1]));
 }
 
 TEST_F(LetGoTest, AWaitThatOurOwnStopHasEndedIsMadeAgain) {
@@ -102,9 +103,7 @@ TEST_F(LetGoTest, AWaitThatOurOwnStopHasEndedIsMadeAgain) {
   const int epoll = epoll_of_a_pipe(ends);
   heard_.ended_by_our_stops = SYS_epoll_wait;
   const pid_t pid = child([shared, epoll] {
-    epoll_event happened{};
-    shared->threads = static_cast<uint32_t>(::epoll_wait(epoll, &happened, 1, -1));
-    shared->handled = 1;
+    wait_once(shared, epoll);
     ::pause();
   });
   const auto waits = [pid] {

@@ -34,6 +34,13 @@ struct Answer {
 inline Answer answer(int64_t result) {
   return {Outcome::kResult, result};
 }
+inline Answer again() {
+  return {Outcome::kAgain, 0};
+}
+// Of a request of ours: home has not made it; the call is to be made again.
+inline bool is_unfinished(int64_t result) {
+  return result == kRestart || result == kKicked;
+}
 
 Answer special_call(Trap& trap, const syscalls::SyscallInfo& info);
 // Plans, sends, finishes. The reply's signals are pushed on the context by finish_trap, which
@@ -71,8 +78,11 @@ struct CpuClock {
 };
 CpuClock cpu_clock_of(int clock);
 bool is_own_process(Slot* slot, const CpuClock& clock);
-// True for a thread of this process; its time elsewhere goes to `base`.
-bool own_thread(Slot* slot, const CpuClock& clock, int64_t* base);
+// True for this process or a thread of it; what the host's clock of it lacks goes to `base_ns`.
+bool own_cpu_clock(Slot* slot, const CpuClock& clock, int64_t* base_ns);
+bool is_time(const Timespec& value);
+// Nanoseconds, less than 292 years of them: a sum with a clock stays within 63 bits.
+int64_t length_of(const Timespec& value);
 // POSIX timers (body_timers.cc): those on CPU time run here, home's tells the program.
 Answer timer_call(Trap& trap, const syscalls::SyscallInfo& info);
 void note_local_timer(Slot* slot, const uint8_t* siginfo);  // async-signal-safe

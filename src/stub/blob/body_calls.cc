@@ -82,7 +82,7 @@ Answer bad_frame(const Trap& trap) {
   const uint64_t forced[6] = {1, 0, 0, 0, 0, 0};
   const OwnSegment info{siginfo, sizeof(siginfo), nullptr, 0};
   if (own_request(trap.slot, kOpFault, forced, &info, 1, 0) == kRestart) {
-    return {Outcome::kAgain, 0};  // another handler first
+    return again();  // another handler first
   }
   return answer(0);
 }
@@ -99,7 +99,7 @@ Answer sigreturn_call(Trap& trap) {
   }
   const uint64_t args[6] = {0, app.mask, 0, 0, 0, 0};
   if (own_request(trap.slot, kOpSetMask, args, nullptr, 0, 0) == kRestart) {
-    return {Outcome::kAgain, 0};  // another handler on top of this one first
+    return again();  // another handler on top of this one first
   }
   memcpy(context->gregs, app.gregs, sizeof(context->gregs));
   if (app.fpstate == 0) {
@@ -258,7 +258,7 @@ Answer exit_thread(Trap& trap) {
   Reply reply;
   if (receive_reply(slot, &reply)) {
     receive_signals(slot, reply);
-    return {Outcome::kAgain, 0};
+    return again();
   }
   leave_process(slot, (int)trap.args[0]);
 }
@@ -271,7 +271,7 @@ Answer exit_process(Trap& trap) {
   Reply reply;
   if (receive_reply(trap.slot, &reply)) {
     receive_signals(trap.slot, reply);
-    return {Outcome::kAgain, 0};
+    return again();
   }
   die_quietly(trap.slot);
 }

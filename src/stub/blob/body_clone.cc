@@ -292,9 +292,9 @@ Answer clone_call(Trap& trap) {
     if (thread) {
       thread_gone(slot);
     }
-    if (tid == kRestart || tid == kKicked) {
+    if (is_unfinished(tid)) {
       keep_channel(slot, child, channel, !thread);
-      return {Outcome::kAgain, 0};
+      return again();
     }
     drop_child(slot, child, channel);
     // The program has lowered its limit below our descriptors, or uses all it has: no matter at

@@ -30,12 +30,12 @@ Answer homeward_call(Trap& trap, int64_t refusal, uint64_t target) {
       return answer(refusal);  // there is nobody at home who could fetch it
     }
     const int64_t deadline = monotonic_ns() + kAskAgain;
-    const Timespec until{deadline / 1'000'000'000, deadline % 1'000'000'000};
+    const Timespec until = timespec_of(deadline);
     long waited = kAborted;
     while (waited != 0) {
       // At home, or after the handlers, the same instruction is made again.
       if (must_park(slot) || received_signals(slot) != 0) {
-        return {Outcome::kAgain, 0};
+        return again();
       }
       const uint64_t wait[7] = {kMonotonic, kAbsolute, (uint64_t)&until, 0, 0, 0, ~uint64_t{0}};
       waited = tess_cp_syscall(&slot->pending, __NR_clock_nanosleep, wait);
@@ -52,8 +52,8 @@ Answer at_home_only(Trap& trap, int64_t refusal) {
   constexpr uint64_t kGetfd = 1;
   const uint64_t args[6] = {trap.args[0], kGetfd, 0, 0, 0, 0};
   const int64_t open = own_request(trap.slot, __NR_fcntl, args, nullptr, 0, 0);
-  if (open == kRestart || open == kKicked) {
-    return {Outcome::kAgain, 0};
+  if (is_unfinished(open)) {
+    return again();
   }
   return open < 0 ? answer(open) : homeward_call(trap, refusal);
 }

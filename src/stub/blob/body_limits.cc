@@ -8,7 +8,6 @@ namespace {
 inline constexpr int kRlimitCpu = 0, kRlimitData = 2, kRlimitStack = 3, kRlimitMemlock = 8,
                      kRlimitAs = 9;
 inline constexpr uint64_t kInfinity = ~uint64_t{0};
-inline constexpr int64_t kSecondNs = 1'000'000'000;
 
 // The soft limit here; the hard one is the sandbox's.
 void set_local(int resource, uint64_t soft) {
@@ -57,15 +56,14 @@ void apply(Slot* slot, int resource, const uint64_t limit[2]) {
 // ours to watch (see cpu_limit_reached): the host's kernel would end the body without a word.
 void apply_cpu_limit(Slot* slot) {
   constexpr int64_t kNever = 1'000'000'000;  // seconds; more would overflow
+  constexpr int32_t kOwnCpuClock = -6;  // CLOCK_PROCESS_CPUTIME_ID as linux/posix-timers.h makes it
+  constexpr int kSigxcpu = 24;
   ControlBlock& control = control_of(slot);
   const uint64_t soft = lesser(control.cpu_limit_soft, control.cpu_limit_hard);
   const bool limited = soft < (uint64_t)kNever;
   if (control.cpu_limit_timer == 0 && limited) {
-    const int32_t event[16] = {(int32_t)kCpuLimitTimer, 0, kSigLocalTimer};
-    int32_t made = 0;
-    if (sys(__NR_timer_create, kClockProcessCpu, event, &made) == 0) {
-      control.cpu_limit_timer = (uint32_t)made + 1;
-    }
+    const int32_t made = make_host_timer(kOwnCpuClock, kSigxcpu, kCpuLimitTimer);
+    control.cpu_limit_timer = (uint32_t)(made + 1);
   }
   if (control.cpu_limit_timer == 0) {
     return;
@@ -73,8 +71,8 @@ void apply_cpu_limit(Slot* slot) {
   constexpr int kAbsolute = 1;
   const int64_t end = limited ? (int64_t)soft * kSecondNs - control.process_cpu_base_ns : 0;
   const int64_t at = limited && end <= 0 ? 1 : end;
-  const int64_t spec[4] = {limited ? 1 : 0, 0, at / kSecondNs, at % kSecondNs};
-  sys(__NR_timer_settime, control.cpu_limit_timer - 1, kAbsolute, spec, 0);
+  const TimerSpec spec{{limited ? 1 : 0, 0}, timespec_of(at)};
+  sys(__NR_timer_settime, control.cpu_limit_timer - 1, kAbsolute, &spec, 0);
 }
 
 bool cpu_limit_reached(Slot* slot) {
@@ -106,8 +104,8 @@ Answer lock_call(Trap& trap) {
   ControlBlock& control = control_of(slot);
   const uint64_t args[6] = {};
   const int64_t allowed = own_request(slot, kOpMayLock, args, nullptr, 0, 0);
-  if (allowed == kRestart || allowed == kKicked) {
-    return {Outcome::kAgain, 0};
+  if (is_unfinished(allowed)) {
+    return again();
   }
   set_local(kRlimitMemlock, (uint64_t)allowed);
   if (trap.number == __NR_munlockall) {

@@ -206,8 +206,8 @@ Answer map_file_call(Trap& trap) {
   if (m.memfd >= 0) {
     sys(__NR_close, m.memfd);
   }
-  if (result == kRestart || result == kKicked) {
-    return {Outcome::kAgain, 0};
+  if (is_unfinished(result)) {
+    return again();
   }
   return answer(result);
 }

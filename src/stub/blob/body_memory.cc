@@ -61,8 +61,8 @@ Answer vmsplice_call(Trap& trap) {
     const uint64_t wait[6] = {0, 1, ~uint64_t{0}, 0, 0, 0};
     const OwnSegment segment{&poll_fd, 8, &poll_fd, 8, kTrimNone, 0};
     const int64_t ready = own_request(slot, __NR_poll, wait, &segment, 1, 0);
-    if (ready == kRestart || ready == kKicked) {
-      return {Outcome::kAgain, 0};
+    if (is_unfinished(ready)) {
+      return again();
     }
     if (ready < 0) {
       return answer(ready);

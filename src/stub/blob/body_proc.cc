@@ -139,7 +139,7 @@ Answer proc_file_call(Trap& trap) {
     if (fd >= 0) {
       sys(__NR_close, fd);
     }
-    return {Outcome::kAgain, 0};  // the same read, of the new text
+    return again();  // the same read, of the new text
   }
   const uint64_t offset = trap.reply.deadline_ns;
   const long fd = host_file(slot, (ProcFile)trap.reply.proc_file, trap.reply.proc_pid, 0);

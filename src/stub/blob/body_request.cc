@@ -164,14 +164,14 @@ Answer carried_part(Trap& trap, const syscalls::SyscallInfo& info, const Part& p
     if (trap.repeat) {  // it had begun before: the handler that comes ends it
       remember_repeat(trap, trap.deadline_ns, true);
     }
-    return {Outcome::kAgain, 0};
+    return again();
   }
   if (result == kKicked) {
     remember_repeat(trap, reply.deadline_ns, trap.repeat || (reply.flags & kReplyBegun) != 0);
     if ((reply.flags & kReplyTimed) != 0) {
       slot->thread.repeat_ends = 1;
     }
-    return {Outcome::kAgain, 0};
+    return again();
   }
   if ((reply.flags & kReplyHome) != 0) {
     return homeward_call(trap, result);

@@ -49,7 +49,7 @@ int64_t map_agents_memory(Slot* slot, uint64_t address, uint64_t size, uint64_t 
 }
 
 Answer finish(int64_t result) {
-  return result == kRestart || result == kKicked ? Answer{Outcome::kAgain, 0} : answer(result);
+  return is_unfinished(result) ? again() : answer(result);
 }
 
 }  // namespace

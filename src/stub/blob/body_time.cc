@@ -8,12 +8,6 @@ namespace {
 
 using syscalls::SyscallInfo;
 
-inline constexpr int64_t kSecond = 1'000'000'000;
-
-Answer again() {
-  return {Outcome::kAgain, 0};
-}
-
 // CPU time that another process has used on this host; 0 if it is not here.
 int64_t used_here(Slot* slot, int32_t pid) {
   constexpr int64_t kTickNs = 10'000'000;
@@ -43,7 +37,7 @@ int64_t used_here(Slot* slot, int32_t pid) {
 }
 
 Answer put_time(uint64_t to, int64_t ns) {
-  const Timespec value{ns / kSecond, ns % kSecond};
+  const Timespec value = timespec_of(ns);
   return answer(copy_to_app(to, &value, sizeof(value)) ? 0 : kEfault);
 }
 
@@ -60,19 +54,9 @@ void cpu_times(const Slot* slot, bool thread, Timeval times[2]) {
                               : control_of(slot).process_cpu_base_ns;
   const int64_t total = clock_ns(thread ? kClockThreadCpu : kClockProcessCpu) + base;
   times[1] = {(int64_t)local[2], (int64_t)local[3]};
-  const int64_t user = total - (times[1].seconds * kSecond + times[1].microseconds * 1000);
+  const int64_t user = total - (times[1].seconds * kSecondNs + times[1].microseconds * 1000);
   const int64_t positive = user > 0 ? user : 0;
-  times[0] = {positive / kSecond, positive % kSecond / 1000};
-}
-
-bool is_time(const Timespec& value) {
-  return value.seconds >= 0 && value.nanoseconds >= 0 && value.nanoseconds < kSecond;
-}
-
-// Nanoseconds, less than 292 years of them: a sum with a clock stays within 63 bits.
-int64_t length_of(const Timespec& value) {
-  constexpr int64_t kForever = int64_t{9'000'000'000};  // seconds
-  return (value.seconds < kForever ? value.seconds : kForever) * kSecond + value.nanoseconds;
+  times[0] = {positive / kSecondNs, positive % kSecondNs / 1000};
 }
 
 // Waits in a call of the host's kernel. A repeat after a rest is told `deadline_ns`. The result is
@@ -114,7 +98,7 @@ Answer cpu_sleep(Trap& trap, const Timespec& wanted, bool absolute, uint64_t res
   const int64_t base = control_of(trap.slot).process_cpu_base_ns;
   const int64_t length = length_of(wanted);
   const int64_t end = absolute ? length - base : clock_ns(kClockProcessCpu) + length;
-  const Timespec until{end > 0 ? end / kSecond : 0, end > 0 ? end % kSecond : 0};
+  const Timespec until = timespec_of(end > 0 ? end : 0);
   const uint64_t args[7] = {kClockProcessCpu, 1, (uint64_t)&until, 0, 0, 0, ~uint64_t{0}};
   const Answer waited = wait_here(trap, __NR_clock_nanosleep, args, 0);
   return cut_short(waited) && !absolute
@@ -139,18 +123,31 @@ bool is_own_process(Slot* slot, const CpuClock& clock) {
   return clock.valid && !clock.thread && (clock.id == 0 || clock.id == control_of(slot).pid);
 }
 
-bool own_thread(Slot* slot, const CpuClock& clock, int64_t* base) {
+bool own_cpu_clock(Slot* slot, const CpuClock& clock, int64_t* base_ns) {
+  if (is_own_process(slot, clock)) {
+    *base_ns = control_of(slot).process_cpu_base_ns;
+    return true;
+  }
   const int32_t tid = clock.id == 0 ? slot->thread.tid : clock.id;
-  const Slot* of = clock.thread ? slot_of_thread(slot, tid) : nullptr;
-  *base = of != nullptr ? priv(const_cast<Slot*>(of)).thread_cpu_base_ns : 0;
+  Slot* const of = clock.thread ? slot_of_thread(slot, tid) : nullptr;
+  *base_ns = of != nullptr ? priv(of).thread_cpu_base_ns : 0;
   return of != nullptr;
+}
+
+bool is_time(const Timespec& value) {
+  return value.seconds >= 0 && value.nanoseconds >= 0 && value.nanoseconds < kSecondNs;
+}
+
+int64_t length_of(const Timespec& value) {
+  constexpr int64_t kForever = int64_t{9'000'000'000};  // seconds
+  return (value.seconds < kForever ? value.seconds : kForever) * kSecondNs + value.nanoseconds;
 }
 
 void process_cpu_times(Slot* slot, int64_t* user_ns, int64_t* system_ns) {
   Timeval times[2];
   cpu_times(slot, false, times);
-  *user_ns = times[0].seconds * kSecond + times[0].microseconds * 1000;
-  *system_ns = times[1].seconds * kSecond + times[1].microseconds * 1000;
+  *user_ns = times[0].seconds * kSecondNs + times[0].microseconds * 1000;
+  *system_ns = times[1].seconds * kSecondNs + times[1].microseconds * 1000;
 }
 
 uint64_t maxrss_kb() {
@@ -169,12 +166,8 @@ Answer clock_gettime_call(Trap& trap, const SyscallInfo& info) {
   if (trap.number != __NR_clock_gettime || !clock.valid) {
     return carried_call(trap, info);
   }
-  if (is_own_process(trap.slot, clock)) {
-    return put_time(trap.args[1],
-                    clock_ns(kClockProcessCpu) + control_of(trap.slot).process_cpu_base_ns);
-  }
-  if (own_thread(trap.slot, clock, &base)) {
-    return put_time(trap.args[1], clock_ns(id) + base);
+  if (own_cpu_clock(trap.slot, clock, &base)) {
+    return put_time(trap.args[1], clock_ns(clock.thread ? id : kClockProcessCpu) + base);
   }
   const Answer home = carried_call(trap, info);
   Timespec value;
@@ -182,8 +175,7 @@ Answer clock_gettime_call(Trap& trap, const SyscallInfo& info) {
       !copy_from_app(&value, trap.args[1], sizeof(value))) {
     return home;
   }
-  return put_time(trap.args[1],
-                  value.seconds * kSecond + value.nanoseconds + used_here(trap.slot, clock.id));
+  return put_time(trap.args[1], ns_of(value) + used_here(trap.slot, clock.id));
 }
 
 // Memory, faults and switches of the body, on top of the deputy's.
@@ -209,7 +201,7 @@ Answer rusage_call(Trap& trap, const SyscallInfo& info) {
   const uint64_t args[6] = {trap.args[0], 0, 0, 0, 0, 0};
   const OwnSegment out{nullptr, 0, usage, sizeof(usage), kTrimNone, 1};
   const int64_t result = own_request(trap.slot, __NR_getrusage, args, &out, 1, 0);
-  if (result == kRestart || result == kKicked) {
+  if (is_unfinished(result)) {
     return again();
   }
   Timeval times[2];
@@ -225,7 +217,7 @@ Answer times_call(Trap& trap) {
   const uint64_t args[6] = {};
   const OwnSegment out{nullptr, 0, ticks, sizeof(ticks), kTrimNone, 0};
   const int64_t result = own_request(trap.slot, __NR_times, args, &out, 1, 0);
-  if (result == kRestart || result == kKicked) {
+  if (is_unfinished(result)) {
     return again();
   }
   Timeval times[2];
@@ -288,7 +280,7 @@ Answer sleep_call(Trap& trap) {
   Timespec until = wanted;
   if (!absolute) {
     deadline = trap.repeat ? (int64_t)trap.deadline_ns : monotonic_ns() + length_of(wanted);
-    until = {deadline / kSecond, deadline % kSecond};
+    until = timespec_of(deadline);
   }
   const int on_clock = absolute ? clock : 1;
   const uint64_t args[7] = {(uint64_t)on_clock, 1, (uint64_t)&until, 0, 0, 0, ~uint64_t{0}};
@@ -313,7 +305,7 @@ Answer futex_call(Trap& trap) {
       return answer(kEinval);
     }
     deadline = trap.repeat ? (int64_t)trap.deadline_ns : monotonic_ns() + length_of(until);
-    until = {deadline / kSecond, deadline % kSecond};
+    until = timespec_of(deadline);
     args[1] = (trap.args[1] & ~uint64_t{0x7f} & ~uint64_t{kClockRealtime}) | kWaitBitset;
     args[5] = 0xffffffff;
   }

@@ -9,24 +9,10 @@ namespace {
 
 using syscalls::SyscallInfo;
 
-inline constexpr int64_t kSecond = 1'000'000'000;
 inline constexpr uint64_t kAbsolute = 1;
 inline constexpr int32_t kReserved = -2;  // an entry whose timer home is being asked for
 inline constexpr uint32_t kNobody = ~0u;
 inline constexpr int kSiCode = 8, kSiTimer = -2;  // of siginfo
-
-struct TimerSpec {  // struct itimerspec
-  Timespec interval;
-  Timespec value;
-};
-
-Answer again() {
-  return {Outcome::kAgain, 0};
-}
-
-bool is_unfinished(int64_t result) {
-  return result == kRestart || result == kKicked;
-}
 
 uint32_t entry_of(const ControlBlock& control, int32_t id) {
   for (uint32_t i = 0; i < control.posix_timer_count; ++i) {
@@ -74,7 +60,7 @@ Answer create(Trap& trap, const SyscallInfo& info) {
     return carried_call(trap, info);
   }
   int64_t base = 0;
-  const bool own = is_own_process(slot, clock) || own_thread(slot, clock, &base);
+  const bool own = own_cpu_clock(slot, clock, &base);
   const bool shares_memory = priv(slot).vfork_child != 0;
   const uint32_t index = own && !shares_memory ? reserve_entry(control) : kNobody;
   if (index == kNobody) {
@@ -94,33 +80,23 @@ Answer create(Trap& trap, const SyscallInfo& info) {
   }
   timer.clock = explicit_clock(slot, (int32_t)trap.args[0], clock);
   timer.signal = event[3] == kNotifyNone ? 0 : event[2];
-  make_local_timer(slot, index);
+  timer.local = make_host_timer(timer.clock, timer.signal, index);
   timer.id = id;
   return made;
 }
 
-bool is_time(const Timespec& value) {
-  return value.seconds >= 0 && value.nanoseconds >= 0 && value.nanoseconds < kSecond;
-}
-
 // A point in time by the program's clock, by this host's.
 Timespec by_local_clock(Slot* slot, const CpuTimer& timer, const Timespec& at) {
-  constexpr int64_t kForever = int64_t{9'000'000'000};  // seconds: sums stay within 63 bits
-  int64_t base = control_of(slot).process_cpu_base_ns;
-  const CpuClock clock = cpu_clock_of(timer.clock);
-  if (clock.thread) {
-    own_thread(slot, clock, &base);
-  }
-  const int64_t seconds = at.seconds < kForever ? at.seconds : kForever;
-  const int64_t left = seconds * kSecond + at.nanoseconds - base;
-  return left > 0 ? Timespec{left / kSecond, left % kSecond} : Timespec{0, 1};
+  int64_t base = 0;
+  own_cpu_clock(slot, cpu_clock_of(timer.clock), &base);
+  const int64_t left = length_of(at) - base;
+  return timespec_of(left > 0 ? left : 1);
 }
 
-// Whatever of it was on its way to the program is forgotten, as a new setting does.
-int64_t stop_home(Slot* slot, int32_t id) {
-  const TimerSpec off{};
-  const uint64_t args[6] = {(uint64_t)id, 0, 0, 0, 0, 0};
-  const OwnSegment segment{&off, sizeof(off), nullptr, 0, kTrimNone, 2};
+int64_t set_at_home(Slot* slot, const CpuTimer& timer, uint64_t flags, const Timespec& value) {
+  const TimerSpec spec{{0, 0}, value};
+  const uint64_t args[6] = {(uint64_t)timer.id, flags, 0, 0, 0, 0};
+  const OwnSegment segment{&spec, sizeof(spec), nullptr, 0, kTrimNone, 2};
   return own_request(slot, __NR_timer_settime, args, &segment, 1, 0);
 }
 
@@ -138,7 +114,8 @@ Answer set(Trap& trap, uint32_t index) {
   if (!is_time(wanted.interval) || !is_time(wanted.value)) {
     return answer(kEinval);
   }
-  const int64_t stopped = stop_home(slot, timer.id);
+  // Whatever of it was on its way to the program is forgotten, as a new setting does.
+  const int64_t stopped = set_at_home(slot, timer, 0, {0, 0});
   if (is_unfinished(stopped)) {
     return again();
   }
@@ -190,10 +167,8 @@ bool tell_home(Slot* slot, CpuTimer& timer) {
     return true;
   }
   timer.overrun = 0;
-  const TimerSpec past{{0, 0}, {0, 1}};
-  const uint64_t args[6] = {(uint64_t)timer.id, kAbsolute, 0, 0, 0, 0};
-  const OwnSegment segment{&past, sizeof(past), nullptr, 0, kTrimNone, 2};
-  return !is_unfinished(own_request(slot, __NR_timer_settime, args, &segment, 1, 0));
+  constexpr Timespec kPast{0, 1};
+  return !is_unfinished(set_at_home(slot, timer, kAbsolute, kPast));
 }
 
 }  // namespace

@@ -74,7 +74,7 @@ Answer write_call(Trap& trap, const syscalls::SyscallInfo& info) {
   }
   const int64_t room = ask_room(trap);
   if (received_signals(trap.slot) != 0) {
-    return {Outcome::kAgain, 0};  // their handlers come before a call that may wait
+    return again();  // their handlers come before a call that may wait
   }
   if (room < (int64_t)kPage) {
     return carried_call(trap, info);

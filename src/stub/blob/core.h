@@ -43,6 +43,11 @@ struct Timespec {
   int64_t nanoseconds;
 };
 
+struct TimerSpec {  // struct itimerspec
+  Timespec interval;
+  Timespec value;
+};
+
 #pragma GCC visibility push(hidden)
 extern "C" {
 extern const tess::stub::BlobHeader tess_blob_header;
@@ -203,6 +208,13 @@ void begin_alone(Slot* slot);
 void lock(uint32_t* word);
 void unlock(uint32_t* word);
 int64_t monotonic_ns();
+inline constexpr int64_t kSecondNs = 1'000'000'000;
+inline Timespec timespec_of(int64_t ns) {
+  return {ns / kSecondNs, ns % kSecondNs};
+}
+inline int64_t ns_of(const Timespec& time) {
+  return time.seconds * kSecondNs + time.nanoseconds;
+}
 int64_t clock_ns(int clock);
 inline constexpr int kClockProcessCpu = 2, kClockThreadCpu = 3;
 
@@ -265,13 +277,15 @@ uint64_t rest_of_sleep(const ThreadContext& t, const uint64_t* gregs, int64_t le
 // Timers on CPU time (cpu_timers.cc): what is left of them goes into the context of the first
 // thread; each of these does nothing for another.
 void save_cpu_timers(Slot* slot);
-void stop_cpu_timers_at_home(const Slot* slot);    // a deputy's: its CPU time is not the program's
-void resume_cpu_timers_at_home(const Slot* slot);  // the process has returned
+// run: the process has returned; or it becomes a deputy, whose CPU time is not the program's.
+void set_cpu_timers_at_home(const Slot* slot, bool run);
 void start_cpu_timers_of_body(Slot* slot);
-// The host's timer for entry `index` of the body's, not armed; it tells by kSigLocalTimer, whose
-// value is the index.
-void make_local_timer(Slot* slot, uint32_t index);
-inline constexpr uint32_t kCpuLimitTimer = kCpuTimersMax;  // value of the one that tells of RLIMIT_CPU
+// A timer of the host's, not armed, kNoTimer if there can be none. `clock` and `signal` as those of
+// a CpuTimer: it tells by kSigLocalTimer with this value, whatever the signal, or nobody if that is
+// 0.
+int32_t make_host_timer(int32_t clock, int32_t signal, uint32_t value);
+// The value of the one that tells of RLIMIT_CPU.
+inline constexpr uint32_t kCpuLimitTimer = kCpuTimersMax;
 inline constexpr int kSigLocalTimer = 16;  // SIGSTKFLT, which no kernel raises here
 // Of the calling thread.
 void save_memory_policy(Slot* slot);

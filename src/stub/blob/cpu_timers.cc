@@ -5,46 +5,29 @@
 namespace tess::stub {
 namespace {
 
-inline constexpr int64_t kSecond = 1'000'000'000;
 inline constexpr int64_t kAtOnce = 1;  // nanosecond
 
 bool carries_timers(const Slot* slot) {
   return slot->thread.tid == control_of(slot).pid;
 }
 
-struct TimerSpec {  // struct itimerspec
-  int64_t interval[2];
-  int64_t value[2];
-};
-
-TimerSpec spec_of(int64_t interval_ns, int64_t left_ns) {
-  return {{interval_ns / kSecond, interval_ns % kSecond}, {left_ns / kSecond, left_ns % kSecond}};
-}
-
 void read_timer(int32_t id, CpuTimer* timer) {
   TimerSpec spec{};
   sys(__NR_timer_gettime, id, &spec);
-  timer->interval_ns = spec.interval[0] * kSecond + spec.interval[1];
-  timer->left_ns = spec.value[0] * kSecond + spec.value[1];
+  timer->interval_ns = ns_of(spec.interval);
+  timer->left_ns = ns_of(spec.value);
 }
 
 void set_timer(int32_t id, int64_t interval_ns, int64_t left_ns) {
-  const TimerSpec spec = spec_of(interval_ns, left_ns);
+  const TimerSpec spec{timespec_of(interval_ns), timespec_of(left_ns)};
   sys(__NR_timer_settime, id, 0, &spec, 0);
 }
 
 // Its signal is sent before this returns; else that waits for the next tick.
 void set_off(const CpuTimer& timer) {
   constexpr int kAbsolute = 1;
-  const TimerSpec spec = spec_of(timer.interval_ns, clock_ns(timer.clock));
+  const TimerSpec spec{timespec_of(timer.interval_ns), timespec_of(clock_ns(timer.clock))};
   sys(__NR_timer_settime, timer.id, kAbsolute, &spec, 0);
-}
-
-// Of a thread that no body runs for: the kernel is asked.
-bool is_pending(int32_t signal) {
-  uint64_t set = 0;
-  sys(__NR_rt_sigpending, &set, sizeof(set));
-  return signal > 0 && (set >> (signal - 1) & 1) != 0;
 }
 
 // What goes for all threads of the body: timers that went off, of which home has not been told.
@@ -118,44 +101,37 @@ void save_cpu_timers(Slot* slot) {
 
 // A signal that is pending would be forgotten with the timer's setting (Linux 6.13 and later), and
 // a timer that has told of its end is not armed before the signal is taken.
-void stop_cpu_timers_at_home(const Slot* slot) {
+void set_cpu_timers_at_home(const Slot* slot, bool run) {
   if (!carries_timers(slot)) {
     return;
   }
-  set_interval_timers(slot, false);
+  set_interval_timers(slot, run);
   const ThreadContext& t = slot->thread;
-  for (uint32_t i = 0; i < t.posix_timer_count; ++i) {
-    if (t.posix_timers[i].left_ns != 0 && !is_pending(t.posix_timers[i].signal)) {
-      set_timer(t.posix_timers[i].id, 0, 0);
-    }
+  uint64_t pending = 0;
+  if (t.posix_timer_count != 0) {
+    sys(__NR_rt_sigpending, &pending, sizeof(pending));
   }
-}
-
-void resume_cpu_timers_at_home(const Slot* slot) {
-  if (!carries_timers(slot)) {
-    return;
-  }
-  set_interval_timers(slot, true);
-  const ThreadContext& t = slot->thread;
   for (uint32_t i = 0; i < t.posix_timer_count; ++i) {
     const CpuTimer& timer = t.posix_timers[i];
-    if (timer.left_ns != 0 && is_pending(timer.signal)) {
+    const bool told = timer.signal > 0 && (pending >> (timer.signal - 1) & 1) != 0;
+    if (timer.left_ns == 0) {
+      continue;
+    }
+    if (!told) {
+      set_timer(timer.id, run ? timer.interval_ns : 0, run ? timer.left_ns : 0);
+    } else if (run) {
       set_off(timer);
-    } else if (timer.left_ns != 0) {
-      set_timer(timer.id, timer.interval_ns, timer.left_ns);
     }
   }
 }
 
-void make_local_timer(Slot* slot, uint32_t index) {
+int32_t make_host_timer(int32_t clock, int32_t signal, uint32_t value) {
   constexpr int32_t kThreadBit = 4, kNotifySignal = 0, kNotifyNone = 1, kNotifyThread = 4;
-  CpuTimer& timer = control_of(slot).posix_timers[index];
-  const bool of_thread = (timer.clock & kThreadBit) != 0;
-  const int32_t notify =
-      timer.signal == 0 ? kNotifyNone : (of_thread ? kNotifyThread : kNotifySignal);
-  const int32_t event[16] = {(int32_t)index, 0, kSigLocalTimer, notify, ~(timer.clock >> 3)};
-  int32_t local = kNoTimer;
-  timer.local = sys(__NR_timer_create, timer.clock, event, &local) == 0 ? local : kNoTimer;
+  const bool of_thread = (clock & kThreadBit) != 0;
+  const int32_t notify = signal == 0 ? kNotifyNone : (of_thread ? kNotifyThread : kNotifySignal);
+  const int32_t event[16] = {(int32_t)value, 0, kSigLocalTimer, notify, ~(clock >> 3)};
+  int32_t made = kNoTimer;
+  return sys(__NR_timer_create, clock, event, &made) == 0 ? made : kNoTimer;
 }
 
 void start_cpu_timers_of_body(Slot* slot) {
@@ -166,11 +142,11 @@ void start_cpu_timers_of_body(Slot* slot) {
   ControlBlock& control = control_of(slot);
   const ThreadContext& t = slot->thread;
   for (uint32_t i = 0; i < t.posix_timer_count; ++i) {
-    control.posix_timers[i] = t.posix_timers[i];
-    make_local_timer(slot, i);
-    if (t.posix_timers[i].left_ns != 0 && control.posix_timers[i].local != kNoTimer) {
-      set_timer(control.posix_timers[i].local, t.posix_timers[i].interval_ns,
-                t.posix_timers[i].left_ns);
+    CpuTimer& timer = control.posix_timers[i];
+    timer = t.posix_timers[i];
+    timer.local = make_host_timer(timer.clock, timer.signal, i);
+    if (timer.left_ns != 0 && timer.local != kNoTimer) {
+      set_timer(timer.local, timer.interval_ns, timer.left_ns);
     }
   }
   control.posix_timer_count = t.posix_timer_count;

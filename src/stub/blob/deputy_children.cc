@@ -6,7 +6,6 @@
 namespace tess::stub {
 namespace {
 
-inline constexpr int64_t kSecondNs = 1'000'000'000;
 inline constexpr int64_t kWorthTelling = 1'000'000;
 inline constexpr uint64_t kMuchKb = 4096;    // memory worth telling of
 inline constexpr size_t kMaxrssOffset = 32;  // in struct rusage

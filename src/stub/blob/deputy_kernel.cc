@@ -172,7 +172,7 @@ long wait_for_socket(Slot* slot, const Call& call) {
   }
   const int64_t until_end = (int64_t)r.deadline_ns - monotonic_ns();
   const int64_t left = until_end > 0 ? until_end : 0;
-  const Timespec timeout{left / 1'000'000'000, left % 1'000'000'000};
+  const Timespec timeout = timespec_of(left);
   const struct {
     int32_t fd;
     uint16_t events;

@@ -175,7 +175,7 @@ bool SharedGuard::changes_known_bytes() const {
     case __NR_writev:
       return sys(__NR_lseek, open_fd_, 0, kSeekCur) >= 0;
     case __NR_pwrite64:
-    case __NR_pwritev: {
+    case __NR_pwritev: {  // with O_APPEND the data goes elsewhere than the call says
       const long flags = sys(__NR_fcntl, open_fd_, kFGetfl);
       return flags >= 0 && (flags & kOAppend) == 0;
     }
@@ -189,7 +189,8 @@ void SharedGuard::change(int32_t fd) {
   open_segment_ = changed(look_up_fd(slot_, fd));
   open_fd_ = fd;
   if (open_segment_ != 0) {
-    const SharedMoment opens = changes_known_bytes() ? SharedMoment::kHold : SharedMoment::kOpen;
+    known_bytes_ = changes_known_bytes();
+    const SharedMoment opens = known_bytes_ ? SharedMoment::kHold : SharedMoment::kOpen;
     tell(slot_, number_ == __NR_splice ? SharedMoment::kBefore : opens, open_segment_, 0,
          kSharedAll);
   }
@@ -235,17 +236,12 @@ void SharedGuard::find_range(int64_t result, uint64_t* offset, uint64_t* size) c
   }
   switch (number_) {
     case __NR_pwrite64:
-    case __NR_pwritev: {
-      // With O_APPEND the data is elsewhere than the call says.
-      constexpr int kFGetfl = 3;
-      constexpr long kOAppend = 02000;
-      const long flags = sys(__NR_fcntl, open_fd_, kFGetfl);
-      if (flags >= 0 && (flags & kOAppend) == 0) {
+    case __NR_pwritev:
+      if (known_bytes_) {
         *offset = args_[3];
         *size = (uint64_t)result;
       }
       break;
-    }
     case __NR_write:
     case __NR_writev: {
       const long position = sys(__NR_lseek, open_fd_, 0, kSeekCur);

@@ -33,7 +33,8 @@ class SharedGuard {
   const uint64_t* args_;
   uint64_t open_segment_ = 0;
   int32_t open_fd_ = -1;
-  bool cuts_ = false;  // the call changes the file's length only
+  bool known_bytes_ = false;  // the call changes bytes that it says, or the file's position does
+  bool cuts_ = false;         // it changes the file's length only
   bool stat_ = false;
 };
 

@@ -67,7 +67,7 @@ void unlock(uint32_t* word) {
 int64_t clock_ns(int clock) {
   Timespec now{};
   sys(__NR_clock_gettime, clock, &now);
-  return now.seconds * 1'000'000'000 + now.nanoseconds;
+  return ns_of(now);
 }
 
 int64_t monotonic_ns() {

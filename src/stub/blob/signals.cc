@@ -293,7 +293,7 @@ void shorten_repeated_wait(Slot* slot) {
   if (was_away) {
     sys(__NR_arch_prctl, kArchSetFs, t.fs_base);
     sys(__NR_arch_prctl, kArchSetGs, t.gs_base);
-    resume_cpu_timers_at_home(slot);
+    set_cpu_timers_at_home(slot, true);
     set_memory_policy(slot);
     sys(__NR_set_tid_address, t.clear_child_tid);
     sys(__NR_set_robust_list, t.robust_list_head,
