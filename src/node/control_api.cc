@@ -158,7 +158,11 @@ std::optional<pid_t> ControlApi::target(const RequestPtr& request) {
     return std::nullopt;
   }
   if (process.state == 'Z' || process.state == 'X') {
-    request->error("refused", fmt::format("process {} ({}) has already ended", pid, process.name));
+    const bool goes_on = process.state == 'Z' && process.threads > 1;
+    request->error("refused",
+                   fmt::format("{}process {} ({}) has already ended{}",
+                               goes_on ? "the first thread of " : "", pid, process.name,
+                               goes_on ? ", others go on: such a process stays where it is" : ""));
     return std::nullopt;
   }
   if (pid == ::getpid() || hub_.by_process(pid) != nullptr || is_agent(pid)) {

@@ -47,6 +47,8 @@ Result<ProcessFacts> parse_process_status(const std::string& text) {
       value >> facts.parent;
     } else if (label == "TracerPid") {
       value >> facts.tracer;
+    } else if (label == "Threads") {
+      value >> facts.threads;
     } else if (label == "Uid") {
       for (uid_t& uid : facts.uids) {
         value >> uid;

@@ -19,6 +19,7 @@ struct ProcessFacts {
   pid_t parent = 0;
   pid_t tracer = 0;
   pid_t thread_group = 0;
+  int threads = 0;              // a zombie with more than one: only its first thread has ended
   std::array<uid_t, 4> uids{};  // real, effective, saved, file system
 };
 

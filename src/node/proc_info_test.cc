@@ -16,6 +16,7 @@ TEST(ProcInfo, ThisProcess) {
   EXPECT_EQ((*facts)->parent, ::getppid());
   EXPECT_EQ((*facts)->uids[0], ::getuid());
   EXPECT_EQ((*facts)->state, 'R');
+  EXPECT_GE((*facts)->threads, 1);
 }
 
 TEST(ProcInfo, NoSuchProcessIsAnAnswer) {
