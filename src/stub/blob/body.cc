@@ -437,15 +437,9 @@ void body_start(Slot* slot) {
   }
   p.executing = 0;
   p.stepping = 0;
-  p.thread_cpu_base_ns = (int64_t)t.thread_cpu_ns - clock_ns(kClockThreadCpu);
-  start_cpu_timers_of_body(slot);
   apply_settings(slot);
   if (t.policy_mode != 0) {
     set_memory_policy(slot);
-  }
-  if (t.tid == control_of(slot).pid) {
-    control_of(slot).process_cpu_base_ns = (int64_t)t.process_cpu_ns - clock_ns(kClockProcessCpu);
-    apply_cpu_limit(slot);
   }
   slot->state = kSlotBody;
   set_signal_mask(0);

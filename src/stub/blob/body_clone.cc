@@ -113,6 +113,7 @@ void body_child(Slot* slot) {
     if ((p.clone_flags & CLONE_VM) == 0) {
       begin_alone(slot);
       control.pid = t.tid;
+      begin_cpu_times(slot);
     }
     // Last: by its mailbox the agent knows it, and may freeze it from here on.
     place_fd(slot, p.mailbox_fd, control.fd_base);
@@ -121,6 +122,7 @@ void body_child(Slot* slot) {
   if ((p.clone_flags & CLONE_CHILD_SETTID) != 0) {
     copy_to_app(p.parent_context, &t.tid, 4);
   }
+  p.thread_cpu_base_ns = -clock_ns(kClockThreadCpu);
   body_start(slot);
 }
 

@@ -274,12 +274,14 @@ KernelUcontext* build_resume_frame(Slot* slot, uint64_t mask, bool native);
 bool end_repeated_wait(ThreadContext& t, uint64_t* gregs, uint64_t sa_flags);
 // Where the program wants to read what is left of the sleep that was ended, and what; 0: nowhere.
 uint64_t rest_of_sleep(const ThreadContext& t, const uint64_t* gregs, int64_t left[2]);
-// Timers on CPU time (cpu_timers.cc): what is left of them goes into the context of the first
-// thread; each of these does nothing for another.
-void save_cpu_timers(Slot* slot);
+// CPU time of the process and the timers on it (cpu_timers.cc), in the context of the thread in its
+// lowest slot. All threads rest, and only the one that serves them calls these: what one of them
+// sets until it rests is saved, and none runs before they run.
+void save_cpu_times(Slot* any);
 // run: the process has returned; or it becomes a deputy, whose CPU time is not the program's.
-void set_cpu_timers_at_home(const Slot* slot, bool run);
-void start_cpu_timers_of_body(Slot* slot);
+void set_cpu_timers_at_home(Slot* any, bool run);
+// Of a body, or of a child that a body has just forked.
+void begin_cpu_times(Slot* any);
 // A timer of the host's, not armed, kNoTimer if there can be none. `clock` and `signal` as those of
 // a CpuTimer: it tells by kSigLocalTimer with this value, whatever the signal, or nobody if that is
 // 0.

@@ -1,14 +1,18 @@
-// Timers on CPU time through moves: setitimer's two and those of timer_create on a CPU clock. They
-// belong to the process: the first thread carries them.
-#include "stub/blob/core.h"
+// CPU time through moves, and the timers on it: setitimer's two and those of timer_create on a CPU
+// clock. They belong to the process: the thread in the lowest slot carries them.
+#include "stub/blob/body.h"
 
 namespace tess::stub {
 namespace {
 
 inline constexpr int64_t kAtOnce = 1;  // nanosecond
 
-bool carries_timers(const Slot* slot) {
-  return slot->thread.tid == control_of(slot).pid;
+Slot* carrier(Slot* any) {
+  Slot* lowest = any;
+  for_each_slot(control_of(any), [&](uint32_t index) {
+    lowest = index < lowest->index ? slot_at(any, index) : lowest;
+  });
+  return lowest;
 }
 
 void read_timer(int32_t id, CpuTimer* timer) {
@@ -70,7 +74,7 @@ void save_body_timers(Slot* slot) {
   t.posix_timer_count = 0;
   for (uint32_t i = 0; i < control.posix_timer_count; ++i) {
     CpuTimer timer = control.posix_timers[i];
-    if (timer.id == kNoTimer) {
+    if (timer.id < 0) {  // or being made just now
       continue;
     }
     if (timer.local != kNoTimer) {
@@ -83,12 +87,13 @@ void save_body_timers(Slot* slot) {
 
 }  // namespace
 
-void save_cpu_timers(Slot* slot) {
-  if (!carries_timers(slot)) {
-    return;
-  }
+void save_cpu_times(Slot* any) {
+  Slot* const slot = carrier(any);
+  const bool is_body = control_of(any).role == kRoleBody;
+  const int64_t base_ns = is_body ? control_of(any).process_cpu_base_ns : 0;
+  slot->thread.process_cpu_ns = (uint64_t)(clock_ns(kClockProcessCpu) + base_ns);
   save_interval_timers(slot);
-  if (control_of(slot).role == kRoleBody) {
+  if (is_body) {
     save_body_timers(slot);
     return;
   }
@@ -101,10 +106,8 @@ void save_cpu_timers(Slot* slot) {
 
 // A signal that is pending would be forgotten with the timer's setting (Linux 6.13 and later), and
 // a timer that has told of its end is not armed before the signal is taken.
-void set_cpu_timers_at_home(const Slot* slot, bool run) {
-  if (!carries_timers(slot)) {
-    return;
-  }
+void set_cpu_timers_at_home(Slot* any, bool run) {
+  const Slot* const slot = carrier(any);
   set_interval_timers(slot, run);
   const ThreadContext& t = slot->thread;
   uint64_t pending = 0;
@@ -134,13 +137,18 @@ int32_t make_host_timer(int32_t clock, int32_t signal, uint32_t value) {
   return sys(__NR_timer_create, clock, event, &made) == 0 ? made : kNoTimer;
 }
 
-void start_cpu_timers_of_body(Slot* slot) {
-  if (!carries_timers(slot)) {
-    return;
-  }
-  set_interval_timers(slot, true);
-  ControlBlock& control = control_of(slot);
+void begin_cpu_times(Slot* any) {
+  constexpr int32_t kThreadBit = 4, kScheduled = 2;
+  ControlBlock& control = control_of(any);
+  for_each_slot(control, [&](uint32_t index) {
+    Slot* const slot = slot_at(any, index);
+    const int32_t clock = (~slot->thread.tid) * 8 | kThreadBit | kScheduled;
+    priv(slot).thread_cpu_base_ns = (int64_t)slot->thread.thread_cpu_ns - clock_ns(clock);
+  });
+  const Slot* const slot = carrier(any);
   const ThreadContext& t = slot->thread;
+  control.process_cpu_base_ns = (int64_t)t.process_cpu_ns - clock_ns(kClockProcessCpu);
+  set_interval_timers(slot, true);
   for (uint32_t i = 0; i < t.posix_timer_count; ++i) {
     CpuTimer& timer = control.posix_timers[i];
     timer = t.posix_timers[i];
@@ -150,6 +158,7 @@ void start_cpu_timers_of_body(Slot* slot) {
     }
   }
   control.posix_timer_count = t.posix_timer_count;
+  apply_cpu_limit(any);
 }
 
 }  // namespace tess::stub

@@ -177,7 +177,6 @@ void deputy_start(Slot* slot) {
   const ThreadContext& t = slot->thread;
   p.actions = control_of(slot).actions;
   // The kernel must not write to memory whose truth is elsewhere now.
-  set_cpu_timers_at_home(slot, false);
   sys(__NR_set_tid_address, 0);
   sys(__NR_set_robust_list, 0, 24);
   if (t.rseq_address != 0) {

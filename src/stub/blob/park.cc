@@ -116,13 +116,16 @@ void prepare_phase(Slot* slot, Phase phase) {
   ControlBlock& control = control_of(slot);
   control.freeze = 0;
   if (phase == kPhaseDeputy && control.role == kRoleNone) {
+    set_cpu_timers_at_home(slot, false);
     install_deputy_handlers(slot);
     control.role = kRoleDeputy;
   } else if (phase == kPhaseBody) {
     install_body_handlers(slot);
     control.role = kRoleBody;
+    begin_cpu_times(slot);
   } else if (phase == kPhaseNative && control.role == kRoleDeputy) {
     restore_application_handlers(slot);
+    set_cpu_timers_at_home(slot, true);
     for_each_slot(control,
                   [&](uint32_t index) { sys(__NR_close, slot_at(slot, index)->channel_fd); });
   }
@@ -194,6 +197,9 @@ Phase serve(Slot* slot) {
   DescriptorRoom room;
   if (control.role != kRoleBody) {
     room.raise();
+  }
+  if (control.role != kRoleDeputy) {
+    save_cpu_times(slot);
   }
   note(slot, Note::kAllParked, slot->index, 0);
   // The arena is free while parked: calls are not in flight.
@@ -374,8 +380,6 @@ extern "C" [[noreturn]] void tess_park_native(Slot* slot) {
   sys(__NR_prctl, kPrGetTidAddress, &address, 0, 0, 0);
   slot->thread.clear_child_tid = address;
   slot->thread.thread_cpu_ns = (uint64_t)clock_ns(kClockThreadCpu);
-  slot->thread.process_cpu_ns = (uint64_t)clock_ns(kClockProcessCpu);
-  save_cpu_timers(slot);
   save_memory_policy(slot);
   save_settings(slot);
   __atomic_or_fetch(&control.slot_bitmap[slot->index / 64], uint64_t{1} << (slot->index % 64),

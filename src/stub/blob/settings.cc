@@ -12,10 +12,6 @@ inline constexpr int kArchGetCpuid = 0x1011, kArchSetCpuid = 0x1012;
 inline constexpr int kTscSigsegv = 2;
 inline constexpr uint64_t kUsualSlack = 50'000;
 
-bool is_first(const Slot* slot) {
-  return slot->thread.tid == control_of(slot).pid;
-}
-
 void set_bit(ThreadContext& t, uint32_t bit, bool on) {
   t.settings = on ? t.settings | bit : t.settings & ~bit;
 }
@@ -31,10 +27,9 @@ void save_settings(Slot* slot) {
   t.settings = 0;
   set_bit(t, kSettingNoTsc, tsc == kTscSigsegv);
   set_bit(t, kSettingNoCpuid, sys(__NR_arch_prctl, kArchGetCpuid, 0) == 0);
-  if (is_first(slot)) {
-    set_bit(t, kSettingNoThp, sys(__NR_prctl, kGetThpDisable, 0, 0, 0, 0) > 0);
-    set_bit(t, kSettingMerge, sys(__NR_prctl, kGetMemoryMerge, 0, 0, 0, 0) > 0);
-  }
+  // These two are the process's: each thread carries them, as any may fork or be the last.
+  set_bit(t, kSettingNoThp, sys(__NR_prctl, kGetThpDisable, 0, 0, 0, 0) > 0);
+  set_bit(t, kSettingMerge, sys(__NR_prctl, kGetMemoryMerge, 0, 0, 0, 0) > 0);
   uint64_t waiting = 0;
   sys(__NR_rt_sigpending, &waiting, sizeof(waiting));
   set_bit(t, kSignalsWait, (waiting & ~t.signal_mask) != 0);
@@ -51,10 +46,10 @@ void apply_settings(const Slot* slot) {
   if ((t.settings & kSettingNoCpuid) != 0) {
     sys(__NR_arch_prctl, kArchSetCpuid, 0);
   }
-  if ((t.settings & kSettingNoThp) != 0 && is_first(slot)) {
+  if ((t.settings & kSettingNoThp) != 0) {
     sys(__NR_prctl, kSetThpDisable, 1, 0, 0, 0);
   }
-  if ((t.settings & kSettingMerge) != 0 && is_first(slot)) {
+  if ((t.settings & kSettingMerge) != 0) {
     sys(__NR_prctl, kSetMemoryMerge, 1, 0, 0, 0);
   }
 }

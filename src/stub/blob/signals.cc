@@ -65,8 +65,6 @@ void save_context(Slot* slot, const KernelUcontext* context) {
   sys(__NR_arch_prctl, kArchGetFs, &t.fs_base);
   sys(__NR_arch_prctl, kArchGetGs, &t.gs_base);
   t.thread_cpu_ns = (uint64_t)(clock_ns(kClockThreadCpu) + priv(slot).thread_cpu_base_ns);
-  t.process_cpu_ns = (uint64_t)(clock_ns(kClockProcessCpu) + control_of(slot).process_cpu_base_ns);
-  save_cpu_timers(slot);
   save_memory_policy(slot);
 }
 
@@ -293,7 +291,6 @@ void shorten_repeated_wait(Slot* slot) {
   if (was_away) {
     sys(__NR_arch_prctl, kArchSetFs, t.fs_base);
     sys(__NR_arch_prctl, kArchSetGs, t.gs_base);
-    set_cpu_timers_at_home(slot, true);
     set_memory_policy(slot);
     sys(__NR_set_tid_address, t.clear_child_tid);
     sys(__NR_set_robust_list, t.robust_list_head,
