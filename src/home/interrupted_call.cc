@@ -135,10 +135,14 @@ InterruptedCall undo_interrupted_call(trace::Registers& registers, int64_t resta
   call.repeated = true;
   call.may_end = static_cast<int64_t>(registers.rax) != kRestartNoIntr;
   call.ends = static_cast<int64_t>(registers.rax) == -EINTR;
-  registers.rip -= kSyscallLength;
-  registers.rax = static_cast<uint64_t>(number);
+  stand_before_call(registers, number);
   find_timeout(registers, call);
   return call;
+}
+
+void stand_before_call(trace::Registers& registers, int64_t number) {
+  registers.rip -= kSyscallLength;
+  registers.rax = static_cast<uint64_t>(number);
 }
 
 void set_gregs(stub::ThreadContext& context, const trace::Registers& r) {

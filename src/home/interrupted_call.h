@@ -35,6 +35,9 @@ bool stopped_in_call(const trace::Registers& registers);
 // (SleepClock::restarted).
 InterruptedCall undo_interrupted_call(trace::Registers& registers, int64_t restarted = 0);
 
+// As if the call of that number, in whose end the thread is, had not been made yet.
+void stand_before_call(trace::Registers& registers, int64_t number);
+
 // General registers in the order of a signal frame.
 void set_gregs(stub::ThreadContext& context, const trace::Registers& registers);
 

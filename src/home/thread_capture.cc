@@ -9,6 +9,7 @@
 #include <cstring>
 #include <fstream>
 
+#include "home/cut_call.h"
 #include "home/injector.h"
 #include "migrate/cpu_timers.h"
 #include "stub/repeat.h"
@@ -92,9 +93,15 @@ Result<> capture_thread(const trace::Tracee& tracee, trace::RemoteCalls& calls,
         tracee.tid());
   }
   trace::Registers registers = calls.registers();
+  const uint64_t transferred = transferred_when_cut(registers, calls, memory, scratch);
+  const auto cut_number = static_cast<int32_t>(registers.orig_rax);
   const InterruptedCall call = undo_interrupted_call(registers, sleeps.restarted(tracee.tid()));
+  if (transferred != 0) {
+    stand_before_call(registers, cut_number);
+  }
   set_gregs(context, registers);
   context.repeat_number = -1;
+  context.repeat_done = transferred;
   context.repeat_ends = call.ends ? 1 : 0;
   if (call.repeated && call.timeout != InterruptedCall::Timeout::kNone) {
     context.repeat_deadline_ns = deadline_of(call, memory, sleeps.started(tracee.tid()));
@@ -102,9 +109,9 @@ Result<> capture_thread(const trace::Tracee& tracee, trace::RemoteCalls& calls,
       context.repeat_number = static_cast<int32_t>(call.number);
       context.repeat_rip = registers.rip;
     }
-  } else if (call.may_end) {
+  } else if (call.may_end || transferred != 0) {
     context.repeat_deadline_ns = 0;
-    context.repeat_number = static_cast<int32_t>(call.number);
+    context.repeat_number = transferred != 0 ? cut_number : static_cast<int32_t>(call.number);
     context.repeat_rip = registers.rip;
   }
   context.signal_mask = calls.signal_mask();

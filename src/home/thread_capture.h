@@ -11,7 +11,7 @@
 
 namespace tess::home {
 
-// `scratch`: address of at least 64 writable bytes in the process that nobody uses.
+// `scratch`: address of at least 256 writable bytes in the process that nobody uses.
 // `sleeps` has been confirmed for the thread's process.
 Result<> capture_thread(const trace::Tracee& tracee, trace::RemoteCalls& calls,
                         const stub::RemoteMemory& memory, uint64_t scratch,

@@ -8,7 +8,7 @@
 
 namespace tess::stub {
 
-inline constexpr uint32_t kAbiVersion = 3;
+inline constexpr uint32_t kAbiVersion = 4;
 
 // ---- region ----
 inline constexpr uint64_t kRegionSize = uint64_t{2} << 30;
@@ -126,13 +126,14 @@ struct alignas(64) ThreadContext {
   // rip with the same number.
   uint64_t repeat_rip;
   uint64_t repeat_deadline_ns;  // CLOCK_MONOTONIC of home at which its relative timeout ends, 0 if it has none
+  uint64_t repeat_done;         // bytes that it has transferred already (stub/transfer.h)
   int32_t repeat_number;        // -1: none
   int32_t tid;                  // at home, as the application sees it
   char comm[16];
   // CPU time used so far, wherever: so that CPU clocks never go back while away.
   uint64_t thread_cpu_ns;
-  uint64_t process_cpu_ns;      // of the whole process; meaningful in the first thread's context
-  uint64_t cpu_timers[2][4];    // ITIMER_VIRTUAL, ITIMER_PROF as struct itimerval; in the first thread's context
+  uint64_t process_cpu_ns;      // of the whole process; meaningful in the context of the lowest slot
+  uint64_t cpu_timers[2][4];    // ITIMER_VIRTUAL, ITIMER_PROF as struct itimerval; as process_cpu_ns
   // As set_mempolicy takes them.
   uint64_t policy_nodes[kPolicyNodeWords];
   uint64_t timerslack_ns;  // 0: the usual
@@ -140,7 +141,7 @@ struct alignas(64) ThreadContext {
   int32_t policy_mode;
   uint32_t repeat_ends;  // the call to be repeated has a timeout of its socket's: a handler ends it, whatever SA_RESTART says
   uint32_t posix_timer_count;
-  CpuTimer posix_timers[kCpuTimersMax];  // in the first thread's context
+  CpuTimer posix_timers[kCpuTimersMax];  // as process_cpu_ns
 };
 
 struct ChannelKeys {
@@ -469,6 +470,7 @@ inline constexpr uint32_t kReplyBegun = 1;  // with kKicked: the call was waitin
 inline constexpr uint32_t kReplyProc = 2;
 inline constexpr uint32_t kReplyHome = 8;  // the call is to be made at home; the result is what it fails with if it cannot
 inline constexpr uint32_t kReplyTimed = 4;  // with kReplyBegun: by a timeout of its socket's (ThreadContext::repeat_ends)
+inline constexpr uint32_t kReplyCut = 16;  // a transfer would have gone on but for our kick: it is to, with the rest (stub/transfer.h)
 inline constexpr uint64_t kProcTextFirst = 1, kProcTextLast = 2;
 
 struct SignalRecord {

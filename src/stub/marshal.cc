@@ -78,12 +78,9 @@ int64_t plan_buffer(Builder& b, uint8_t i, const Arg& arg) {
     b.args[i] = address >= kUserEnd ? kOutside : kBadAddress;
     return 0;
   }
-  if (!reading) {
-    const uint64_t skip = lesser(b.part.skip, size);
-    address += skip;
-    size = lesser(size - skip, b.part.size);
-  }
-  size = lesser(size, kTransferMax);
+  const uint64_t skip = lesser(b.part.skip, size);
+  address += skip;
+  size = lesser(lesser(size - skip, b.part.size), kTransferMax);
   b.args[arg.ref] = size;
   uint64_t good = size;
   if (!reading) {

@@ -90,10 +90,8 @@ bool look_through(Builder& b, uint64_t address, uint64_t count, bool reading, ui
   }
   v.count = static_cast<uint32_t>(count);
   b.plan.piece_count += v.count;
-  if (reading) {
-    skip_bytes(pieces, v.count, b.part.skip);
-    limit = lesser(limit, b.part.size);
-  }
+  skip_bytes(pieces, v.count, b.part.skip);
+  limit = lesser(limit, b.part.size);
   bool all_good = true;
   for (uint32_t k = 0; k < v.count; ++k) {
     pieces[k].size = lesser(pieces[k].size, limit - v.total);

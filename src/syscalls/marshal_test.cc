@@ -116,6 +116,31 @@ TEST(Marshal, a_write_goes_in_parts) {
   }
 }
 
+TEST(Marshal, the_rest_of_a_receive_goes_behind_what_is_there) {
+  const std::string data = "abcdefghijklmnop";
+  for (const int64_t number : {SYS_recvfrom, SYS_recvmsg}) {
+    std::string buffer = "01234567........";
+    iovec vector[2] = {{buffer.data(), 3}, {buffer.data() + 3, 13}};
+    msghdr message{};
+    message.msg_iov = vector;
+    message.msg_iovlen = 2;
+    const Args args =
+        number == SYS_recvmsg
+            ? Args{1, reinterpret_cast<uint64_t>(&message), MSG_WAITALL}
+            : Args{1, reinterpret_cast<uint64_t>(buffer.data()), buffer.size(), MSG_WAITALL};
+    auto plan = std::make_unique<stub::Plan>();
+    EXPECT_EQ(stub::plan_part(*plan, *syscall_info(static_cast<uint64_t>(number)), args.data(),
+                              {8, stub::kTransferMax}),
+              0);
+    uint32_t wanted = 0;
+    for (uint32_t i = 0; i < plan->request.segment_count; ++i) {
+      const stub::Segment& segment = plan->segments[i];
+      wanted = segment.trim == stub::kTrimResult ? segment.out_size : wanted;
+    }
+    EXPECT_EQ(wanted, 8u) << number;
+  }
+}
+
 TEST(Marshal, buffers_that_end_at_a_bad_page_are_shortened_as_by_the_kernel) {
   expect_same([](const Caller& call, Trace& trace) {
     const GuardedPages pages;

@@ -91,6 +91,7 @@ OWN = [
     c_program("timer-leaderless", "timers on CPU time set by threads, the first of which has ended", program="timerthreads",
               arguments=("leaderless",), proof=b"timerthreads:"),
     c_program("polling", "poll, select and epoll over pipes"),
+    c_program("transfers", "blocking writes and whole receives", placements=("start", "mid", "hops3")),
     c_program("eventfds", "eventfd, timerfd, signalfd"),
     c_program("unixfds", "unix sockets, descriptors passed"),
     c_program("locks", "file locks between processes"),

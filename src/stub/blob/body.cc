@@ -214,6 +214,7 @@ extern "C" void tess_leave_again(Slot* slot, KernelUcontext* context) {
 
 void remember_repeat(Trap& trap, uint64_t deadline_ns, bool begun) {
   ThreadContext& t = trap.slot->thread;
+  t.repeat_done = trap.done;
   t.repeat_number = deadline_ns != 0 || begun ? (int32_t)trap.number : -1;
   t.repeat_rip = trap.rip;
   t.repeat_deadline_ns = deadline_ns;
@@ -320,6 +321,7 @@ extern "C" [[noreturn]] void tess_body_sigsys(int, const uint8_t* siginfo,
   trap.rip = context->gregs[kRip] - 2;
   trap.repeat = t.repeat_number == (int32_t)trap.number && t.repeat_rip == trap.rip;
   trap.deadline_ns = trap.repeat ? t.repeat_deadline_ns : 0;
+  trap.done = trap.repeat ? t.repeat_done : 0;
   t.repeat_number = -1;
   const Answer outcome = is_of_32_bits(siginfo) ? call_of_32_bits(trap) : call(trap);
   switch (outcome.outcome) {

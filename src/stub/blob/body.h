@@ -18,7 +18,8 @@ struct Trap {
   uint64_t rip;  // of the system call instruction
   bool repeat;   // the application repeats a call that parking had aborted
   uint64_t deadline_ns;
-  Reply reply;  // header of the last reply to carried_call
+  uint64_t done;  // by then, of a transfer
+  Reply reply;    // header of the last reply to carried_call
 };
 
 // What becomes of the trapped call.

@@ -127,7 +127,12 @@ int64_t own_request(Slot* slot, uint32_t op, const uint64_t args[6], const OwnSe
 }
 
 Answer carried_call(Trap& trap, const syscalls::SyscallInfo& info) {
-  return carried_part(trap, info, {0, kTransferMax}, 0);
+  const auto done = (int64_t)trap.done;
+  Answer made = carried_part(trap, info, {trap.done, kTransferMax}, 0);
+  if (made.outcome == Outcome::kResult && done != 0) {
+    made.result = done + (made.result > 0 ? made.result : 0);  // an error is for the next call
+  }
+  return made;
 }
 
 Answer carried_part(Trap& trap, const syscalls::SyscallInfo& info, const Part& part,
@@ -175,6 +180,11 @@ Answer carried_part(Trap& trap, const syscalls::SyscallInfo& info, const Part& p
   }
   if ((reply.flags & kReplyHome) != 0) {
     return homeward_call(trap, result);
+  }
+  if ((reply.flags & kReplyCut) != 0 && received_signals(slot) == 0) {
+    trap.done = part.skip + (uint64_t)result;
+    remember_repeat(trap, 0, true);
+    return again();
   }
   trap.reply = reply;
   if ((reply.flags & kReplyProc) != 0 &&

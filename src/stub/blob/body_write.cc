@@ -2,22 +2,13 @@
 // with the rest again: carrying all of it each time would cost many times the data. So it goes in
 // parts, until the kernel itself takes less than it is given: that is what the program is told.
 #include "stub/blob/body.h"
+#include "stub/transfer.h"
 
 namespace tess::stub {
 namespace {
 
 inline constexpr uint64_t kLarge = 128 << 10;  // less than that costs no more than to ask
 inline constexpr uint64_t kPage = 4096;
-
-struct MessageHeader {  // struct user_msghdr
-  uint64_t name;
-  uint64_t name_length;
-  uint64_t iovec;
-  uint64_t iovec_count;
-  uint64_t control;
-  uint64_t control_length;
-  uint64_t flags;
-};
 
 // Bytes of a vector; 0 if it is none, for the call to find out.
 uint64_t vector_size(uint64_t address, uint64_t count) {
@@ -69,7 +60,7 @@ int64_t ask_room(Trap& trap) {
 Answer write_call(Trap& trap, const syscalls::SyscallInfo& info) {
   constexpr uint32_t kManySignals = 4;  // the queue has room for more of one reply
   const uint64_t total = data_size(trap);
-  if (total <= kLarge) {
+  if (total <= kLarge || trap.done != 0) {
     return carried_call(trap, info);
   }
   const int64_t room = ask_room(trap);

@@ -1,7 +1,9 @@
 // A carried call as the kernel makes it: with what is left of its timeout, with its temporary
 // signal mask known to our handlers, and repeated when it was interrupted for nothing.
 #include "stub/blob/deputy_call.h"
+#include "stub/marshal.h"
 #include "stub/repeat.h"
+#include "stub/transfer.h"
 #include "syscalls/kinds.h"
 
 namespace tess::stub {
@@ -205,6 +207,45 @@ bool interrupted_for_nothing(uint32_t op) {
   }
 }
 
+uint64_t vector_size(uint64_t address, uint64_t count) {
+  const auto* pieces = (const Piece*)address;
+  uint64_t total = 0;
+  for (uint64_t i = 0; i < count; ++i) {
+    total += pieces[i].size;
+  }
+  return total;
+}
+
+// As home's transferred_when_cut. The arguments are our own copies by now.
+bool is_cut_short(const Request& r, int64_t result) {
+  constexpr int kSoType = 3, kGetfl = 3, kStream = 1;
+  constexpr uint32_t kTypeMask = 0170000, kSocket = 0140000;
+  const Transfer transfer = transfer_of(r.op, r.args);
+  if (transfer == Transfer::kNone) {
+    return false;
+  }
+  const auto* header = (const MessageHeader*)r.args[1];
+  if (transfer == Transfer::kMessage && header->control_length != 0) {
+    return false;
+  }
+  const uint64_t wanted = transfer == Transfer::kMessage
+                              ? vector_size(header->iovec, header->iovec_count)
+                          : transfer == Transfer::kVector ? vector_size(r.args[1], r.args[2])
+                                                          : r.args[2];
+  const long file_flags = sys(__NR_fcntl, r.args[0], kGetfl);
+  KernelStat stat;
+  if ((uint64_t)result >= wanted || file_flags < 0 || sys(__NR_fstat, r.args[0], &stat) != 0 ||
+      !waits_for_room(stat.mode, stat.rdev, (uint64_t)file_flags)) {
+    return false;
+  }
+  int32_t type = kStream;
+  uint32_t size = sizeof(type);
+  if ((stat.mode & kTypeMask) == kSocket) {
+    sys(__NR_getsockopt, r.args[0], kSolSocket, kSoType, &type, &size);
+  }
+  return type == kStream && socket_timeout(r) == 0;
+}
+
 // A socket raises no SIGPIPE for a send of which it has taken a part.
 void go_on_writing(Call& call) {
   constexpr uint64_t kMsgDontwait = 0x40, kMsgNosignal = 0x4000;
@@ -238,6 +279,9 @@ void run_kernel_call(Slot* slot, Call& call) {
       call.result = tess_cp_syscall(&slot->pending, call.request.op, args);
     }
     p.has_temporary_mask = 0;
+    if (call.result > 0 && slot->pending != 0 && is_cut_short(call.request, call.result)) {
+      call.flags |= kReplyCut;
+    }
     const bool no_signal = call.result == kEintr && slot->signal_count == 0;
     const bool cut_short = call.result == kCutShort || (no_signal && slot->pending != 0);
     if (call.result == kAborted || cut_short) {

@@ -179,11 +179,11 @@ bool repeats(const ThreadContext& t, const uint64_t* gregs) {
 
 bool end_repeated_wait(ThreadContext& t, uint64_t* gregs, uint64_t sa_flags) {
   constexpr uint64_t kCallSize = 2;  // of the syscall instruction
-  if (!repeats(t, gregs) ||
-      (t.repeat_ends == 0 && !handler_ends(t.repeat_number, gregs[kR10], sa_flags))) {
+  if (!repeats(t, gregs) || (t.repeat_done == 0 && t.repeat_ends == 0 &&
+                             !handler_ends(t.repeat_number, gregs[kR10], sa_flags))) {
     return false;
   }
-  gregs[kRax] = (uint64_t)kEintr;
+  gregs[kRax] = t.repeat_done != 0 ? t.repeat_done : (uint64_t)kEintr;
   gregs[kRip] += kCallSize;
   return true;
 }
@@ -301,6 +301,8 @@ void shorten_repeated_wait(Slot* slot) {
   }
   if (slot->signal_count != 0) {
     end_wait_natively(slot);
+  } else if (t.repeat_done != 0) {
+    end_repeated_wait(t, t.gregs, 0);  // nobody at home adds the rest to it
   } else if (repeats(t, t.gregs)) {
     if (was_away) {
       shorten_repeated_wait(slot);
