@@ -15,6 +15,7 @@
 #include "home/image_builder.h"
 #include "home/injector.h"
 #include "memory/page_sink.h"
+#include "sys/clock.h"
 #include "wire/agent.pb.h"
 
 namespace tess::home {
@@ -255,6 +256,8 @@ Result<memory::StreamStats> receive_and_apply(wire::ByteStream& stream, pid_t pi
   TESS_TRY(sink.unregister_all());
   TESS_TRY(populate_locked(session, wanted));
   TESS_TRY(write_contexts(session, image));
+  // The host's clock was made equal to ours as well as the link let us see it.
+  sys::catch_up(image.home_monotonic_ns() - sys::clock_ns(CLOCK_MONOTONIC));
   return stats;
 }
 

@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
-#include <thread>
 
 #include "base/log.h"
 #include "host/capture.h"
@@ -21,6 +20,7 @@
 #include "memory/address_space.h"
 #include "memory/image_stream.h"
 #include "memory/transfer_note.h"
+#include "sys/clock.h"
 #include "sys/unix_socket.h"
 #include "wire/agent.pb.h"
 #include "wire/agent_process.h"
@@ -120,11 +120,7 @@ Result<> Guest::commit(const wire::LinkMessage& message) {
   TESS_TRY(services_.faults.at(kBeforeCommit));
   // A sandbox that has been here longer may be a little behind what the process has seen elsewhere:
   // time must not jump back.
-  const int64_t behind = image_->home_monotonic_ns() - services_.sandbox.monotonic_ns();
-  if (behind > 0) {
-    constexpr int64_t kMost = 2'000'000'000;
-    std::this_thread::sleep_for(std::chrono::nanoseconds(std::min(behind, kMost)));
-  }
+  sys::catch_up(image_->home_monotonic_ns() - services_.sandbox.monotonic_ns());
   if (const auto threads = threads_of(process_.outer_pid); threads) {
     for (const wire::Thread& thread : image_->threads()) {
       stub::ThreadContext context;
