@@ -115,7 +115,9 @@ int last_cpu(pid_t pid, pid_t tid) {
 
 // The scheduler's clock differs between processors (it leaves out interrupts and stolen time), so
 // it is compared with CLOCK_MONOTONIC on the processor in question: right after a short sleep the
-// scheduler has just noted the time at which we came back.
+// scheduler has just noted the time at which we came back. If we lose the processor before we have
+// read what it has noted, that is later than our `now`, and the sleeper would seem to have begun as
+// much earlier.
 std::optional<double> clock_offset_ns(int cpu) {
   cpu_set_t wanted;
   CPU_ZERO(&wanted);
@@ -123,11 +125,25 @@ std::optional<double> clock_offset_ns(int cpu) {
   if (::sched_setaffinity(0, sizeof(wanted), &wanted) != 0) {
     return std::nullopt;
   }
+  constexpr int kAttempts = 5;
+  constexpr int64_t kUndisturbedNs = 500'000;
   const timespec shortest{.tv_sec = 0, .tv_nsec = 1'000};
-  ::nanosleep(&shortest, nullptr);
-  const auto now = static_cast<double>(sys::clock_ns(CLOCK_MONOTONIC));
-  const auto own = sched_field("/proc/thread-self/sched", "se.exec_start");
-  return own ? std::optional(now - *own * kNsPerMs) : std::nullopt;
+  std::optional<double> offset;
+  for (int i = 0; i < kAttempts; ++i) {
+    ::nanosleep(&shortest, nullptr);
+    const int64_t before = sys::clock_ns(CLOCK_MONOTONIC);
+    const auto own = sched_field("/proc/thread-self/sched", "se.exec_start");
+    const int64_t after = sys::clock_ns(CLOCK_MONOTONIC);
+    if (!own) {
+      return std::nullopt;
+    }
+    const bool undisturbed = after - before < kUndisturbedNs;
+    offset = static_cast<double>(undisturbed ? before : after) - *own * kNsPerMs;
+    if (undisturbed) {
+      break;
+    }
+  }
+  return offset;
 }
 
 }  // namespace
