@@ -46,7 +46,15 @@ std::string command_line(pid_t pid) {
   for (char& c : text) {
     c = c == '\0' ? ' ' : c;
   }
-  return text;
+  if (!text.empty()) {
+    return text;
+  }
+  // Its first thread has ended, or it has written over its arguments: as ps, by its name.
+  std::string name = sys::read_file("/proc/" + std::to_string(pid) + "/comm").value_or("");
+  while (!name.empty() && name.back() == '\n') {
+    name.pop_back();
+  }
+  return "[" + name + "]";
 }
 
 struct ProcessFacts {

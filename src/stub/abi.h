@@ -226,7 +226,6 @@ struct ControlBlock {
   uint64_t cpu_limit_soft;  // body: RLIMIT_CPU at home, seconds; ~0 none
   uint64_t cpu_limit_hard;
   uint32_t cpu_limit_timer;  // body: what tells of it: 1 + number of a timer of the host's, 0 none
-  uint64_t filters;         // body: the application's seccomp filters (blob/body_seccomp.cc), 0 none
   uint32_t children_maxrss_kb;  // deputy: the most memory that a child that has been waited for, or a child of it, has had
   uint32_t timers_lock;     // futex: who makes posix_timers
   uint32_t posix_timer_count;
