@@ -98,6 +98,7 @@ OWN = [
     c_program("exits", "exit statuses, fatal signals, stop and continue as the parent sees them"),
     c_program("stopped", "a stopped child, moved, stays stopped", who="any", placements=("start", "mid", "hops")),
     c_program("timedwaits", "futexes with a relative timeout"),
+    c_program("nestedwaits", "handlers that begin with the call that they interrupt"),
     c_program("spawn", "vfork, posix_spawn, clone, exec"),
     c_program("memory", "all kinds of private mappings and their changes"),
     c_program("sharedfile", "a mapped file with futexes in it, shared with a child and with programs executed"),

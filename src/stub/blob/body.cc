@@ -89,6 +89,7 @@ void push_received(Slot* slot, KernelUcontext* context) {
     end_interrupted_wait(context, p.queued.records[0]);
     if (end_repeated_wait(slot->thread, context->gregs, p.queued.records[0].action.flags)) {
       tell_rest(slot->thread, context->gregs);
+      slot->thread.repeat_number = -1;  // the handler may begin with a call from the same place
     }
   }
   bool failed = false;
