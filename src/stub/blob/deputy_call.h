@@ -39,6 +39,9 @@ bool is_ours(const Slot* slot, int32_t fd);
 bool guard_descriptors(Slot* slot, Call& call);
 // A call that has failed for want of numbers is to be made at home if ours take some.
 void note_crowding(Slot* slot, Call& call);
+// A call that looks at or sets limits, or an exec, which keeps them: it does not find the limit of
+// descriptors that another thread has raised for one of ours.
+void run_under_own_limit(Slot* slot, Call& call);
 
 // ---- signals, threads, limits (deputy_ops.cc) ----
 // rt_sigaction: the action that the application asks for, and the one it had.
