@@ -85,7 +85,7 @@ inline constexpr uint32_t kPolicyNodeWords = 16;  // MAX_NUMNODES bits
 enum ThreadSetting : uint32_t {
   kSettingNoTsc = 1,    // PR_SET_TSC
   kSettingNoCpuid = 2,  // ARCH_SET_CPUID
-  kSettingNoThp = 4,    // PR_SET_THP_DISABLE; this and the next are the process's: in the first thread's context
+  kSettingNoThp = 4,    // PR_SET_THP_DISABLE; this and the next are the process's: in every context, true while it rests
   kSettingMerge = 8,    // PR_SET_MEMORY_MERGE
   kSignalsWait = 16,    // no setting: signals that it has not blocked come before its next instruction, wherever that is
 };
