@@ -229,6 +229,7 @@ struct ControlBlock {
   uint64_t filters;         // body: the application's seccomp filters (blob/body_seccomp.cc), 0 none
   uint32_t children_maxrss_kb;  // deputy: the most memory that a child that has been waited for, or a child of it, has had
   uint32_t timers_lock;     // futex: who makes posix_timers
+  uint32_t actions_lock;    // futex: who reads or changes actions; with all signals blocked
   uint32_t posix_timer_count;
   CpuTimer posix_timers[kCpuTimersMax];  // body
   uint32_t ended_next;      // children that have ended and told their CPU time; written by the agent
