@@ -205,16 +205,29 @@ Result<> GroupMigration::freeze() {
       share_ = share->number;
       return {};
     }
-    for (auto& process : share->more) {
-      members_.push_back(std::make_unique<Migration>(services_, std::move(process), node_));
-      if (coordinator_.kind() != migrate::Kind::kBack) {
-        TESS_TRY(one(members_.size() - 1, Step::kReserve));
-      }
-    }
-    remove_left();
+    TESS_TRY(join(std::move(share->more)));
   }
   return fail(ErrorKind::kRetry, "process {} makes processes that share its memory all the time",
               members_.front()->process()->pid);
+}
+
+// On the main thread, where they are seen to execute: one that has done so by now is no longer
+// where the others are.
+Result<> GroupMigration::join(std::vector<std::shared_ptr<Managed>> more) {
+  const size_t before = members_.size();
+  TESS_TRY(services_.on_main([&]() -> Result<> {
+    for (auto& process : more) {
+      auto member = std::make_unique<Migration>(services_, std::move(process), node_);
+      auto& to = member->can_begin(coordinator_.kind()) ? members_ : left_;
+      to.push_back(std::move(member));
+    }
+    return {};
+  }));
+  for (size_t i = before; i < members_.size() && coordinator_.kind() != migrate::Kind::kBack; ++i) {
+    TESS_TRY(one(i, Step::kReserve));
+  }
+  remove_left();
+  return {};
 }
 
 // One decision for all: that of the first, which is on disk when this returns.

@@ -77,7 +77,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   void migrate(pid_t pid, const std::string& node, Done done);
   void start_migration(std::shared_ptr<Managed> process, const std::string& node, Done done);
   void migration_ended(const std::vector<std::shared_ptr<Managed>>& group, const std::string& node,
-                       const Result<>& result, const std::string& warning, const Done& done);
+                       const Result<>& ended, const std::string& warning, const Done& done);
   bool try_again(const std::vector<std::shared_ptr<Managed>>& group, const std::string& node,
                  const Done& done);
   void go_on_after_exec(const std::shared_ptr<Managed>& process, const std::string& node);

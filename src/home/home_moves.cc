@@ -63,12 +63,13 @@ void HomeAgent::start_migration(std::shared_ptr<Managed> process, const std::str
   group.insert(group.end(), companions->begin(), companions->end());
   ++running_workers_;
   tessd_->send_status();
+  // Made here, where they are seen to execute: it goes by where each of them is now.
+  auto migration = std::make_shared<GroupMigration>(*this, std::move(group), node);
   workers_.push_back(
-      sys::priority_thread([this, group = std::move(group), node, done = std::move(done)] {
-        GroupMigration migration(*this, group, node);
-        Result<> result = migration.run();
-        loop_.post([this, all = migration.processes(), node, result = std::move(result),
-                    warning = migration.warning(), unsettled = migration.unsettled(), done] {
+      sys::priority_thread([this, migration = std::move(migration), node, done = std::move(done)] {
+        Result<> result = migration->run();
+        loop_.post([this, all = migration->processes(), node, result = std::move(result),
+                    warning = migration->warning(), unsettled = migration->unsettled(), done] {
           --running_workers_;
           if (!result && unsettled && try_again(all, node, done)) {
             return;
@@ -102,15 +103,24 @@ bool HomeAgent::try_again(const std::vector<std::shared_ptr<Managed>>& group,
   tracer_.resume_stops(first->pid);
   // It stays busy: nobody else is to move it until then.
   auto timer = std::make_shared<net::Timer>(loop_);
-  timer->start(kPause, [this, timer, first, node, done] { start_migration(first, node, done); });
+  timer->start(kPause, [this, timer, first, node, done] {
+    if (first->executed_meanwhile) {
+      migration_ended({first}, node, fail(ErrorKind::kRetry, "process {} executes", first->pid), "",
+                      done);
+      return;
+    }
+    start_migration(first, node, done);
+  });
   return true;
 }
 
 void HomeAgent::migration_ended(const std::vector<std::shared_ptr<Managed>>& group,
-                                const std::string& node, const Result<>& result,
+                                const std::string& node, const Result<>& ended,
                                 const std::string& warning, const Done& done) {
   stir();
   const std::shared_ptr<Managed>& first = group.front();
+  const bool executed_at_home = node.empty() && first->executed_meanwhile;
+  const Result<> result = executed_at_home ? Result<>() : ended;  // that is where it was to go
   if (!result && first->executed_meanwhile && !finishing_) {
     // It is another program by now, one that can be moved more easily.
     for (size_t i = 1; i < group.size(); ++i) {

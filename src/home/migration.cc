@@ -101,6 +101,10 @@ Result<> Migration::perform(Step step, const std::set<pid_t>& group) {
   return result;
 }
 
+bool Migration::can_begin(Kind kind) const {
+  return kind_ == kind && (kind_ == Kind::kOut) == (source_ == nullptr);
+}
+
 bool Migration::undoes(Step step) const {
   return step == Step::kDropTarget ? transferred_ : froze_;
 }

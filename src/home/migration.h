@@ -79,6 +79,8 @@ class Migration {
   Result<> perform(migrate::Step step, const std::set<pid_t>& group);
   // kSwitch has failed: once more, then the process is ended.
   Result<> insist_on_switch(Result<> first);
+  // Is it where a migration of that kind begins?
+  bool can_begin(migrate::Kind kind) const;
   // True if there is something for this step to undo.
   bool undoes(migrate::Step step) const;
   migrate::JournalEntry journal_entry(std::string state) const;

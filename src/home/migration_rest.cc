@@ -148,6 +148,9 @@ Result<> Migration::wait_until_born() {
       if (process_->session == nullptr) {
         return fail(ErrorKind::kDisconnected, "process {} is gone", process_->pid);
       }
+      if (process_->executed_meanwhile) {
+        return fail(ErrorKind::kDisconnected, "process {} executes another program", process_->pid);
+      }
       const uint64_t control = process_->session->control_address();
       TESS_TRY_ASSIGN(pid, process_->session->memory().get<int32_t>(
                                control + offsetof(stub::ControlBlock, pid)));

@@ -1,13 +1,16 @@
 #include "host/capture.h"
 
 #include <dirent.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
+#include <cstddef>
 #include <map>
+#include <memory>
 
 #include "host/vdso.h"
 #include "memory/address_space.h"
@@ -115,6 +118,46 @@ Result<> capture_threads(stub::Session& session, wire::ProcessImage& image) {
   return {};
 }
 
+// What the limits of memory and stack would be here if the process had not set them since it came:
+// Restorer::set_limits.
+uint64_t limit_as_restored(uint64_t soft, uint64_t own, uint64_t hard) {
+  return std::min(soft > RLIM_INFINITY - own ? RLIM_INFINITY : soft + own, hard);
+}
+
+// Limits that the host's kernel applies, as the process has set them here
+// (stub/blob/body_limits.cc) are for the next host to apply.
+Result<> capture_limits(stub::Session& session, wire::ProcessImage& image) {
+  const auto control = std::make_unique<stub::ControlBlock>();
+  TESS_TRY(session.memory().read(session.control_address(),
+                                 std::as_writable_bytes(std::span(control.get(), 1))));
+  image.set_rlimits(2 * RLIMIT_CPU, control->cpu_limit_soft);
+  image.set_rlimits(2 * RLIMIT_CPU + 1, control->cpu_limit_hard);
+  TESS_TRY_ASSIGN(const auto slots, session.slots());
+  constexpr uint64_t kSpareSlots = 4;
+  const uint64_t data = (slots.size() + kSpareSlots) * stub::kSlotSize + stub::kControlSize;
+  constexpr uint64_t kScratchOffset = stub::kSlotArenaOffset + (64 << 10);  // commands use the rest
+  const uint64_t at =
+      stub::slot_address(session.region_base(), slots.front().index) + kScratchOffset;
+  struct Limit {
+    int resource;
+    uint64_t restored_with;  // of the stub, on top
+    uint64_t set_with;
+  };
+  for (const Limit& limit : {Limit{RLIMIT_AS, stub::kRegionSize, stub::kRegionSize},
+                             Limit{RLIMIT_DATA, 0, data}, Limit{RLIMIT_STACK, 0, 0}}) {
+    const int index = 2 * limit.resource;
+    TESS_TRY(session.call(SYS_prlimit64, {0, static_cast<uint64_t>(limit.resource), 0, at}));
+    TESS_TRY_ASSIGN(const rlimit now, session.memory().get<rlimit>(at));
+    if (now.rlim_cur !=
+        limit_as_restored(image.rlimits(index), limit.restored_with, now.rlim_max)) {
+      image.set_rlimits(index, now.rlim_cur == now.rlim_max
+                                   ? RLIM_INFINITY
+                                   : now.rlim_cur - std::min(now.rlim_cur, limit.set_with));
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<std::vector<ThreadIds>> threads_of(pid_t outer_pid) {
@@ -163,6 +206,9 @@ Result<> capture(const Sandbox& sandbox, pid_t outer_pid, stub::Session& session
     memory::to_wire(mapping, *image.add_vmas());
   }
   TESS_TRY(capture_threads(session, image));
+  if (!to_home) {
+    TESS_TRY(capture_limits(session, image));
+  }
   TESS_TRY_ASSIGN(const int64_t brk, session.call(SYS_brk, {0}));
   image.set_brk(static_cast<uint64_t>(brk));
   if (const auto comm = sys::read_file(fmt::format("/proc/{}/comm", outer_pid)); comm) {

@@ -85,7 +85,7 @@ inline constexpr uint32_t kPolicyNodeWords = 16;  // MAX_NUMNODES bits
 enum ThreadSetting : uint32_t {
   kSettingNoTsc = 1,    // PR_SET_TSC
   kSettingNoCpuid = 2,  // ARCH_SET_CPUID
-  kSettingNoThp = 4,    // PR_SET_THP_DISABLE; this and the next are the process's: in the first thread's context
+  kSettingNoThp = 4,    // PR_SET_THP_DISABLE; this and the next are the process's: in every context, true while it rests
   kSettingMerge = 8,    // PR_SET_MEMORY_MERGE
   kSignalsWait = 16,    // no setting: signals that it has not blocked come before its next instruction, wherever that is
 };
@@ -228,6 +228,7 @@ struct ControlBlock {
   uint32_t cpu_limit_timer;  // body: what tells of it: 1 + number of a timer of the host's, 0 none
   uint32_t children_maxrss_kb;  // deputy: the most memory that a child that has been waited for, or a child of it, has had
   uint32_t timers_lock;     // futex: who makes posix_timers
+  uint32_t actions_lock;    // futex: who reads or changes actions; with all signals blocked
   uint32_t posix_timer_count;
   CpuTimer posix_timers[kCpuTimersMax];  // body
   uint32_t ended_next;      // children that have ended and told their CPU time; written by the agent

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
-"""Stress: a busy multi-threaded program moved 200 times at random across four nodes without a difference; a hundred jobs
-at once, moved, hopped and brought home.
+"""Stress: a busy multi-threaded program moved 200 times at random across four nodes without a difference; programs that execute
+themselves all the time, moved at random; a hundred jobs at once, moved, hopped and brought home.
 
-  stress.py [--moves 200] [--jobs 100] [--seed 1] [--only moves|jobs]
+  stress.py [--moves 200] [--jobs 100] [--seed 1] [--only moves|execs|jobs]
 """
 
 import argparse
@@ -55,6 +55,24 @@ def many_moves(lab, programs, count, seed):
         return f"{count} moves in {seconds:.1f} s, {seconds / count * 1000:.0f} ms each, nothing lost"
 
 
+def moves_and_execs(lab, programs, count, seed):
+    """A move that meets an exec may be refused in words; both programs go on."""
+    rng = random.Random(seed)
+    with Worker(lab, [Path(programs) / "execs"]) as worker:
+        worker.wait_output(b"ready\n")
+        made = 0
+        for number in range(count):
+            made += migrate(lab, worker.pid, rng.choice(("n2", "n3", "home"))).returncode == 0
+            if not worker.alive():
+                raise Failed(f"it ended after move {number + 1}: {worker.process.returncode} {worker.errors()[-800:]}")
+        status = worker.stop()
+        if status != 0 or worker.output() != b"ready\nexecs: each program found what the last one left\n" or worker.errors():
+            raise Failed(f"it ended with {status}: {worker.output()!r} {worker.errors()[-1500:]!r}")
+        if made < count / 4:
+            raise Failed(f"{made} of {count} moves were made")
+        return f"{made} of {count} moves, every program found what the last one left"
+
+
 def many_jobs(lab, programs, count, seed):
     rng = random.Random(seed)
     workers = [Worker(lab, [Path(programs) / "counter"], tells_pid=True) for _ in range(count)]
@@ -87,14 +105,15 @@ def main():
     parser.add_argument("--moves", type=int, default=200)
     parser.add_argument("--jobs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", choices=("moves", "jobs"))
+    parser.add_argument("--only", choices=("moves", "execs", "jobs"))
     parser.add_argument("--programs", default=str(labs.ROOT / "build" / "test-programs"))
     options = parser.parse_args()
     if os.geteuid() != 0:
         print("skip: needs root")
         return 77
-    build_programs.build(["busy", "counter"], options.programs)
+    build_programs.build(["busy", "execs", "counter"], options.programs)
     parts = [("moves", lambda lab: many_moves(lab, options.programs, options.moves, options.seed)),
+             ("execs", lambda lab: moves_and_execs(lab, options.programs, options.moves, options.seed)),
              ("jobs", lambda lab: many_jobs(lab, options.programs, options.jobs, options.seed))]
     failed = 0
     with labs.Lab(f"stress-{os.getpid()}", 4) as lab:

@@ -144,6 +144,7 @@ void prepare_child(const Trap& trap, Slot* child, const CloneWish& wish,
   }
   sys(__NR_arch_prctl, kArchGetGs, &t.gs_base);
   t.repeat_number = -1;
+  inherit_settings(t);
   t.thread_cpu_ns = 0;
   t.process_cpu_ns = 0;
   memset(t.cpu_timers, 0, sizeof(t.cpu_timers));

@@ -292,10 +292,13 @@ inline constexpr int kSigLocalTimer = 16;  // SIGSTKFLT, which no kernel raises 
 // Of the calling thread.
 void save_memory_policy(Slot* slot);
 void set_memory_policy(Slot* slot);
-// Of the calling thread, and of the process if it is its first: what prctl and arch_prctl have set
-// that the kernel looks at where the code runs. Only what is not as usual is set again.
+// What prctl and arch_prctl have set that the kernel looks at where the code runs: of the calling
+// thread, or of the process, all of whose threads rest. Only what is not as usual is set again.
 void save_settings(Slot* slot);
+void save_process_settings(Slot* any);
 void apply_settings(const Slot* slot);
+// The kernel gives a child those of its process: what is noted of them may be old.
+void inherit_settings(ThreadContext& child);
 // A setting has been made away from home, by this command of prctl or arch_prctl: it goes along.
 void note_setting(Slot* slot, int command, uint64_t value);
 void block_all_signals(uint64_t* old_mask);

@@ -67,11 +67,38 @@ void restore_application_handlers(Slot* slot) {
   }
 }
 
+namespace {
+
+// The kernel has reset the action with the signal. Another thread may have set the next one since.
+void reset_action(int signal, SignalAction& action) {
+  KernelSigaction now{};
+  sys(__NR_rt_sigaction, signal, 0, &now, 8);
+  if (now.handler == 0) {
+    action.handler = 0;
+  }
+}
+
+// The action as it is now: another thread may have changed it since the kernel chose our handler.
+// To the default: the signal comes again, for the kernel to do what it does then.
+SignalAction take_action(Slot* slot, int signal, const uint8_t* siginfo) {
+  const ActionsGuard guard(slot);
+  SignalAction& action = priv(slot).actions[signal];
+  const SignalAction taken = action;
+  if (taken.handler == 0) {
+    sys(__NR_rt_tgsigqueueinfo, sys(__NR_getpid), sys(__NR_gettid), signal, siginfo);
+  } else if ((taken.flags & kSaResethand) != 0 && taken.handler > 1) {
+    reset_action(signal, action);
+  }
+  return taken;
+}
+
+}  // namespace
+
 extern "C" void tess_deputy_handler(int signal, const uint8_t* siginfo, KernelUcontext* context) {
   Slot* slot = this_slot();
   SlotPrivate& p = priv(slot);
   const uint64_t rip = context->gregs[kRip];
-  SignalAction& action = p.actions[signal];
+  const SignalAction action = take_action(slot, signal, siginfo);
   if (slot->signal_count < kQueueMax && action.handler > 1) {
     SignalRecord& record = p.queued.records[slot->signal_count];
     record.signal = (uint32_t)signal;
@@ -89,9 +116,6 @@ extern "C" void tess_deputy_handler(int signal, const uint8_t* siginfo, KernelUc
     }
     record.new_mask = inside & ~kNeverBlocked;
     memcpy(record.siginfo, siginfo, sizeof(record.siginfo));
-    if ((action.flags & kSaResethand) != 0) {
-      action.handler = 0;
-    }
     context->mask = record.new_mask;
     slot->signal_count = slot->signal_count + 1;
     if (slot->signal_count == kQueueMax) {

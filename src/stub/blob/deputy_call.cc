@@ -258,6 +258,13 @@ void execute(Slot* slot, Call& call) {
       run_kernel_call(slot, call);
       classify_opened(slot, call);
       return;
+    case __NR_getrlimit:
+    case __NR_setrlimit:
+    case __NR_prlimit64:
+    case __NR_execve:
+    case __NR_execveat:
+      run_under_own_limit(slot, call);
+      return;
     case __NR_wait4:
     case __NR_waitid:
       run_kernel_call(slot, call);

@@ -22,6 +22,29 @@ struct Call {
   ProcPath proc;  // with kReplyProc
 };
 
+// Held by whoever looks at or changes what the application believes of its handlers, so that this
+// and what the kernel has are changed as one. All signals are blocked meanwhile: no handler of ours
+// waits for its own thread. A child of vfork has a table of its own, and could end with the lock.
+class ActionsGuard {
+ public:
+  explicit ActionsGuard(Slot* slot)
+      : word_(priv(slot).vfork_child == 0 ? &control_of(slot).actions_lock : nullptr) {
+    if (word_ != nullptr) {
+      lock(word_);
+    }
+  }
+  ~ActionsGuard() {
+    if (word_ != nullptr) {
+      unlock(word_);
+    }
+  }
+  ActionsGuard(const ActionsGuard&) = delete;
+  ActionsGuard& operator=(const ActionsGuard&) = delete;
+
+ private:
+  uint32_t* word_;
+};
+
 // Receives, executes and answers one request. False: the channel is lost.
 bool serve_request(Slot* slot);
 // The call itself; its result, kRestart or kKicked in call.result.
@@ -39,6 +62,9 @@ bool is_ours(const Slot* slot, int32_t fd);
 bool guard_descriptors(Slot* slot, Call& call);
 // A call that has failed for want of numbers is to be made at home if ours take some.
 void note_crowding(Slot* slot, Call& call);
+// A call that looks at or sets limits, or an exec, which keeps them: it does not find the limit of
+// descriptors that another thread has raised for one of ours.
+void run_under_own_limit(Slot* slot, Call& call);
 
 // ---- signals, threads, limits (deputy_ops.cc) ----
 // rt_sigaction: the action that the application asks for, and the one it had.

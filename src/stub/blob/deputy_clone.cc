@@ -133,7 +133,12 @@ long clone_alone(Slot* slot, const uint64_t args[6], int32_t* pidfd) {
     clone.pidfd = (uint64_t)pidfd;
     clone.stack = (uint64_t)child + kSlotStackOffset;
     clone.stack_size = kSlotSize - kSlotStackOffset;
-    result = tess_clone3(&clone, sizeof(clone), deputy_child, child);
+    if ((flags & CLONE_VM) == 0) {
+      const ActionsGuard guard(slot);  // the child's copy is what its kernel has
+      result = tess_clone3(&clone, sizeof(clone), deputy_child, child);
+    } else {
+      result = tess_clone3(&clone, sizeof(clone), deputy_child, child);
+    }
   }
   if (thread && result < 0) {
     __atomic_sub_fetch(&control.in_use, 1, __ATOMIC_SEQ_CST);

@@ -207,4 +207,22 @@ void note_crowding(Slot* slot, Call& call) {
   }
 }
 
+// Who raises the limit holds slots_lock (deputy_clone). A child of vfork has a limit of its own,
+// and its exec would keep the lock.
+void run_under_own_limit(Slot* slot, Call& call) {
+  const Request& r = call.request;
+  const bool names_it = r.op == __NR_prlimit64 ? r.args[1] == kRlimitNofile
+                        : r.op == __NR_getrlimit || r.op == __NR_setrlimit
+                            ? r.args[0] == kRlimitNofile
+                            : true;
+  if (!names_it || priv(slot).vfork_child != 0) {
+    run_kernel_call(slot, call);
+    return;
+  }
+  uint32_t* const word = &control_of(slot).slots_lock;
+  lock(word);
+  run_kernel_call(slot, call);
+  unlock(word);
+}
+
 }  // namespace tess::stub

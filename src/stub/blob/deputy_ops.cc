@@ -4,8 +4,8 @@
 namespace tess::stub {
 
 void set_action(Slot* slot, Call& call) {
-  // NOCLDSTOP to SIGINFO, EXPOSE_TAGBITS, RESTORER, ONSTACK, RESTART, NODEFER, RESETHAND: the kernel
-  // clears all others, which tells a program what it can ask for.
+  // NOCLDSTOP to SIGINFO, EXPOSE_TAGBITS, RESTORER, ONSTACK, RESTART, NODEFER, RESETHAND: the
+  // kernel clears all others, which tells a program what it can ask for.
   constexpr uint64_t kFlagsKnown = 0xdc00'0807;
   SlotPrivate& p = priv(slot);
   const int signal = (int)call.request.args[0];
@@ -16,19 +16,22 @@ void set_action(Slot* slot, Call& call) {
   }
   uint64_t old_mask = 0;
   block_all_signals(&old_mask);  // our handler reads the table
-  const SignalAction before = p.actions[signal];
-  call.result = 0;
-  if (sets) {
-    SignalAction action;
-    memcpy(&action, call.data[0], sizeof(action));
-    action.mask &= ~((uint64_t{1} << 8) | (uint64_t{1} << 18));
-    action.flags &= kFlagsKnown;
-    call.result = set_deputy_handler(signal, action);
-    if (call.result == 0) {
-      p.actions[signal] = action;
+  {
+    const ActionsGuard guard(slot);
+    const SignalAction before = p.actions[signal];
+    call.result = 0;
+    if (sets) {
+      SignalAction action;
+      memcpy(&action, call.data[0], sizeof(action));
+      action.mask &= ~((uint64_t{1} << 8) | (uint64_t{1} << 18));
+      action.flags &= kFlagsKnown;
+      call.result = set_deputy_handler(signal, action);
+      if (call.result == 0) {
+        p.actions[signal] = action;
+      }
     }
+    memcpy(call.data[0], &before, sizeof(before));
   }
-  memcpy(call.data[0], &before, sizeof(before));
   set_signal_mask(old_mask);
 }
 
@@ -115,10 +118,13 @@ void raise_fault(Slot* slot, Call& call) {
     return;
   }
   const uint64_t bit = uint64_t{1} << (signal - 1);
-  if (forced && (p.actions[signal].handler <= 1 || (mask & bit) != 0)) {
-    p.actions[signal] = {0, 0, 0, 0};
-    set_deputy_handler(signal, p.actions[signal]);
-    mask &= ~bit;
+  if (forced) {
+    const ActionsGuard guard(slot);
+    if (p.actions[signal].handler <= 1 || (mask & bit) != 0) {
+      p.actions[signal] = {0, 0, 0, 0};
+      set_deputy_handler(signal, p.actions[signal]);
+      mask &= ~bit;
+    }
   }
   const int pid = (int)sys(__NR_getpid);
   const int tid = (int)sys(__NR_gettid);

@@ -152,6 +152,7 @@ void begin_alone(Slot* slot) {
   control.slots_lock = 0;
   control.all_locked = 0;
   control.timers_lock = 0;
+  control.actions_lock = 0;
   control.posix_timer_count = 0;
   control.cpu_limit_timer = 0;
 }

@@ -200,6 +200,7 @@ Phase serve(Slot* slot) {
   }
   if (control.role != kRoleDeputy) {
     save_cpu_times(slot);
+    save_process_settings(slot);
   }
   note(slot, Note::kAllParked, slot->index, 0);
   // The arena is free while parked: calls are not in flight.

@@ -27,12 +27,24 @@ void save_settings(Slot* slot) {
   t.settings = 0;
   set_bit(t, kSettingNoTsc, tsc == kTscSigsegv);
   set_bit(t, kSettingNoCpuid, sys(__NR_arch_prctl, kArchGetCpuid, 0) == 0);
-  // These two are the process's: each thread carries them, as any may fork or be the last.
-  set_bit(t, kSettingNoThp, sys(__NR_prctl, kGetThpDisable, 0, 0, 0, 0) > 0);
-  set_bit(t, kSettingMerge, sys(__NR_prctl, kGetMemoryMerge, 0, 0, 0, 0) > 0);
   uint64_t waiting = 0;
   sys(__NR_rt_sigpending, &waiting, sizeof(waiting));
   set_bit(t, kSignalsWait, (waiting & ~t.signal_mask) != 0);
+}
+
+// Each thread carries them, as any may be the last.
+void save_process_settings(Slot* any) {
+  const bool no_thp = sys(__NR_prctl, kGetThpDisable, 0, 0, 0, 0) > 0;
+  const bool merge = sys(__NR_prctl, kGetMemoryMerge, 0, 0, 0, 0) > 0;
+  for_each_slot(control_of(any), [&](uint32_t index) {
+    ThreadContext& t = slot_at(any, index)->thread;
+    set_bit(t, kSettingNoThp, no_thp);
+    set_bit(t, kSettingMerge, merge);
+  });
+}
+
+void inherit_settings(ThreadContext& child) {
+  child.settings &= ~(kSettingNoThp | kSettingMerge);
 }
 
 void apply_settings(const Slot* slot) {
@@ -56,10 +68,6 @@ void apply_settings(const Slot* slot) {
 
 void note_setting(Slot* slot, int command, uint64_t value) {
   ThreadContext& t = slot->thread;
-  const auto of_process = [&](uint32_t bit) {
-    for_each_slot(control_of(slot),
-                  [&](uint32_t index) { set_bit(slot_at(slot, index)->thread, bit, value != 0); });
-  };
   switch (command) {
     case kSetTsc:
       set_bit(t, kSettingNoTsc, (int)value == kTscSigsegv);
@@ -71,12 +79,6 @@ void note_setting(Slot* slot, int command, uint64_t value) {
     }
     case kArchSetCpuid:
       set_bit(t, kSettingNoCpuid, value == 0);
-      break;
-    case kSetThpDisable:
-      of_process(kSettingNoThp);
-      break;
-    case kSetMemoryMerge:
-      of_process(kSettingMerge);
       break;
     default:
       break;

@@ -319,3 +319,26 @@ T(hard_limit_lowered) {
   in_child(lowered_and_used);
   lowered_and_used();
 }
+static void* makes_children(void* stop) {
+  while (!*(volatile int*)stop)
+    fork_works();
+  return 0;
+}
+T(limit_beside_forks) {
+  volatile int stop = 0;
+  pthread_t threads[2];
+  set_limit(300, 0);
+  for (int i = 0; i < 2; ++i)
+    EQ(pthread_create(&threads[i], 0, makes_children, (void*)&stop), 0);
+  for (int round = 0; round < 6000; ++round) {
+    struct rlimit limit = {300 + (round + 1) % 100, 0}, before;
+    EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+    EQ(before.rlim_cur, 300 + round % 100);
+    limit.rlim_max = before.rlim_max;
+    EQ(prlimit(0, RLIMIT_NOFILE, &limit, &before), 0);
+    EQ(before.rlim_cur, 300 + round % 100);
+  }
+  stop = 1;
+  for (int i = 0; i < 2; ++i)
+    EQ(pthread_join(threads[i], 0), 0);
+}

@@ -1338,3 +1338,36 @@ T(storm_of_two) {
   EQ(sigismember(&now, SIGUSR1), 0);
   EQ(sigismember(&now, SIGUSR2), 0);
 }
+static int race_round, race_set, race_taken;
+static void on_race(int signal) {
+  ++race_taken;
+}
+static void set_at_once(int round, void (*handler)(int)) {
+  __atomic_add_fetch(&race_round, 1, __ATOMIC_SEQ_CST);
+  while (__atomic_load_n(&race_round, __ATOMIC_SEQ_CST) < 2 * round + 2)
+    sched_yield();
+  signal(SIGUSR1, handler);
+  __atomic_add_fetch(&race_set, 1, __ATOMIC_SEQ_CST);
+  while (__atomic_load_n(&race_set, __ATOMIC_SEQ_CST) < 2 * round + 2)
+    sched_yield();
+}
+static void* sets_ignored(void* rounds) {
+  for (int round = 0; round < *(int*)rounds; ++round)
+    set_at_once(round, SIG_IGN);
+  return 0;
+}
+// Whichever of two threads sets an action last: what it reads as is what a signal does.
+T(action_set_by_two) {
+  int rounds = 1500;
+  pthread_t thread;
+  EQ(pthread_create(&thread, 0, sets_ignored, &rounds), 0);
+  for (int round = 0; round < rounds; ++round) {
+    set_at_once(round, on_race);
+    struct sigaction now;
+    EQ(sigaction(SIGUSR1, 0, &now), 0);
+    race_taken = 0;
+    EQ(raise(SIGUSR1), 0);
+    EQ(race_taken, now.sa_handler == on_race);
+  }
+  EQ(pthread_join(thread, 0), 0);
+}
