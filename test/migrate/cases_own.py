@@ -89,7 +89,7 @@ OWN = [
     c_program("timer-clocks", "CPU clocks read by threads never go back", program="timerthreads", arguments=("clocks",),
               proof=b"timerthreads:", placements=("start", "mid", "hops3")),
     c_program("timer-leaderless", "timers on CPU time set by threads, the first of which has ended", program="timerthreads",
-              arguments=("leaderless",), proof=b"timerthreads:"),
+              arguments=("leaderless",), proof=b"timerthreads:", placements=("start",)),
     c_program("polling", "poll, select and epoll over pipes"),
     c_program("transfers", "blocking writes and whole receives", placements=("start", "mid", "hops3")),
     c_program("eventfds", "eventfd, timerfd, signalfd"),
