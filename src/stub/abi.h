@@ -139,6 +139,7 @@ struct alignas(64) ThreadContext {
   uint64_t timerslack_ns;  // 0: the usual
   uint32_t settings;       // ThreadSetting
   int32_t policy_mode;
+  uint32_t personality;
   uint32_t repeat_ends;  // the call to be repeated has a timeout of its socket's: a handler ends it, whatever SA_RESTART says
   uint32_t posix_timer_count;
   CpuTimer posix_timers[kCpuTimersMax];  // as process_cpu_ns

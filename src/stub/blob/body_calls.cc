@@ -202,6 +202,7 @@ Answer personality_call(Trap& trap, const SyscallInfo& info) {
   const Answer home = carried_call(trap, info);
   if (home.outcome == Outcome::kResult && home.result >= 0 && (uint32_t)trap.args[0] != kGet) {
     sys(__NR_personality, trap.args[0]);  // some of its bits change what mmap does
+    trap.slot->thread.personality = (uint32_t)trap.args[0];
   }
   return home;
 }

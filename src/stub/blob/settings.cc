@@ -11,6 +11,7 @@ inline constexpr int kGetTsc = 25, kSetTsc = 26, kSetTimerslack = 29, kGetTimers
 inline constexpr int kArchGetCpuid = 0x1011, kArchSetCpuid = 0x1012;
 inline constexpr int kTscSigsegv = 2;
 inline constexpr uint64_t kUsualSlack = 50'000;
+inline constexpr uint32_t kGetPersonality = 0xffffffff;
 
 void set_bit(ThreadContext& t, uint32_t bit, bool on) {
   t.settings = on ? t.settings | bit : t.settings & ~bit;
@@ -27,6 +28,7 @@ void save_settings(Slot* slot) {
   t.settings = 0;
   set_bit(t, kSettingNoTsc, tsc == kTscSigsegv);
   set_bit(t, kSettingNoCpuid, sys(__NR_arch_prctl, kArchGetCpuid, 0) == 0);
+  t.personality = (uint32_t)sys(__NR_personality, kGetPersonality);
   uint64_t waiting = 0;
   sys(__NR_rt_sigpending, &waiting, sizeof(waiting));
   set_bit(t, kSignalsWait, (waiting & ~t.signal_mask) != 0);
@@ -51,6 +53,9 @@ void apply_settings(const Slot* slot) {
   const ThreadContext& t = slot->thread;
   if (t.timerslack_ns != 0) {
     sys(__NR_prctl, kSetTimerslack, t.timerslack_ns, 0, 0, 0);
+  }
+  if (t.personality != (uint32_t)sys(__NR_personality, kGetPersonality)) {
+    sys(__NR_personality, t.personality);
   }
   if ((t.settings & kSettingNoTsc) != 0) {
     sys(__NR_prctl, kSetTsc, kTscSigsegv, 0, 0, 0);

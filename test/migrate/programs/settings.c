@@ -22,7 +22,7 @@ struct facts {
   unsigned long nodes[16];
   int sequential, random, no_advice;
   stack_t stack;
-  int tsc_faults, cpuid_faults;
+  int tsc_faults, cpuid_faults, implies_exec;
 };
 
 static char *sequential, *random_access, *no_advice;
@@ -69,6 +69,25 @@ static int has_flag(const void* address, const char* flag) {
   return found;
 }
 
+static int implies_exec(void) {
+  char* at = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  CHECK(at != MAP_FAILED);
+  FILE* file = fopen("/proc/self/maps", "r");
+  CHECK(file);
+  char line[4096], rights[5];
+  int found = -1;
+  while (fgets(line, sizeof(line), file)) {
+    unsigned long start, end;
+    if (sscanf(line, "%lx-%lx %4s", &start, &end, rights) == 3 && (unsigned long)at >= start &&
+        (unsigned long)at < end) {
+      found = rights[2] == 'x';
+    }
+  }
+  fclose(file);
+  CHECK_EQ(munmap(at, 4096), 0);
+  return found;
+}
+
 static void look(struct facts* f, int of_process) {
   memset(f, 0, sizeof(*f));
   CHECK_EQ(prctl(PR_GET_TSC, &f->tsc), 0);
@@ -90,6 +109,7 @@ static void look(struct facts* f, int of_process) {
   f->machine_check = prctl(PR_MCE_KILL_GET, 0, 0, 0, 0);
   f->priority = getpriority(PRIO_PROCESS, 0);
   f->person = personality(0xffffffff);
+  f->implies_exec = implies_exec();
   CHECK_EQ(sigaltstack(NULL, &f->stack), 0);
   f->sequential = has_flag(sequential, " sr");
   f->random = has_flag(random_access, " rr");
@@ -121,7 +141,7 @@ static void set(void) {
   CHECK_EQ(sched_setscheduler(0, SCHED_BATCH, &none), 0);
   CHECK_EQ(setpriority(PRIO_PROCESS, 0, 3), 0);
   CHECK_EQ(syscall(SYS_ioprio_set, 1, 0, 2 << 13 | 6), 0);
-  CHECK(personality(ADDR_NO_RANDOMIZE) >= 0);
+  CHECK(personality(ADDR_NO_RANDOMIZE | READ_IMPLIES_EXEC) >= 0);
   const stack_t stack = {.ss_sp = alternate, .ss_size = sizeof(alternate), .ss_flags = 1U << 31};
   CHECK_EQ(sigaltstack(&stack, NULL), 0);
   (void)syscall(SYS_arch_prctl, kSetCpuid, 0);  // ENODEV where the processor cannot
@@ -171,6 +191,7 @@ static void compare(const struct facts* was, const struct facts* is) {
   SAME(stack.ss_size);
   SAME(tsc_faults);
   SAME(cpuid_faults);
+  SAME(implies_exec);
 }
 
 static void round_of(long number) {
