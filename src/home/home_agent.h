@@ -81,6 +81,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   bool try_again(const std::vector<std::shared_ptr<Managed>>& group, const std::string& node,
                  const Done& done);
   void go_on_after_exec(const std::shared_ptr<Managed>& process, const std::string& node);
+  void go_on_at_home(Managed& process);
   void settle(const std::shared_ptr<Managed>& process, const std::string& node,
               const Result<>& result);
   Result<Group> find_companions(const Group& group, const std::string& node);

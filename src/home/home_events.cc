@@ -316,9 +316,15 @@ bool HomeAgent::executed(pid_t pid) {
   if (!process->placed_on.empty()) {
     loop_.post([this, pid] {
       Managed* const fresh = find(pid);
-      if (fresh != nullptr && !fresh->busy) {
-        start_migration(processes_[pid], fresh->placed_on, [](const Result<>&) {});
+      if (fresh == nullptr || fresh->busy) {
+        return;  // ended, or somebody else moves it
       }
+      if (fresh->placed_on.empty()) {  // somebody has just called it home, where it is
+        go_on_at_home(*fresh);
+        maybe_finish();
+        return;
+      }
+      start_migration(processes_[pid], fresh->placed_on, [](const Result<>&) {});
     });
     return true;
   }

@@ -61,6 +61,12 @@ void HomeAgent::start_migration(std::shared_ptr<Managed> process, const std::str
     return;
   }
   group.insert(group.end(), companions->begin(), companions->end());
+  // Looking for them heard what has happened meanwhile: it is no longer where the move began.
+  if (process->executed_meanwhile) {
+    migration_ended(group, node, fail(ErrorKind::kRetry, "process {} executes", process->pid), "",
+                    done);
+    return;
+  }
   ++running_workers_;
   tessd_->send_status();
   // Made here, where they are seen to execute: it goes by where each of them is now.
@@ -194,17 +200,22 @@ void HomeAgent::go_on_after_exec(const std::shared_ptr<Managed>& process, const 
     start_migration(process, node, [](const Result<>&) {});
     return;
   }
-  process->placed_on.clear();
-  if (process->pid == config_.pid) {
+  go_on_at_home(*process);
+}
+
+// A program that has waited at its beginning for where to run.
+void HomeAgent::go_on_at_home(Managed& process) {
+  process.placed_on.clear();
+  if (process.pid == config_.pid) {
     begun();
   }
-  if (leave_alone(*process)) {
+  if (leave_alone(process)) {
     return;
   }
-  if (!process->stays_seized && tracer_.traced(process->pid)) {
-    (void)tracer_.detach(process->pid);
-  } else if (tracer_.held(process->pid)) {
-    (void)tracer_.release(process->pid);
+  if (!process.stays_seized && tracer_.traced(process.pid)) {
+    (void)tracer_.detach(process.pid);
+  } else if (tracer_.held(process.pid)) {
+    (void)tracer_.release(process.pid);
   }
 }
 
