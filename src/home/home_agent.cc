@@ -17,6 +17,7 @@
 #include "memory/cpu_features.h"
 #include "migrate/eligibility.h"
 #include "sys/files.h"
+#include "sys/process.h"
 #include "wire/agent.pb.h"
 #include "wire/agent_process.h"
 #include "wire/node.pb.h"
@@ -46,15 +47,8 @@ std::string command_line(pid_t pid) {
   for (char& c : text) {
     c = c == '\0' ? ' ' : c;
   }
-  if (!text.empty()) {
-    return text;
-  }
   // Its first thread has ended, or it has written over its arguments: as ps, by its name.
-  std::string name = sys::read_file("/proc/" + std::to_string(pid) + "/comm").value_or("");
-  while (!name.empty() && name.back() == '\n') {
-    name.pop_back();
-  }
-  return "[" + name + "]";
+  return text.empty() ? "[" + sys::process_name(pid) + "]" : text;
 }
 
 struct ProcessFacts {

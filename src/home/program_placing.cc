@@ -8,6 +8,7 @@
 #include "home/home_agent.h"
 #include "home/tessd_client.h"
 #include "sys/files.h"
+#include "sys/process.h"
 
 namespace tess::home {
 namespace {
@@ -40,14 +41,6 @@ std::optional<uint64_t> cpu_ns_of(pid_t pid) {
   return use ? std::optional(use->ran_ns) : std::nullopt;
 }
 
-std::string name_of(pid_t pid) {
-  auto text = sys::read_file(fmt::format("/proc/{}/comm", pid)).value_or("");
-  while (!text.empty() && text.back() == '\n') {
-    text.pop_back();
-  }
-  return text;
-}
-
 }  // namespace
 
 HomeAgent::ProgramPlace HomeAgent::place_program(Managed& process) {
@@ -58,7 +51,7 @@ HomeAgent::ProgramPlace HomeAgent::place_program(Managed& process) {
     return ProgramPlace::kAsBefore;
   }
   program_ended(process);
-  process.program = name_of(process.pid);
+  process.program = sys::process_name(process.pid);
   process.program_cpu_ns = cpu_ns_of(process.pid).value_or(0);
   const ProgramBook::Advice advice = programs_.begins(process.program);
   if (first || process.put_by_hand) {

@@ -387,6 +387,14 @@ Result<uint64_t> process_start_time(pid_t pid) {
   return std::strtoull(stat.c_str() + position, nullptr, 10);
 }
 
+std::string process_name(pid_t pid) {
+  auto text = read_file(fmt::format("/proc/{}/comm", pid)).value_or("");
+  while (!text.empty() && text.back() == '\n') {
+    text.pop_back();
+  }
+  return text;
+}
+
 bool has_ended(pid_t pid, pid_t tid) {
   const auto stat = read_file(fmt::format("/proc/{}/task/{}/stat", pid, tid));
   const size_t name_end = stat ? stat->rfind(')') : std::string::npos;
