@@ -109,14 +109,7 @@ bool HomeAgent::try_again(const std::vector<std::shared_ptr<Managed>>& group,
   tracer_.resume_stops(first->pid);
   // It stays busy: nobody else is to move it until then.
   auto timer = std::make_shared<net::Timer>(loop_);
-  timer->start(kPause, [this, timer, first, node, done] {
-    if (first->executed_meanwhile) {
-      migration_ended({first}, node, fail(ErrorKind::kRetry, "process {} executes", first->pid), "",
-                      done);
-      return;
-    }
-    start_migration(first, node, done);
-  });
+  timer->start(kPause, [this, timer, first, node, done] { start_migration(first, node, done); });
   return true;
 }
 

@@ -122,9 +122,9 @@ bool stopped_in_call(const trace::Registers& registers) {
           result == kRestartBlock || (result == -EINTR && returns_eintr_when_stopped(number)));
 }
 
-InterruptedCall undo_interrupted_call(trace::Registers& registers, int64_t restarted) {
+InterruptedCall undo_interrupted_call(trace::Registers& registers, int64_t restarted, bool cut) {
   InterruptedCall call;
-  const bool interrupted = stopped_in_call(registers);
+  const bool interrupted = cut || stopped_in_call(registers);
   const bool again = registers.orig_rax == SYS_restart_syscall && restarted != 0;
   const int64_t number = again ? restarted : static_cast<int64_t>(registers.orig_rax);
   registers.orig_rax = ~uint64_t{0};
@@ -135,14 +135,10 @@ InterruptedCall undo_interrupted_call(trace::Registers& registers, int64_t resta
   call.repeated = true;
   call.may_end = static_cast<int64_t>(registers.rax) != kRestartNoIntr;
   call.ends = static_cast<int64_t>(registers.rax) == -EINTR;
-  stand_before_call(registers, number);
-  find_timeout(registers, call);
-  return call;
-}
-
-void stand_before_call(trace::Registers& registers, int64_t number) {
   registers.rip -= kSyscallLength;
   registers.rax = static_cast<uint64_t>(number);
+  find_timeout(registers, call);
+  return call;
 }
 
 void set_gregs(stub::ThreadContext& context, const trace::Registers& r) {

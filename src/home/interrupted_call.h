@@ -32,11 +32,10 @@ bool returns_eintr_when_stopped(int64_t number);
 bool stopped_in_call(const trace::Registers& registers);
 
 // Changes `registers` in place. `restarted`: what restart_syscall went on with, if it is that
-// (SleepClock::restarted).
-InterruptedCall undo_interrupted_call(trace::Registers& registers, int64_t restarted = 0);
-
-// As if the call of that number, in whose end the thread is, had not been made yet.
-void stand_before_call(trace::Registers& registers, int64_t number);
+// (SleepClock::restarted). `cut`: the call's result is what it had transferred by then
+// (transferred_when_cut).
+InterruptedCall undo_interrupted_call(trace::Registers& registers, int64_t restarted = 0,
+                                      bool cut = false);
 
 // General registers in the order of a signal frame.
 void set_gregs(stub::ThreadContext& context, const trace::Registers& registers);

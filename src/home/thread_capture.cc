@@ -94,11 +94,8 @@ Result<> capture_thread(const trace::Tracee& tracee, trace::RemoteCalls& calls,
   }
   trace::Registers registers = calls.registers();
   const uint64_t transferred = transferred_when_cut(registers, calls, memory, scratch);
-  const auto cut_number = static_cast<int32_t>(registers.orig_rax);
-  const InterruptedCall call = undo_interrupted_call(registers, sleeps.restarted(tracee.tid()));
-  if (transferred != 0) {
-    stand_before_call(registers, cut_number);
-  }
+  const InterruptedCall call =
+      undo_interrupted_call(registers, sleeps.restarted(tracee.tid()), transferred != 0);
   set_gregs(context, registers);
   context.repeat_number = -1;
   context.repeat_done = transferred;
@@ -109,9 +106,9 @@ Result<> capture_thread(const trace::Tracee& tracee, trace::RemoteCalls& calls,
       context.repeat_number = static_cast<int32_t>(call.number);
       context.repeat_rip = registers.rip;
     }
-  } else if (call.may_end || transferred != 0) {
+  } else if (call.may_end) {
     context.repeat_deadline_ns = 0;
-    context.repeat_number = transferred != 0 ? cut_number : static_cast<int32_t>(call.number);
+    context.repeat_number = static_cast<int32_t>(call.number);
     context.repeat_rip = registers.rip;
   }
   context.signal_mask = calls.signal_mask();
