@@ -16,6 +16,13 @@ function(tess_library name)
   target_link_libraries(tess_${name} PUBLIC tess_options ${arg_DEPENDS})
 endfunction()
 
+# A program that is started for each job or command: libstdc++ is bound when it is linked, not at each start.
+function(tess_starts_often name)
+  if(NOT TESS_ASAN)
+    target_link_options(${name} PRIVATE -static-libstdc++ -static-libgcc)
+  endif()
+endfunction()
+
 function(tess_test name)
   cmake_parse_arguments(arg "" "" "SOURCES;DEPENDS" ${ARGN})
   add_executable(${name} ${arg_SOURCES})

@@ -152,7 +152,6 @@ class InjectorTest : public ::testing::Test {
       if (const auto built = build_image(pid, session, "", {}, image); !built) {
         return ::testing::AssertionFailure() << built.error().message();
       }
-      image_ = image.DebugString();
       image_threads_ = image.threads_size();
     }
     if (const auto caught = catch_leavers(*tracer_, pid, injected->placement); !caught) {
@@ -220,7 +219,6 @@ class InjectorTest : public ::testing::Test {
   Heard heard_;
   std::unique_ptr<trace::WaitHub> hub_;
   std::unique_ptr<trace::Tracer> tracer_;
-  std::string image_;
   int image_threads_ = 0;
 };
 

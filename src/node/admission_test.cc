@@ -69,7 +69,7 @@ class AdmissionTest : public ::testing::Test {
     return ask(request_of(machine, text), machine);
   }
   void expect_refused(const wire::JoinAnswer& answer, const std::string& words) {
-    ASSERT_TRUE(answer.has_refused()) << answer.ShortDebugString();
+    ASSERT_TRUE(answer.has_refused());
     EXPECT_NE(answer.refused().reason().find(words), std::string::npos)
         << answer.refused().reason();
   }
@@ -83,7 +83,7 @@ class AdmissionTest : public ::testing::Test {
 TEST_F(AdmissionTest, ATokenBringsACertificateForTheMachinesOwnKey) {
   const Machine pc{"pc"};
   const auto answer = ask(pc, token());
-  ASSERT_TRUE(answer.has_granted()) << answer.ShortDebugString();
+  ASSERT_TRUE(answer.has_granted()) << answer.refused().reason();
   const auto& granted = answer.granted();
   EXPECT_EQ(*net::key_fingerprint(granted.certificate()),
             *net::request_fingerprint(*net::make_request(pc.key)));
