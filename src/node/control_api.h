@@ -85,6 +85,7 @@ class ControlApi {
   void op_migrate(const RequestPtr& request);
   void op_run(const RequestPtr& request);
   void begin_job(const RequestPtr& request, const std::shared_ptr<JobStart>& start);
+  void announce_job(const JobStart& start);
   void start_job(const RequestPtr& request, const std::shared_ptr<JobStart>& start);
   bool is_starting(uint64_t job, pid_t pid) const;
 

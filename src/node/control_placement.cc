@@ -20,6 +20,7 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kDrainTimeout{3000};
 constexpr milliseconds kLongestTurn{5000};
+constexpr milliseconds kPrepareTimeout{10000};
 
 json lines_json(const std::vector<std::string>& lines) {
   json list = json::array();
@@ -272,9 +273,24 @@ void ControlApi::begin_job(const RequestPtr& request, const std::shared_ptr<JobS
                      });
 }
 
+// The home agent will ask for a host agent there, and gets the one that is started meanwhile. What
+// is against it is said then; one that nobody comes to ends by itself.
+void ControlApi::announce_job(const JobStart& start) {
+  wire::ClusterMessage message;
+  wire::PrepareHost& prepare = *message.mutable_prepare_host();
+  prepare.set_job(start.job);
+  prepare.set_memory_bytes(start.wishes.memory_bytes());
+  prepare.set_home_node(options_.node_name);
+  cluster_.ask(start.node, std::move(message), kPrepareTimeout,
+               [](const Result<wire::ClusterMessage>&) {});
+}
+
 void ControlApi::start_job(const RequestPtr& request, const std::shared_ptr<JobStart>& start) {
   const wire::Wishes& wishes = start->wishes;
   const bool place_programs = !start->fixed && !wishes.stay() && !wishes.home();
+  if (!start->node.empty()) {
+    announce_job(*start);
+  }
   hub_.start_home(
       start->job, start->pid, true, start->node, Placer::note_of(wishes),
       [this, request, start](auto started) {
