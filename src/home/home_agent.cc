@@ -280,6 +280,10 @@ bool HomeAgent::ended_by_stop(const trace::Registers& registers) {
   return stopped_in_call(registers);
 }
 
+bool HomeAgent::waits_without_limit(const trace::Registers& registers) {
+  return home::waits_without_limit(registers);
+}
+
 // ---- requests ----
 
 void HomeAgent::handle_request(const wire::AgentDown& message) {

@@ -122,6 +122,25 @@ bool stopped_in_call(const trace::Registers& registers) {
           result == kRestartBlock || (result == -EINTR && returns_eintr_when_stopped(number)));
 }
 
+bool waits_without_limit(const trace::Registers& registers) {
+  InterruptedCall call{.number = static_cast<int64_t>(registers.orig_rax)};
+  find_timeout(registers, call);
+  switch (call.number) {
+    case SYS_recvmmsg:
+    case SYS_accept:
+    case SYS_accept4:
+    case SYS_recvfrom:
+    case SYS_recvmsg:
+    case SYS_sendto:
+    case SYS_sendmsg:
+      return false;  // they return EINTR only if the socket has a timeout
+    case SYS_io_getevents:
+      return stopped_in_call(registers) && registers.r8 == 0;
+    default:
+      return stopped_in_call(registers) && call.timeout == InterruptedCall::Timeout::kNone;
+  }
+}
+
 InterruptedCall undo_interrupted_call(trace::Registers& registers, int64_t restarted, bool cut) {
   InterruptedCall call;
   const bool interrupted = cut || stopped_in_call(registers);

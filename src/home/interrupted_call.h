@@ -30,6 +30,8 @@ bool returns_eintr_when_stopped(int64_t number);
 // The thread has been stopped in a call that the kernel would restart, or that ended only because
 // of our stop.
 bool stopped_in_call(const trace::Registers& registers);
+// The same, and neither its arguments nor a socket's own timeout limit how long it waits.
+bool waits_without_limit(const trace::Registers& registers);
 
 // Changes `registers` in place. `restarted`: what restart_syscall went on with, if it is that
 // (SleepClock::restarted). `cut`: the call's result is what it had transferred by then

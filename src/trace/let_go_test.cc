@@ -128,6 +128,38 @@ TEST_F(LetGoTest, AWaitThatOurOwnStopHasEndedIsMadeAgain) {
   EXPECT_EQ(shared->threads, 1u);
 }
 
+TEST_F(LetGoTest, AWaitIsNotEndedByASignalThatIsIgnored) {
+  Shared* const shared = shared_;
+  int ends[2];
+  const int epoll = epoll_of_a_pipe(ends);
+  heard_.ended_by_our_stops = SYS_epoll_wait;
+  const pid_t pid = child([shared, epoll] {
+    ::signal(SIGUSR1, SIG_IGN);
+    ::signal(SIGUSR2, [](int) {});
+    wait_once(shared, epoll);
+    wait_once(shared, epoll);
+    ::pause();
+  });
+  const auto sleeps_in_wait = [pid] {
+    std::ifstream call("/proc/" + std::to_string(pid) + "/syscall");
+    long number = -1;
+    return (call >> number) && number == SYS_epoll_wait;
+  };
+  ASSERT_TRUE(tracer_->seize(pid, true));
+  for (const int ignored : {SIGUSR1, SIGCHLD, SIGWINCH}) {
+    ASSERT_TRUE(until(sleeps_in_wait));
+    ASSERT_EQ(::kill(pid, ignored), 0);
+    ASSERT_TRUE(until([&] { return signal_masks(pid).pending == 0; }));
+  }
+  ASSERT_TRUE(until(sleeps_in_wait));
+  EXPECT_EQ(shared->handled, 0u);
+  ASSERT_EQ(::kill(pid, SIGUSR2), 0);  // a handler ends it
+  ASSERT_TRUE(until([&] { return shared->handled == 1; }));
+  EXPECT_EQ(static_cast<int32_t>(shared->threads), -1);
+  shared->handled = 0;
+  ASSERT_NO_FATAL_FAILURE(ends_by_writing(ends[1]));
+}
+
 TEST_F(LetGoTest, AWaitThatTheKernelRepeatsIsLetGoAtOnce) {
   Shared* const shared = shared_;
   int ends[2];

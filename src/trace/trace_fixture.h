@@ -51,6 +51,7 @@ struct Heard : TraceListener {
   bool ended_by_stop(const Registers& registers) override {
     return registers.orig_rax == ended_by_our_stops;
   }
+  bool waits_without_limit(const Registers& registers) override { return ended_by_stop(registers); }
 };
 
 class TraceTest : public ::testing::Test {

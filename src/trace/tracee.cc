@@ -60,6 +60,10 @@ SignalMasks signal_masks(pid_t tid) {
       masks.pending |= mask();
     } else if (line.starts_with("SigBlk:")) {
       masks.blocked = mask();
+    } else if (line.starts_with("SigIgn:")) {
+      masks.ignored = mask();
+    } else if (line.starts_with("SigCgt:")) {
+      masks.caught = mask();
     }
   }
   return masks;

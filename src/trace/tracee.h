@@ -65,10 +65,13 @@ class Tracee {
   pid_t tid_;
 };
 
-// Of a thread; what waits for it or for its process (/proc/TID/status). None if it is gone.
+// Of a thread; what waits for it or for its process, and what that does with signals
+// (/proc/TID/status). None if it is gone.
 struct SignalMasks {
   uint64_t pending = 0;
   uint64_t blocked = 0;
+  uint64_t ignored = 0;  // by SIG_IGN
+  uint64_t caught = 0;   // by a handler
 };
 SignalMasks signal_masks(pid_t tid);
 

@@ -30,6 +30,8 @@ class TraceListener {
   // Of a thread that stands in our stop: whether that has ended its call, which the kernel does not
   // repeat by itself. Such a thread makes its call again when it goes on or is let go.
   virtual bool ended_by_stop(const Registers& /*registers*/) { return false; }
+  // Such a call would wait as long as it takes, so making it again loses no time limit.
+  virtual bool waits_without_limit(const Registers& /*registers*/) { return false; }
 };
 
 class Tracer {
@@ -140,6 +142,7 @@ class Tracer {
   void handle_new_task(pid_t pid, const WaitEvent& event);
   void go_on(Process& process, pid_t tid, int signal);
   void repeat_call(const Tracee& tracee) const;
+  void keep_waiting(const Tracee& tracee, int signal) const;
   Result<> seize_threads(pid_t pid, Process& process, bool& changed);
   Result<> set_follow(pid_t pid, bool follow);
   Result<> wait_all_held(pid_t pid, Deadline deadline);

@@ -50,6 +50,21 @@ void Tracer::repeat_call(const Tracee& tracee) const {
   ignore_gone("repeat a call", tracee.set_registers(*registers));
 }
 
+// A signal that is ignored wakes a traced thread all the same (sig_ignored in kernel/signal.c): the
+// wait that it has ended goes on. Not at SIGCONT: the stop before it ends such a wait natively too.
+void Tracer::keep_waiting(const Tracee& tracee, int signal) const {
+  const auto registers = tracee.registers();
+  if (!registers || !listener_.waits_without_limit(*registers)) {
+    return;
+  }
+  const SignalMasks masks = signal_masks(tracee.tid());
+  const auto is_in = [signal](uint64_t mask) { return (mask >> (signal - 1) & 1) != 0; };
+  const bool by_default = signal == SIGCHLD || signal == SIGURG || signal == SIGWINCH;
+  if (is_in(masks.ignored) || (by_default && !is_in(masks.caught))) {
+    repeat_call(tracee);
+  }
+}
+
 // A process that is being let go.
 void Tracer::forget_thread(pid_t pid, pid_t tid) {
   Process& process = processes_[pid];
@@ -116,6 +131,8 @@ void Tracer::handle(const WaitEvent& event) {
     case WaitEvent::Kind::kSignal:
       if (event.signal() == SIGCONT) {
         end_overridden_stop(pid, *process);
+      } else {
+        keep_waiting(Tracee::attached(event.tid()), event.signal());
       }
       go_on(*process, event.tid(), event.signal());
       break;
