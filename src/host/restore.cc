@@ -238,6 +238,13 @@ Result<> Restorer::receive_memory(AddressSpaceMaker& maker) {
 // brk, stack and argument addresses: what /proc and brk(2) go by.
 Result<> Restorer::set_memory_fields() {
   stub::Session& session = *body_.session;
+  const uint64_t control = session.control_address();
+  const auto tell_stub = [&](size_t field, uint64_t value) {
+    return session.memory().put(control + field, value);
+  };
+  TESS_TRY(tell_stub(offsetof(stub::ControlBlock, title_begin), image_.arg_start()));
+  TESS_TRY(tell_stub(offsetof(stub::ControlBlock, title_end), image_.arg_end()));
+  TESS_TRY(tell_stub(offsetof(stub::ControlBlock, environment_end), image_.env_end()));
   prctl_mm_map map{};
   map.start_code = image_.start_code();
   map.end_code = image_.end_code();

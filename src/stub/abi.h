@@ -8,7 +8,7 @@
 
 namespace tess::stub {
 
-inline constexpr uint32_t kAbiVersion = 4;
+inline constexpr uint32_t kAbiVersion = 5;
 
 // ---- region ----
 inline constexpr uint64_t kRegionSize = uint64_t{2} << 30;
@@ -232,6 +232,10 @@ struct ControlBlock {
   uint32_t actions_lock;    // futex: who reads or changes actions; with all signals blocked
   uint32_t posix_timer_count;
   CpuTimer posix_timers[kCpuTimersMax];  // body
+  uint64_t title_begin;     // body: its arguments, and up to environment_end its environment: what a program that gives itself
+  uint64_t title_end;       // a title (setproctitle) writes over
+  uint64_t environment_end;
+  uint64_t title_told;      // body: a digest of the title that home has; 0: not known
   uint32_t ended_next;      // children that have ended and told their CPU time; written by the agent
   struct EndedChild {
     int32_t pid;            // as this process sees it; 0: none
@@ -410,6 +414,8 @@ enum Op : uint32_t {
   kOpPidOf = 0x10102,        // args: a pidfd. Result: its process, or -errno
   kOpGoHome = 0x10103,       // args: a system call that only home can make, a process it acts on or 0: the agent is asked to bring both home
   kOpIsAway = 0x10104,       // args: a process. Result: 1 its memory is away, 0 it is at home, or the errno that forbids looking at it
+  // args: address, size. Segment 0: the process's arguments, as the program has changed them. No reply: another request follows at once.
+  kOpTitle = 0x10106,
   kOpWriteRoom = 0x10105,    // args: fd, MSG_*. Result: how much a write that does not wait should carry at a time, 0: all
   kOpMapShared = 0x10008,    // as kOpMapFile with MAP_SHARED, or for shared anonymous memory (fd -1); no content comes. Segment 0 out: FileIdentity
   kOpSyncShared = 0x10009,   // msync: what the job's bodies have written to shared mappings is in home's files when this is answered

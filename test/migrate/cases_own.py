@@ -101,6 +101,7 @@ OWN = [
     c_program("nestedwaits", "handlers that begin with the call that they interrupt"),
     c_program("spawn", "vfork, posix_spawn, clone, exec"),
     c_program("memory", "all kinds of private mappings and their changes"),
+    c_program("title", "what the program writes over its arguments, as others see it"),
     c_program("limits", "a limit of memory that changes all the time"),
     c_program("sharedfile", "a mapped file with futexes in it, shared with a child and with programs executed"),
     c_program("sharedio", "a mapped file, also read, written and resized by calls of two processes"),

@@ -121,6 +121,8 @@ Answer lock_call(Trap& trap);
 Answer affinity_call(Trap& trap, const syscalls::SyscallInfo& info);
 void apply_cpu_limit(Slot* slot);
 bool cpu_limit_reached(Slot* slot);
+// If the title has changed since home was told (body_title.cc): in front of a request, which follows.
+void tell_title(Slot* slot);
 // Calls that name memory (body_memory.cc).
 Answer vmsplice_call(Trap& trap);
 Answer process_vm_call(Trap& trap, const syscalls::SyscallInfo& info);
@@ -138,7 +140,10 @@ struct OwnSegment {
 // Result, or kRestart/kKicked; signals of the reply wait in `pending_signals(slot)`.
 int64_t own_request(Slot* slot, uint32_t op, const uint64_t args[6], const OwnSegment* segments,
                     uint32_t count, uint32_t fd_mask);
-// Lower level, for a reply whose segments are streamed: send, then read the reply header.
+// Lower level, for a reply whose segments are streamed: send, then read the reply header. `put`
+// leaves it to the next send to go out, and has the number of the last request.
+void put_own_request(Slot* slot, uint32_t op, const uint64_t args[6], const OwnSegment* segments,
+                     uint32_t count, uint32_t fd_mask);
 void send_own_request(Slot* slot, uint32_t op, const uint64_t args[6], const OwnSegment* segments,
                       uint32_t count, uint32_t fd_mask);
 bool receive_reply(Slot* slot, Reply* reply);

@@ -72,10 +72,10 @@ void receive_signals(Slot* slot, const Reply& reply) {
   }
 }
 
-void send_own_request(Slot* slot, uint32_t op, const uint64_t args[6], const OwnSegment* segments,
-                      uint32_t count, uint32_t fd_mask) {
+void put_own_request(Slot* slot, uint32_t op, const uint64_t args[6], const OwnSegment* segments,
+                     uint32_t count, uint32_t fd_mask) {
   Request request{};
-  request.sequence = ++slot->sequence;
+  request.sequence = slot->sequence;
   request.op = op;
   request.fd_mask = fd_mask;
   memcpy(request.args, args, sizeof(request.args));
@@ -99,6 +99,12 @@ void send_own_request(Slot* slot, uint32_t op, const uint64_t args[6], const Own
     send_bytes(slot, segments[i].in, segments[i].in_size);
     send_bytes(slot, &zeros, padded(segments[i].in_size) - segments[i].in_size);
   }
+}
+
+void send_own_request(Slot* slot, uint32_t op, const uint64_t args[6], const OwnSegment* segments,
+                      uint32_t count, uint32_t fd_mask) {
+  ++slot->sequence;
+  put_own_request(slot, op, args, segments, count, fd_mask);
   send_flush(slot);
 }
 
@@ -146,6 +152,7 @@ Answer carried_part(Trap& trap, const syscalls::SyscallInfo& info, const Part& p
   if (planned < 0) {
     return answer(planned);
   }
+  tell_title(slot);
   plan.request.sequence = ++slot->sequence;
   plan.request.flags = flags;
   if (trap.repeat) {

@@ -403,7 +403,12 @@ void send_reply(Slot* slot, Call& call) {
 
 bool serve_request(Slot* slot) {
   Call call;
-  if (!receive_call(slot, call) || !apply_pointers(call)) {
+  bool received = receive_call(slot, call);
+  if (received && call.request.op == kOpTitle) {
+    take_title(call);
+    received = receive_call(slot, call);
+  }
+  if (!received || !apply_pointers(call)) {
     return false;
   }
   call.deadline_ns = 0;

@@ -81,6 +81,8 @@ int64_t ask_away(Slot* slot, int64_t pid);
 int64_t is_away(Slot* slot, int64_t pid);
 // kOpWriteRoom.
 int64_t write_room(int fd, uint64_t message_flags);
+// kOpTitle. One that does not fit is none of ours: nothing is done.
+void take_title(const Call& call);
 // Does tkill or its like name a thread that has ended, but that the agent has not reaped yet?
 bool is_ended_thread(const Slot* slot, const Request& r);
 

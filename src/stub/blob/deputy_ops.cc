@@ -160,6 +160,14 @@ int64_t may_lock(uint64_t limit) {
   return (int64_t)bound[0];
 }
 
+// The deputy has the arguments where the body has them; what ps at home shows is read from there.
+void take_title(const Call& call) {
+  const uint64_t size = call.request.args[1];
+  if (call.request.segment_count != 0 && size <= call.segments[0].in_size) {
+    copy_to_app(call.request.args[0], call.data[0], size);
+  }
+}
+
 // Whether another process of the job has its memory on a host: its deputy's is not the truth then.
 int64_t ask_away(Slot* slot, int64_t pid) {
   MailboxNote question{};
