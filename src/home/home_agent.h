@@ -117,6 +117,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   void tell_whether_away(const Managed& process, int64_t target);
   void tell_call_state(const Managed& process, const stub::MailboxNote& note);
   void settle_children_time(const Managed& process, const stub::MailboxNote& note);
+  bool tell_parent(const Managed& process, const ReapedChildren::Child& child);
   void adopt_fork(Managed& parent, pid_t thread, pid_t child);
   void host_said(const std::string& node, const wire::LinkMessage& message);
   void host_lost(const std::string& node, const Error& error);

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <climits>
-#include <fstream>
 
 #include "base/log.h"
 #include "home/call_state.h"
@@ -31,19 +30,6 @@ void write_to_terminal(pid_t pid, const std::string& text) {
   if (terminal.valid()) {
     (void)!::write(terminal.get(), text.data(), text.size());
   }
-}
-
-pid_t parent_of(pid_t pid) {
-  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
-  std::string key;
-  pid_t parent = 0;
-  while (status >> key) {
-    if (key == "PPid:") {
-      status >> parent;
-      break;
-    }
-  }
-  return parent;
 }
 
 }  // namespace
@@ -186,43 +172,6 @@ void HomeAgent::answer_channel(Managed& process, const stub::MailboxNote& note) 
     log::warn("home", "event=answer_failed pid={} reason=\"{}\"", process.pid,
               sent.error().message());
   }
-}
-
-// A process that ends has used CPU time on hosts that home's kernel does not count: its parent's
-// deputy, if it is one of ours, hears it before the process can be reaped.
-void HomeAgent::settle_children_time(const Managed& process, const stub::MailboxNote& note) {
-  constexpr double kWorthTelling = 0.01;  // seconds
-  const double used = static_cast<double>(note.result + static_cast<int64_t>(note.id)) / 1e9;
-  if (used >= kWorthTelling) {
-    tessd_->log(process.pid,
-                fmt::format("process {} has used {:.2f} s of CPU time on other nodes, of which its "
-                            "parent at home sees nothing",
-                            process.pid, used));
-  }
-  const Managed* const parent = find(parent_of(process.pid));
-  if (parent != nullptr && parent->session != nullptr) {
-    const stub::RemoteMemory& memory = parent->session->memory();
-    const uint64_t control = parent->session->control_address();
-    using Entry = stub::ControlBlock::EndedChild;
-    const uint64_t table = control + offsetof(stub::ControlBlock, ended);
-    if (const auto next = memory.get<uint32_t>(control + offsetof(stub::ControlBlock, ended_next));
-        next) {
-      uint32_t index = *next % stub::kEndedMax;
-      for (uint32_t i = 0; i < stub::kEndedMax; ++i) {
-        const auto entry =
-            memory.get<Entry>(table + sizeof(Entry) * ((*next + i) % stub::kEndedMax));
-        if (entry && entry->pid == 0) {
-          index = (*next + i) % stub::kEndedMax;
-          break;
-        }
-      }
-      const Entry entry{process.inner_pid, note.value, note.result, static_cast<int64_t>(note.id)};
-      (void)memory.put(table + sizeof(Entry) * index, entry);
-      (void)memory.put(control + offsetof(stub::ControlBlock, ended_next), index + 1);
-    }
-  }
-  stub::ChannelAnswer answer{};
-  (void)process.session->answer_channel(answer, {});
 }
 
 pid_t HomeAgent::outer_tid(pid_t pid, int32_t inner_tid) const {

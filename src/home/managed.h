@@ -13,6 +13,7 @@
 
 #include "home/host_link.h"
 #include "home/injector.h"
+#include "home/reaped_children.h"
 #include "net/loop.h"
 #include "stub/session.h"
 
@@ -56,6 +57,8 @@ struct Managed {
   uint64_t cpu_hosts_settled_ns = 0;  // on hosts that it has left
   uint64_t cpu_host_ns = 0;           // where it is
   uint64_t memory_bytes = 0;
+
+  ReapedChildren reaped_children;  // while it is at home
 
   std::string where() const { return host == nullptr ? std::string() : host->host().node; }
 };

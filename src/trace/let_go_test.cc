@@ -1,8 +1,6 @@
 // The end of tracing leaves waits alone.
 #include <sys/epoll.h>
 
-#include <fstream>
-
 #include "trace/trace_fixture.h"
 
 namespace tess::trace {
@@ -106,11 +104,7 @@ TEST_F(LetGoTest, AWaitThatOurOwnStopHasEndedIsMadeAgain) {
     wait_once(shared, epoll);
     ::pause();
   });
-  const auto waits = [pid] {
-    std::ifstream call("/proc/" + std::to_string(pid) + "/syscall");
-    long number = -1;
-    return (call >> number) && number == SYS_epoll_wait;
-  };
+  const auto waits = [pid] { return waits_in(pid, SYS_epoll_wait); };
   for (int turn = 0; turn < 3; ++turn) {
     ASSERT_TRUE(until(waits));
     ASSERT_TRUE(tracer_->seize(pid, true));
@@ -140,11 +134,7 @@ TEST_F(LetGoTest, AWaitIsNotEndedByASignalThatIsIgnored) {
     wait_once(shared, epoll);
     ::pause();
   });
-  const auto sleeps_in_wait = [pid] {
-    std::ifstream call("/proc/" + std::to_string(pid) + "/syscall");
-    long number = -1;
-    return (call >> number) && number == SYS_epoll_wait;
-  };
+  const auto sleeps_in_wait = [pid] { return waits_in(pid, SYS_epoll_wait); };
   ASSERT_TRUE(tracer_->seize(pid, true));
   for (const int ignored : {SIGUSR1, SIGCHLD, SIGWINCH}) {
     ASSERT_TRUE(until(sleeps_in_wait));

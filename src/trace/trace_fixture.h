@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <fstream>
 #include <functional>
 #include <thread>
 #include <vector>
@@ -39,6 +40,7 @@ struct Heard : TraceListener {
   std::vector<std::pair<pid_t, int>> exits;
   bool hold_at_exec = false;
   uint64_t ended_by_our_stops = ~uint64_t{0};  // which call
+  bool has_limit = false;                      // that call
 
   void forked(pid_t parent, pid_t, pid_t child) override { forks.emplace_back(parent, child); }
   bool executed(pid_t pid) override {
@@ -51,7 +53,9 @@ struct Heard : TraceListener {
   bool ended_by_stop(const Registers& registers) override {
     return registers.orig_rax == ended_by_our_stops;
   }
-  bool waits_without_limit(const Registers& registers) override { return ended_by_stop(registers); }
+  bool waits_without_limit(const Registers& registers) override {
+    return !has_limit && ended_by_stop(registers);
+  }
 };
 
 class TraceTest : public ::testing::Test {
@@ -104,6 +108,11 @@ class TraceTest : public ::testing::Test {
       std::this_thread::yield();
     }
     return ::testing::AssertionSuccess();
+  }
+  static bool waits_in(pid_t pid, long call) {
+    std::ifstream file("/proc/" + std::to_string(pid) + "/syscall");
+    long number = -1;
+    return (file >> number) && number == call;
   }
   bool counts() {
     const uint64_t before = shared_->counter;

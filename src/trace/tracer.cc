@@ -170,6 +170,7 @@ Result<> Tracer::hold(pid_t pid, std::chrono::milliseconds timeout) {
     return fail(ErrorKind::kDisconnected, "process {} is gone", pid);
   }
   process->hold = true;
+  process->look = nullptr;
   process->until = nullptr;
   process->leaving = false;
   process->entered.clear();

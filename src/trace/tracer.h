@@ -82,6 +82,13 @@ class Tracer {
   bool stopped(pid_t pid) const;
   // override_stops is in force, and so is a stop.
   bool stop_overridden(pid_t pid) const;
+  // From now on the end of each call of the running process is told to `look`, which may change the
+  // process's memory, until it says that it has seen enough, or the process is held. A thread that
+  // waits where our stop would be noticed (a time limit that would begin anew) is not disturbed: its
+  // calls are told once it has stopped for something else. Nothing happens to a process of very
+  // many threads.
+  using CallEnd = std::function<bool(const Registers&)>;
+  void watch_calls(pid_t pid, CallEnd look);
   // The threads are no longer held as far as the tracer goes: the caller has resumed them itself.
   void mark_running(pid_t pid);
   // Stops tracing (from held or running). The process goes on.
@@ -120,6 +127,7 @@ class Tracer {
     bool stop_due = false;         // resume_stops has sent it, and it has not taken effect yet
     std::set<pid_t> entered;       // held in a call (enter_calls)
     bool leaving = false;          // its threads are let go one by one (detach_after_calls)
+    CallEnd look;                  // watch_calls
   };
 
   // A failure that only says "the thread died" is no failure: its exit event comes by itself.
@@ -141,6 +149,8 @@ class Tracer {
   void handle_exec(pid_t pid, const WaitEvent& event);
   void handle_new_task(pid_t pid, const WaitEvent& event);
   void go_on(Process& process, pid_t tid, int signal);
+  bool stops_unnoticed(pid_t pid, pid_t tid) const;
+  void show_call_end(Process& process, pid_t tid);
   void repeat_call(const Tracee& tracee) const;
   void keep_waiting(const Tracee& tracee, int signal) const;
   Result<> seize_threads(pid_t pid, Process& process, bool& changed);

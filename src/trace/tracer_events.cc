@@ -28,8 +28,8 @@ void Tracer::go_on(Process& process, pid_t tid, int signal) {
   if (process.hold) {
     ignore_gone("interrupt", tracee.interrupt());
   }
-  ignore_gone("resume", process.until || process.leaving ? tracee.resume_to_syscall(signal)
-                                                         : tracee.resume(signal));
+  const bool to_syscall = process.until || process.leaving || process.look;
+  ignore_gone("resume", to_syscall ? tracee.resume_to_syscall(signal) : tracee.resume(signal));
   process.threads[tid] = State::kRunning;
 }
 
@@ -90,6 +90,7 @@ void Tracer::handle_syscall(pid_t pid, Process& process, pid_t tid) {
       return;
     }
   }
+  show_call_end(process, tid);
   go_on(process, tid, 0);
 }
 
@@ -214,6 +215,10 @@ void Tracer::handle_event_stop(pid_t pid, Process& process, const WaitEvent& eve
     ignore_gone("listen", Tracee::attached(event.tid()).listen());
     process.threads[event.tid()] = State::kListening;
   } else {
+    if (process.look) {
+      show_call_end(process, event.tid());
+      repeat_call(Tracee::attached(event.tid()));  // our stop has ended it (watch_calls)
+    }
     go_on(process, event.tid(), 0);
   }
   if (stopping && !was_stopped) {

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""What a process has used on other nodes is in nobody's wait4 at home; the log of home's tessd tells it. See README.md."""
+"""What a process has used on other nodes: home's tessd logs it, and a parent of its job that is at home finds it in what
+wait4 says. See README.md."""
 
 import os
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "common"))
 import lab as labs  # noqa: E402
 
+WAITING = Path(__file__).resolve().parent / "programs" / "waiting.py"
 PROGRAM = """
 import time
 while time.process_time() < 0.7:
@@ -36,9 +38,17 @@ def steps(lab):
         raise Failure(f"the log says {used} s, the program itself {own}")
 
 
+def parents(lab):
+    done = lab.run("n1", ["tess", "run", "--home", "/usr/bin/python3", str(WAITING), "n2"], DEADLINE)
+    said = dict(line.split() for line in done.stdout.splitlines())
+    # Each child uses 0.7 s, and its end costs something.
+    if len(said) != 4 or not all(0.69 <= float(used) <= 2 for used in said.values()):
+        raise Failure(f"the parent was told {done.stdout!r} {done.stderr!r}")
+
+
 def main():
     with labs.Lab(f"cputime-{os.getpid()}", 2) as lab:
-        return labs.judge(lab, lambda: steps(lab), Failure)
+        return labs.judge(lab, lambda: (steps(lab), parents(lab)), Failure)
 
 
 if __name__ == "__main__":

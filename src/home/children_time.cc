@@ -1,0 +1,89 @@
+// HomeAgent: CPU time and memory of children, which home's kernel does not count where they are
+// used on hosts. A parent hears of them before the child can be reaped.
+#include <fmt/format.h>
+
+#include <fstream>
+#include <string>
+
+#include "home/home_agent.h"
+
+namespace tess::home {
+namespace {
+
+using Child = ReapedChildren::Child;
+
+pid_t parent_of(pid_t pid) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+  std::string key;
+  pid_t parent = 0;
+  while (status >> key) {
+    if (key == "PPid:") {
+      status >> parent;
+      break;
+    }
+  }
+  return parent;
+}
+
+// The table in the control block of the parent's deputy: into a free place, or over the oldest.
+void tell_deputy(const stub::Session& parent, const Child& child) {
+  const stub::RemoteMemory& memory = parent.memory();
+  const uint64_t control = parent.control_address();
+  const uint64_t table = control + offsetof(stub::ControlBlock, ended);
+  const auto next = memory.get<uint32_t>(control + offsetof(stub::ControlBlock, ended_next));
+  if (!next) {
+    return;
+  }
+  uint32_t index = *next % stub::kEndedMax;
+  for (uint32_t i = 0; i < stub::kEndedMax; ++i) {
+    const uint32_t at = (*next + i) % stub::kEndedMax;
+    const auto entry = memory.get<Child>(table + sizeof(Child) * at);
+    if (entry && entry->pid == 0) {
+      index = at;
+      break;
+    }
+  }
+  (void)memory.put(table + sizeof(Child) * index, child);
+  (void)memory.put(control + offsetof(stub::ControlBlock, ended_next), index + 1);
+}
+
+}  // namespace
+
+bool HomeAgent::tell_parent(const Managed& process, const Child& child) {
+  const pid_t pid = parent_of(process.pid);
+  Managed* const parent = find(pid);
+  if (parent == nullptr) {
+    return false;
+  }
+  if (parent->session != nullptr) {
+    tell_deputy(*parent->session, child);
+    return true;
+  }
+  if (!tracer_.traced(pid) || parent->busy) {
+    return false;
+  }
+  parent->reaped_children.expect(child);
+  tracer_.watch_calls(pid, [this, pid](const trace::Registers& registers) {
+    Managed* const waiting = find(pid);
+    const auto memory = stub::RemoteMemory::open(pid);
+    return waiting == nullptr || !memory || waiting->reaped_children.call_ended(registers, *memory);
+  });
+  return true;
+}
+
+void HomeAgent::settle_children_time(const Managed& process, const stub::MailboxNote& note) {
+  constexpr double kWorthTelling = 0.01;  // seconds
+  const bool told = tell_parent(
+      process, {process.inner_pid, note.value, note.result, static_cast<int64_t>(note.id)});
+  const double used = static_cast<double>(note.result + static_cast<int64_t>(note.id)) / 1e9;
+  if (used >= kWorthTelling) {
+    tessd_->log(
+        process.pid,
+        fmt::format("process {} has used {:.2f} s of CPU time on other nodes{}", process.pid, used,
+                    told ? "" : ", of which its parent at home sees nothing"));
+  }
+  stub::ChannelAnswer answer{};
+  (void)process.session->answer_channel(answer, {});
+}
+
+}  // namespace tess::home
