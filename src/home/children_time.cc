@@ -1,6 +1,7 @@
 // HomeAgent: CPU time and memory of children, which home's kernel does not count where they are
 // used on hosts. A parent hears of them before the child can be reaped.
 #include <fmt/format.h>
+#include <sys/wait.h>
 
 #include <fstream>
 #include <string>
@@ -71,19 +72,40 @@ bool HomeAgent::tell_parent(const Managed& process, const Child& child) {
   return true;
 }
 
-void HomeAgent::settle_children_time(const Managed& process, const stub::MailboxNote& note) {
+void HomeAgent::settle_children_time(Managed& process, const stub::MailboxNote& note) {
+  const auto system_ns = static_cast<int64_t>(note.id);
+  tell_ending(process,
+              {process.inner_pid, note.value, note.result + process.cpu_uncounted_ns, system_ns});
+  stub::ChannelAnswer answer{};
+  (void)process.session->answer_channel(answer, {});
+}
+
+// One that has come home ends like any other. One that is away tells it itself, if it is worth it;
+// if a signal ends it, the host's last word is what there is.
+void HomeAgent::ending(pid_t pid, int wait_status) {
+  constexpr int64_t kWorthTellingNs = 1'000'000;
+  Managed* const process = find(pid);
+  if (process == nullptr || process->ending_told ||
+      (process->state == Managed::State::kDeputy && !WIFSIGNALED(wait_status))) {
+    return;
+  }
+  const int64_t used_ns = process->cpu_uncounted_ns + static_cast<int64_t>(process->cpu_host_ns);
+  if (used_ns >= kWorthTellingNs) {
+    tell_ending(*process, {process->inner_pid, 0, used_ns, 0});
+  }
+}
+
+void HomeAgent::tell_ending(Managed& process, const Child& child) {
   constexpr double kWorthTelling = 0.01;  // seconds
-  const bool told = tell_parent(
-      process, {process.inner_pid, note.value, note.result, static_cast<int64_t>(note.id)});
-  const double used = static_cast<double>(note.result + static_cast<int64_t>(note.id)) / 1e9;
+  process.ending_told = true;
+  const bool told = tell_parent(process, child);
+  const double used = static_cast<double>(child.user_ns + child.system_ns) / 1e9;
   if (used >= kWorthTelling) {
     tessd_->log(
         process.pid,
         fmt::format("process {} has used {:.2f} s of CPU time on other nodes{}", process.pid, used,
                     told ? "" : ", of which its parent at home sees nothing"));
   }
-  stub::ChannelAnswer answer{};
-  (void)process.session->answer_channel(answer, {});
 }
 
 }  // namespace tess::home

@@ -39,6 +39,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   bool ended_by_stop(const trace::Registers& registers) override;
   bool waits_without_limit(const trace::Registers& registers) override;
   void exited(pid_t pid, int wait_status) override;
+  void ending(pid_t pid, int wait_status) override;
 
   // MainServices (workers)
   Result<> on_main(const std::function<Result<>()>& work) override;
@@ -116,7 +117,8 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   void fetch(Managed& target, bool let_go, std::function<void()> then);
   void tell_whether_away(const Managed& process, int64_t target);
   void tell_call_state(const Managed& process, const stub::MailboxNote& note);
-  void settle_children_time(const Managed& process, const stub::MailboxNote& note);
+  void settle_children_time(Managed& process, const stub::MailboxNote& note);
+  void tell_ending(Managed& process, const ReapedChildren::Child& child);
   bool tell_parent(const Managed& process, const ReapedChildren::Child& child);
   void adopt_fork(Managed& parent, pid_t thread, pid_t child);
   void host_said(const std::string& node, const wire::LinkMessage& message);

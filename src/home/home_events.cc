@@ -296,6 +296,7 @@ void HomeAgent::body_gone(Managed& process) {
     process.session.reset();
   }
   process.host.reset();
+  process.cpu_uncounted_ns += static_cast<int64_t>(process.cpu_host_ns);
   process.cpu_hosts_settled_ns += std::exchange(process.cpu_host_ns, 0);
   process.state = Managed::State::kNative;
 }

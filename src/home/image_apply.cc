@@ -187,12 +187,15 @@ Result<sys::Fd> make_userfault(pid_t pid, stub::Session& session) {
   return fd;
 }
 
-Result<> write_contexts(stub::Session& session, const wire::ProcessImage& image) {
+// What the process has used is in the context of the lowest slot.
+Result<uint64_t> write_contexts(stub::Session& session, const wire::ProcessImage& image) {
   TESS_TRY_ASSIGN(const auto slots, session.slots());
   if (slots.size() != static_cast<size_t>(image.threads_size())) {
     return fail(ErrorKind::kFailed, "the body has {} threads, its deputy {}", image.threads_size(),
                 slots.size());
   }
+  uint32_t lowest = stub::kSlotCount;
+  uint64_t process_cpu_ns = 0;
   for (const wire::Thread& thread : image.threads()) {
     stub::ThreadContext context;
     if (thread.context().size() != sizeof(context)) {
@@ -210,14 +213,17 @@ Result<> write_contexts(stub::Session& session, const wire::ProcessImage& image)
     TESS_TRY_ASSIGN(context.signal_mask, session.memory().get<uint64_t>(
                                              at + offsetof(stub::ThreadContext, signal_mask)));
     TESS_TRY(session.memory().put(at, context));
+    if (slot->index < lowest) {
+      lowest = slot->index;
+      process_cpu_ns = context.process_cpu_ns;
+    }
   }
-  return {};
+  return process_cpu_ns;
 }
 
 }  // namespace
 
-Result<memory::StreamStats> receive_and_apply(wire::ByteStream& stream, pid_t pid,
-                                              stub::Session& session) {
+Result<Applied> receive_and_apply(wire::ByteStream& stream, pid_t pid, stub::Session& session) {
   wire::ProcessImage image;
   TESS_TRY(memory::receive_header(stream, image));
   if (image.abi_version() != stub::kAbiVersion || image.region_base() != session.region_base()) {
@@ -255,10 +261,10 @@ Result<memory::StreamStats> receive_and_apply(wire::ByteStream& stream, pid_t pi
   TESS_TRY_ASSIGN(memory::StreamStats stats, memory::receive_pages(stream, image, pages));
   TESS_TRY(sink.unregister_all());
   TESS_TRY(populate_locked(session, wanted));
-  TESS_TRY(write_contexts(session, image));
+  TESS_TRY_ASSIGN(const uint64_t process_cpu_ns, write_contexts(session, image));
   // The host's clock was made equal to ours as well as the link let us see it.
   sys::catch_up(image.home_monotonic_ns() - sys::clock_ns(CLOCK_MONOTONIC));
-  return stats;
+  return Applied{stats, process_cpu_ns};
 }
 
 }  // namespace tess::home

@@ -12,8 +12,12 @@
 
 namespace tess::home {
 
+struct Applied {
+  memory::StreamStats stats;
+  uint64_t process_cpu_ns = 0;  // that the process has used so far, wherever
+};
+
 // The receiving side of the whole stream, after its hello.
-Result<memory::StreamStats> receive_and_apply(wire::ByteStream& stream, pid_t pid,
-                                              stub::Session& session);
+Result<Applied> receive_and_apply(wire::ByteStream& stream, pid_t pid, stub::Session& session);
 
 }  // namespace tess::home

@@ -58,6 +58,11 @@ struct Managed {
   uint64_t cpu_host_ns = 0;           // where it is
   uint64_t memory_bytes = 0;
 
+  // What its parent's wait would not tell of it (children_time.cc): used on hosts that it has left,
+  // and counted by no clock of its own since.
+  int64_t cpu_uncounted_ns = 0;
+  bool ending_told = false;
+
   ReapedChildren reaped_children;  // while it is at home
 
   std::string where() const { return host == nullptr ? std::string() : host->host().node; }

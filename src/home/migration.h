@@ -97,6 +97,7 @@ class Migration {
   Result<> transfer_out();
   Result<> transfer_hop();
   Result<> transfer_back();
+  Result<> count_cpu_time(uint64_t process_cpu_ns);
   Result<> connect();
   Result<> run_target();
   Result<> switch_over();

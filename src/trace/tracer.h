@@ -27,6 +27,9 @@ class TraceListener {
   virtual void group_stopped(pid_t pid, int signal) = 0;
   virtual void group_continued(pid_t pid) = 0;
   virtual void exited(pid_t pid, int wait_status) = 0;
+  // Sooner: it ends, and its parent cannot have waited for it yet. Comes in the middle of whatever
+  // waits for threads: of the tracer only watch_calls may be called.
+  virtual void ending(pid_t /*pid*/, int /*wait_status*/) {}
   // Of a thread that stands in our stop: whether that has ended its call, which the kernel does not
   // repeat by itself. Such a thread makes its call again when it goes on or is let go.
   virtual bool ended_by_stop(const Registers& /*registers*/) { return false; }
@@ -36,7 +39,9 @@ class TraceListener {
 
 class Tracer {
  public:
-  Tracer(WaitHub& hub, TraceListener& listener) : hub_(hub), listener_(listener) {}
+  Tracer(WaitHub& hub, TraceListener& listener) : hub_(hub), listener_(listener) {
+    hub_.on_end([this](pid_t pid, int status) { listener_.ending(pid, status); });
+  }
   Tracer(const Tracer&) = delete;
   Tracer& operator=(const Tracer&) = delete;
 
@@ -84,8 +89,8 @@ class Tracer {
   bool stop_overridden(pid_t pid) const;
   // From now on the end of each call of the running process is told to `look`, which may change the
   // process's memory, until it says that it has seen enough, or the process is held. A thread that
-  // waits where our stop would be noticed (a time limit that would begin anew) is not disturbed: its
-  // calls are told once it has stopped for something else. Nothing happens to a process of very
+  // waits where our stop would be noticed (a time limit that would begin anew) is not disturbed:
+  // its calls are told once it has stopped for something else. Nothing happens to a process of very
   // many threads.
   using CallEnd = std::function<bool(const Registers&)>;
   void watch_calls(pid_t pid, CallEnd look);

@@ -101,6 +101,9 @@ bool WaitHub::let_end(pid_t tid) {
   if (!watch_end(tid, static_cast<int>(status))) {
     return false;
   }
+  if (ending_soon_) {
+    ending_soon_(tid, static_cast<int>(status));
+  }
   if (::ptrace(PTRACE_DETACH, tid, nullptr, nullptr) != 0) {
     ending_.erase(tid);
     return false;

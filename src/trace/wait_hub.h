@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <deque>
+#include <functional>
 #include <map>
 #include <optional>
 
@@ -57,6 +58,10 @@ class WaitHub {
  public:
   static Result<WaitHub> create();
 
+  // Called for a process that has come to its last stop, with its wait status: nobody can have
+  // waited for it yet.
+  void on_end(std::function<void(pid_t, int)> ending) { ending_soon_ = std::move(ending); }
+
   // Becomes readable when something may have happened; next() takes the notification off.
   int fd() const { return ready_.get(); }
   // The oldest event of any thread, nullopt when there is none now.
@@ -105,6 +110,7 @@ class WaitHub {
   sys::Fd ready_;  // epoll of all others
   sys::Fd signal_fd_;
   std::map<pid_t, Ending> ending_;
+  std::function<void(pid_t, int)> ending_soon_;
   std::deque<WaitEvent> queue_;
 };
 

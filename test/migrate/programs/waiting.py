@@ -12,12 +12,23 @@ import time
 input()
 while time.process_time() < 0.7:
     pass
+print(flush=True)
+input()
 """
 
 
-def start_away():
-    child = subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE)
-    subprocess.run(["tess", "migrate", str(child.pid), sys.argv[1]], check=True, stdout=subprocess.DEVNULL)
+def move(child, where):
+    subprocess.run(["tess", "migrate", str(child.pid), where], check=True, stdout=subprocess.DEVNULL)
+
+
+def child_that_was_away(comes_home=False):
+    child = subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    move(child, sys.argv[1])
+    child.stdin.write(b"\n")
+    child.stdin.flush()
+    assert child.stdout.readline() == b"\n"
+    if comes_home:
+        move(child, "home")
     child.stdin.write(b"\n")
     child.stdin.close()
     return child.pid
@@ -53,4 +64,5 @@ def by_pidfd(pid):
 
 
 for way in (reap, by_polling, by_handler, by_pidfd):
-    print(f"{way.__name__} {way(start_away()):.2f}", flush=True)
+    print(f"{way.__name__} {way(child_that_was_away()):.2f}", flush=True)
+print(f"returned {reap(child_that_was_away(comes_home=True)):.2f}", flush=True)
