@@ -1,6 +1,7 @@
 // HomeAgent: CPU time and memory of children, which home's kernel does not count where they are
 // used on hosts. A parent hears of them before the child can be reaped.
 #include <fmt/format.h>
+#include <signal.h>
 #include <sys/wait.h>
 
 #include <fstream>
@@ -60,7 +61,8 @@ bool HomeAgent::tell_parent(const Managed& process, const Child& child) {
     tell_deputy(*parent->session, child);
     return true;
   }
-  if (!tracer_.traced(pid) || parent->busy) {
+  const bool waits_for_none = (trace::signal_masks(pid).ignored >> (SIGCHLD - 1) & 1) != 0;
+  if (!tracer_.traced(pid) || parent->busy || waits_for_none) {
     return false;
   }
   parent->reaped_children.expect(child);
