@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "home/image_builder.h"
 #include "home/interrupted_call.h"
+#include "home/wake_up.h"
 #include "memory/cpu_features.h"
 #include "migrate/eligibility.h"
 #include "sys/files.h"
@@ -280,8 +281,8 @@ bool HomeAgent::ended_by_stop(const trace::Registers& registers) {
   return stopped_in_call(registers);
 }
 
-bool HomeAgent::waits_without_limit(const trace::Registers& registers) {
-  return home::waits_without_limit(registers);
+bool HomeAgent::waits_without_limit(pid_t pid, const trace::Registers& registers) {
+  return home::waits_without_limit(pid, registers);
 }
 
 // ---- requests ----

@@ -37,7 +37,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   void group_stopped(pid_t pid, int signal) override;
   void group_continued(pid_t pid) override;
   bool ended_by_stop(const trace::Registers& registers) override;
-  bool waits_without_limit(const trace::Registers& registers) override;
+  bool waits_without_limit(pid_t pid, const trace::Registers& registers) override;
   void exited(pid_t pid, int wait_status) override;
   void ending(pid_t pid, int wait_status) override;
 

@@ -11,10 +11,10 @@ namespace tess::home {
 struct HomeConfig {
   uint64_t job = 0;
   pid_t pid = 0;
-  bool run = false;  // a `tess run` job: seized at once, placed at exec
+  bool run = false;    // a `tess run` job: seized at once, placed at exec
   bool place = false;  // tessd says where each program runs that it executes
-  std::string node;  // where to; empty: nowhere yet
-  std::string note;  // kept for tessd
+  std::string node;    // where to; empty: nowhere yet
+  std::string note;    // kept for tessd
   std::string state_dir;
   std::string run_dir;
 };

@@ -91,6 +91,20 @@ void find_timeout(const trace::Registers& registers, InterruptedCall& call) {
 
 }  // namespace
 
+bool ends_by_timeout_of_socket(int64_t number) {
+  switch (number) {
+    case SYS_accept:
+    case SYS_accept4:
+    case SYS_recvfrom:
+    case SYS_recvmsg:
+    case SYS_sendto:
+    case SYS_sendmsg:
+      return true;
+    default:
+      return false;
+  }
+}
+
 bool returns_eintr_when_stopped(int64_t number) {
   switch (number) {
     case SYS_epoll_wait:
@@ -101,16 +115,10 @@ bool returns_eintr_when_stopped(int64_t number) {
     case SYS_rt_sigtimedwait:
     case SYS_io_getevents:
     case SYS_recvmmsg:
-    case SYS_accept:
-    case SYS_accept4:
-    case SYS_recvfrom:
-    case SYS_recvmsg:
-    case SYS_sendto:
-    case SYS_sendmsg:
     case SYS_read:  // inotify
       return true;
     default:
-      return false;
+      return ends_by_timeout_of_socket(number);
   }
 }
 
@@ -122,23 +130,10 @@ bool stopped_in_call(const trace::Registers& registers) {
           result == kRestartBlock || (result == -EINTR && returns_eintr_when_stopped(number)));
 }
 
-bool waits_without_limit(const trace::Registers& registers) {
+bool has_time_limit(const trace::Registers& registers) {
   InterruptedCall call{.number = static_cast<int64_t>(registers.orig_rax)};
   find_timeout(registers, call);
-  switch (call.number) {
-    case SYS_recvmmsg:
-    case SYS_accept:
-    case SYS_accept4:
-    case SYS_recvfrom:
-    case SYS_recvmsg:
-    case SYS_sendto:
-    case SYS_sendmsg:
-      return false;  // they return EINTR only if the socket has a timeout
-    case SYS_io_getevents:
-      return stopped_in_call(registers) && registers.r8 == 0;
-    default:
-      return stopped_in_call(registers) && call.timeout == InterruptedCall::Timeout::kNone;
-  }
+  return call.timeout != InterruptedCall::Timeout::kNone;
 }
 
 InterruptedCall undo_interrupted_call(trace::Registers& registers, int64_t restarted, bool cut) {

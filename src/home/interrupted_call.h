@@ -27,11 +27,13 @@ struct InterruptedCall {
 // found in them at a stop of ours was made by it, or belongs to a signal that is still pending and
 // will interrupt the repeated call again.
 bool returns_eintr_when_stopped(int64_t number);
+// Of these, those that do so only if their socket has a timeout of its own.
+bool ends_by_timeout_of_socket(int64_t number);
+// Its arguments say how long it waits at the most (of the calls that are repeated with the rest).
+bool has_time_limit(const trace::Registers& registers);
 // The thread has been stopped in a call that the kernel would restart, or that ended only because
 // of our stop.
 bool stopped_in_call(const trace::Registers& registers);
-// The same, and neither its arguments nor a socket's own timeout limit how long it waits.
-bool waits_without_limit(const trace::Registers& registers);
 
 // Changes `registers` in place. `restarted`: what restart_syscall went on with, if it is that
 // (SleepClock::restarted). `cut`: the call's result is what it had transferred by then

@@ -43,21 +43,26 @@ bool has_timeout(pid_t pid, int fd) {
 bool a_wake_ends(pid_t pid, const trace::Registers& registers) {
   const auto number = static_cast<int64_t>(registers.orig_rax);
   const auto fd = static_cast<int>(registers.rdi);
-  if (!returns_eintr_when_stopped(number)) {
+  if (number == SYS_read) {
+    return is_inotify(pid, fd) || has_timeout(pid, fd);
+  }
+  return ends_by_timeout_of_socket(number) ? has_timeout(pid, fd)
+                                           : returns_eintr_when_stopped(number);
+}
+
+bool waits_without_limit(pid_t pid, const trace::Registers& registers) {
+  if (!stopped_in_call(registers) || has_time_limit(registers)) {
     return false;
   }
-  switch (number) {
+  switch (const auto number = static_cast<int64_t>(registers.orig_rax); number) {
     case SYS_read:
-      return is_inotify(pid, fd) || has_timeout(pid, fd);
-    case SYS_accept:
-    case SYS_accept4:
-    case SYS_recvfrom:
-    case SYS_recvmsg:
-    case SYS_sendto:
-    case SYS_sendmsg:
-      return has_timeout(pid, fd);
+      return is_inotify(pid, static_cast<int>(registers.rdi));
+    case SYS_io_getevents:
+      return registers.r8 == 0;
+    case SYS_recvmmsg:
+      return false;
     default:
-      return true;
+      return !ends_by_timeout_of_socket(number);
   }
 }
 

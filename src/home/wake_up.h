@@ -10,5 +10,9 @@ namespace tess::home {
 
 // `registers`: of a thread that stands at the entry of the call.
 bool a_wake_ends(pid_t pid, const trace::Registers& registers);
+// `registers`: of a thread that has been woken out of the call (stopped_in_call). Nothing limits
+// how long it waits, neither its arguments nor a timeout of a socket, so making it again is not
+// noticed.
+bool waits_without_limit(pid_t pid, const trace::Registers& registers);
 
 }  // namespace tess::home

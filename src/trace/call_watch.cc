@@ -16,7 +16,7 @@ bool Tracer::stops_unnoticed(pid_t pid, pid_t tid) const {
     return true;  // it runs
   }
   registers.rax = static_cast<uint64_t>(-EINTR);
-  return !listener_.ended_by_stop(registers) || listener_.waits_without_limit(registers);
+  return !listener_.ended_by_stop(registers) || listener_.waits_without_limit(pid, registers);
 }
 
 void Tracer::watch_calls(pid_t pid, CallEnd look) {

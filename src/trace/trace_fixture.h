@@ -53,7 +53,7 @@ struct Heard : TraceListener {
   bool ended_by_stop(const Registers& registers) override {
     return registers.orig_rax == ended_by_our_stops;
   }
-  bool waits_without_limit(const Registers& registers) override {
+  bool waits_without_limit(pid_t, const Registers& registers) override {
     return !has_limit && ended_by_stop(registers);
   }
 };

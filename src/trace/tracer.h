@@ -34,7 +34,7 @@ class TraceListener {
   // repeat by itself. Such a thread makes its call again when it goes on or is let go.
   virtual bool ended_by_stop(const Registers& /*registers*/) { return false; }
   // Such a call would wait as long as it takes, so making it again loses no time limit.
-  virtual bool waits_without_limit(const Registers& /*registers*/) { return false; }
+  virtual bool waits_without_limit(pid_t /*pid*/, const Registers& /*registers*/) { return false; }
 };
 
 class Tracer {
@@ -157,7 +157,7 @@ class Tracer {
   bool stops_unnoticed(pid_t pid, pid_t tid) const;
   void show_call_end(Process& process, pid_t tid);
   void repeat_call(const Tracee& tracee) const;
-  void keep_waiting(const Tracee& tracee, int signal) const;
+  void keep_waiting(pid_t pid, const Tracee& tracee, int signal) const;
   Result<> seize_threads(pid_t pid, Process& process, bool& changed);
   Result<> set_follow(pid_t pid, bool follow);
   Result<> wait_all_held(pid_t pid, Deadline deadline);

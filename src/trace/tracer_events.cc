@@ -52,9 +52,10 @@ void Tracer::repeat_call(const Tracee& tracee) const {
 
 // A signal that is ignored wakes a traced thread all the same (sig_ignored in kernel/signal.c): the
 // wait that it has ended goes on. Not at SIGCONT: the stop before it ends such a wait natively too.
-void Tracer::keep_waiting(const Tracee& tracee, int signal) const {
+void Tracer::keep_waiting(pid_t pid, const Tracee& tracee, int signal) const {
   const auto registers = tracee.registers();
-  if (!registers || !listener_.waits_without_limit(*registers)) {
+  if (!registers || static_cast<int64_t>(registers->rax) != -EINTR ||
+      !listener_.waits_without_limit(pid, *registers)) {
     return;
   }
   const SignalMasks masks = signal_masks(tracee.tid());
@@ -133,7 +134,7 @@ void Tracer::handle(const WaitEvent& event) {
       if (event.signal() == SIGCONT) {
         end_overridden_stop(pid, *process);
       } else {
-        keep_waiting(Tracee::attached(event.tid()), event.signal());
+        keep_waiting(pid, Tracee::attached(event.tid()), event.signal());
       }
       go_on(*process, event.tid(), event.signal());
       break;
