@@ -174,6 +174,12 @@ inline ControlBlock& control_of(const Slot* slot) {
 inline Slot* slot_at(const Slot* any, uint32_t index) {
   return reinterpret_cast<Slot*>(slot_address(any->region_base, index));
 }
+// Where memory of ours goes that does not fit the region, if there is room: where the kernel would
+// put it, another thread may just be mapping a file for the body, at the address that the body has
+// found free.
+inline uint64_t beside_region(const Slot* slot) {
+  return slot->region_base + kRegionSize;
+}
 inline bool in_blob(uint64_t region_base, uint64_t rip) {
   return rip - region_base < kCodeMax;
 }

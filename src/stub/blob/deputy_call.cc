@@ -43,7 +43,8 @@ bool receive_call(Slot* slot, Call& call) {
   call.arena = (uint8_t*)slot + kSlotArenaOffset;
   call.arena_size = 0;
   if (total > kSlotArenaSize) {
-    const long address = sys(__NR_mmap, 0, total, kProtRw, kMapPrivateAnonNoreserve, -1, 0);
+    const long address =
+        sys(__NR_mmap, beside_region(slot), total, kProtRw, kMapPrivateAnonNoreserve, -1, 0);
     if (address < 0 && address > -4096) {
       return false;
     }

@@ -80,7 +80,8 @@ struct Buffer {
 bool grow(Buffer& b) {
   constexpr int kReadWrite = 3, kPrivateAnon = 0x22, kMayMove = 1;
   constexpr uint64_t kFirst = 64 << 10;
-  const long address = b.size == 0 ? sys(__NR_mmap, 0, kFirst, kReadWrite, kPrivateAnon, -1, 0)
+  const long address = b.size == 0 ? sys(__NR_mmap, beside_region(this_slot()), kFirst, kReadWrite,
+                                         kPrivateAnon, -1, 0)
                                    : sys(__NR_mremap, b.at, b.size, b.size * 2, kMayMove);
   if (address < 0 && address > -4096) {
     return false;
