@@ -1,6 +1,7 @@
 #include "home/migration.h"
 
 #include <signal.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,6 +15,7 @@
 #include "home/vfork_wait.h"
 #include "home/wake_up.h"
 #include "migrate/eligibility.h"
+#include "sys/clock.h"
 #include "wire/agent.pb.h"
 
 namespace tess::home {
@@ -44,6 +46,17 @@ uint64_t memory_of(pid_t pid) {
     }
   }
   return kib << 10;
+}
+
+// The host's last word on what it has used may be seconds old; the image says it to the nanosecond.
+void count_cpu_time(Managed& process, uint64_t process_cpu_ns) {
+  clockid_t clock = CLOCK_PROCESS_CPUTIME_ID;
+  if (::clock_getcpuclockid(process.pid, &clock) == 0) {
+    const auto elsewhere_ns =
+        std::max<int64_t>(static_cast<int64_t>(process_cpu_ns) - sys::clock_ns(clock), 0);
+    process.cpu_uncounted_ns += elsewhere_ns;
+    process.cpu_host_ns = std::max(process.cpu_host_ns, static_cast<uint64_t>(elsewhere_ns));
+  }
 }
 
 }  // namespace
@@ -311,6 +324,7 @@ Result<> Migration::belongs_to_target() {
 Result<> Migration::become_native() {
   TESS_TRY(leave_stub());
   return services_.on_main([&]() -> Result<> {
+    count_cpu_time(*process_, process_cpu_ns_);
     process_->cpu_hosts_settled_ns += std::exchange(process_->cpu_host_ns, 0);
     process_->state = Managed::State::kNative;
     process_->session.reset();

@@ -97,7 +97,6 @@ class Migration {
   Result<> transfer_out();
   Result<> transfer_hop();
   Result<> transfer_back();
-  Result<> count_cpu_time(uint64_t process_cpu_ns);
   Result<> connect();
   Result<> run_target();
   Result<> switch_over();
@@ -140,6 +139,7 @@ class Migration {
     Channel channel;
   };
   std::vector<ThreadChannel> channels_;
+  uint64_t process_cpu_ns_ = 0;  // by the image that has come home
   uint64_t arg_start_ = 0;
   uint64_t env_end_ = 0;
 };

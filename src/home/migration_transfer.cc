@@ -1,8 +1,5 @@
 // The image and pages of a migration: from home to a host, from host to host, and back home.
 #include <openssl/rand.h>
-#include <time.h>
-
-#include <algorithm>
 
 #include "base/log.h"
 #include "home/image_apply.h"
@@ -10,7 +7,6 @@
 #include "home/migration.h"
 #include "memory/image_stream.h"
 #include "net/tcp.h"
-#include "sys/clock.h"
 #include "wire/agent.pb.h"
 #include "wire/agent_process.h"
 #include "wire/frame.h"
@@ -156,24 +152,10 @@ Result<> Migration::transfer_back() {
     log::info("home", "event=received pid={} from={} pages={}", process_->pid, from_,
               received->stats.page_bytes);
     services_.note_transfer(*process_, from_, false, received->stats.flow);
-    TESS_TRY(count_cpu_time(received->process_cpu_ns));
+    process_cpu_ns_ = received->process_cpu_ns;
     return demand(*source_, "send the image home", wire::LinkMessage::kDone, kRestoreTimeout,
                   nullptr);
   }
-}
-
-// The host's last word on what it has used may be seconds old; the image says it to the nanosecond.
-Result<> Migration::count_cpu_time(uint64_t process_cpu_ns) {
-  return services_.on_main([&]() -> Result<> {
-    clockid_t clock = CLOCK_PROCESS_CPUTIME_ID;
-    if (::clock_getcpuclockid(process_->pid, &clock) == 0) {
-      const auto elsewhere_ns =
-          std::max<int64_t>(static_cast<int64_t>(process_cpu_ns) - sys::clock_ns(clock), 0);
-      process_->cpu_uncounted_ns += elsewhere_ns;
-      process_->cpu_host_ns = std::max(process_->cpu_host_ns, static_cast<uint64_t>(elsewhere_ns));
-    }
-    return {};
-  });
 }
 
 }  // namespace tess::home
