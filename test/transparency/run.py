@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "common"))
 import lab as labs  # noqa: E402
 
-PROGRAMS = ("proc", "signals", "calls", "cputimers", "descriptors", "errors", "suites", "kin", "machine", "mappings")
+PROGRAMS = ("proc", "signals", "calls", "cputimers", "descriptors", "errors", "suites", "kin", "machine", "mappings", "clones")
 DEADLINE = 60
 # Differences that are known: docs/known-limits.md says what a user notices of each.
 EXPECTED = {

@@ -19,8 +19,9 @@ struct CloneWish {
 inline constexpr uint64_t kSignalMask = 0xff;
 // Local clones share what the application's threads share; everything else of a child lives at
 // home.
-inline constexpr uint64_t kLocalFlags =
-    CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_VFORK;
+inline constexpr uint64_t kLocalFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND |
+                                        CLONE_THREAD | CLONE_SYSVSEM | CLONE_VFORK |
+                                        CLONE_CHILD_SETTID;
 
 inline constexpr uint64_t kNewTime = 0x80;  // of clone3 only
 inline constexpr uint64_t kIntoCgroup = 0x2'0000'0000;
@@ -76,7 +77,7 @@ int64_t read_wish(const Trap& trap, CloneWish& wish) {
   if (bad != 0) {
     return bad;
   }
-  constexpr uint64_t kLevelsMax = 32, kDetached = CLONE_DETACHED;
+  constexpr uint64_t kLevelsMax = 32, kDetached = CLONE_DETACHED, kSignalMax = 64;
   if ((args.set_tid == 0) != (args.set_tid_size == 0) || args.set_tid_size > kLevelsMax) {
     return kEinval;
   }
@@ -90,7 +91,10 @@ int64_t read_wish(const Trap& trap, CloneWish& wish) {
     return kEinval;
   }
   if ((args.flags & ((kSignalMask & ~kNewTime) | kDetached)) != 0 ||
-      (args.stack == 0) != (args.stack_size == 0) || (args.exit_signal & ~kSignalMask) != 0) {
+      (args.stack == 0) != (args.stack_size == 0) || args.exit_signal > kSignalMax) {
+    return kEinval;
+  }
+  if ((args.flags & (CLONE_THREAD | CLONE_PARENT)) != 0 && args.exit_signal != 0) {
     return kEinval;
   }
   wish.flags = args.flags;
@@ -101,6 +105,33 @@ int64_t read_wish(const Trap& trap, CloneWish& wish) {
   wish.child_tid = args.child_tid;
   wish.pidfd = args.pidfd;
   return 0;
+}
+
+// What the kernel refuses before there is a child, and home's cannot know.
+int64_t refused(const CloneWish& wish) {
+  constexpr uint64_t kTaskSize = 0x7fff'ffff'f000;
+  const auto has = [&](uint64_t flag) { return (wish.flags & flag) != 0; };
+  if ((has(CLONE_THREAD) && !has(CLONE_SIGHAND)) || (has(CLONE_SIGHAND) && !has(CLONE_VM))) {
+    return kEinval;
+  }
+  if (has(CLONE_PIDFD) &&
+      (has(CLONE_DETACHED) || (has(CLONE_PARENT_SETTID) && wish.pidfd == wish.parent_tid))) {
+    return kEinval;
+  }
+  if (has(CLONE_SETTLS) && wish.tls >= kTaskSize) {
+    return kEperm;
+  }
+  const bool told = !has(CLONE_PIDFD) || writable_bytes_app(wish.pidfd, 4) == 4;
+  return told ? 0 : kEfault;
+}
+
+void tell_parent(const CloneWish& wish, int32_t tid, int32_t pidfd) {
+  if ((wish.flags & CLONE_PARENT_SETTID) != 0) {
+    copy_to_app(wish.parent_tid, &tid, sizeof(tid));
+  }
+  if ((wish.flags & CLONE_PIDFD) != 0) {
+    copy_to_app(wish.pidfd, &pidfd, sizeof(pidfd));
+  }
 }
 
 void body_child(Slot* slot) {
@@ -118,9 +149,6 @@ void body_child(Slot* slot) {
     // Last: by its mailbox the agent knows it, and may freeze it from here on.
     place_fd(slot, p.mailbox_fd, control.fd_base);
     p.mailbox_fd = control.fd_base;
-  }
-  if ((p.clone_flags & CLONE_CHILD_SETTID) != 0) {
-    copy_to_app(p.parent_context, &t.tid, 4);
   }
   p.thread_cpu_base_ns = -clock_ns(kClockThreadCpu);
   body_start(slot);
@@ -163,7 +191,6 @@ void prepare_child(const Trap& trap, Slot* child, const CloneWish& wish,
   child->signal_count = 0;
   child->pending = 0;
   c.clone_flags = wish.flags;
-  c.parent_context = wish.child_tid;
   c.mailbox_fd = (wish.flags & CLONE_THREAD) != 0 ? p.mailbox_fd : channel.mailbox_fd;
   c.pid = p.pid;
   c.vfork_child =
@@ -179,6 +206,7 @@ int64_t clone_locally(Slot* child, const CloneWish& wish, int32_t tid) {
   }
   args.stack = (uint64_t)child + kSlotStackOffset;
   args.stack_size = kSlotSize - kSlotStackOffset;
+  args.child_tid = wish.child_tid;
   args.set_tid = (uint64_t)&tid;
   args.set_tid_size = 1;
   // Who knows the child's pid may ring before it can hear: its alternate stack is still its
@@ -245,13 +273,10 @@ Answer clone_call(Trap& trap) {
   Slot* slot = trap.slot;
   ControlBlock& control = control_of(slot);
   CloneWish wish;
-  const int64_t bad = read_wish(trap, wish);
+  int64_t bad = read_wish(trap, wish);
+  bad = bad != 0 ? bad : refused(wish);
   if (bad != 0) {
     return answer(bad);
-  }
-  if (((wish.flags & CLONE_THREAD) != 0 && (wish.flags & CLONE_SIGHAND) == 0) ||
-      ((wish.flags & CLONE_SIGHAND) != 0 && (wish.flags & CLONE_VM) == 0)) {
-    return answer(kEinval);
   }
   if ((wish.flags & (CLONE_NEWPID | kNewTime | kIntoCgroup)) != 0) {
     // The child's own pid or clock would not be its body's; its group is given in the call.
@@ -306,13 +331,15 @@ Answer clone_call(Trap& trap) {
   }
   child->thread.tid = (int32_t)tid;
   const auto tid32 = (int32_t)tid;
-  if ((wish.flags & CLONE_PARENT_SETTID) != 0) {
-    copy_to_app(wish.parent_tid, &tid32, 4);
-  }
-  if (wants_pidfd) {
-    copy_to_app(wish.pidfd, &pidfd, 4);
+  // A child that shares the memory finds it told, another gets the memory as it was before.
+  const bool shares = (wish.flags & CLONE_VM) != 0;
+  if (shares) {
+    tell_parent(wish, tid32, pidfd);
   }
   result = clone_locally(child, wish, tid32);
+  if (!shares) {
+    tell_parent(wish, tid32, pidfd);
+  }
   if (!thread || result < 0) {
     if (thread) {
       thread_gone(slot);

@@ -151,7 +151,6 @@ struct SlotPrivate {
   uint32_t timer_bits;  // body: bits 0 SIGXCPU, 2 SIGVTALRM, 3 SIGPROF: gone off while in the stub
   uint32_t posix_timer_bits;   // body: which of the control block's posix_timers have gone off
   uint64_t clone_flags;        // of the clone that made this thread
-  uint64_t parent_context;     // body child: unused after its start
   int64_t thread_cpu_base_ns;  // body: what to add to the host's CPU clock of the thread
   int64_t deadline_ns;         // deputy: end of the current call's relative timeout, 0 none
   uint32_t policy_refused;     // body: this host has not the nodes of the memory policy

@@ -123,8 +123,8 @@ long clone_alone(Slot* slot, const uint64_t args[6], int32_t* pidfd) {
   if (result == 0) {
     clone_args clone{};
     clone.flags = flags & kCarried;
-    // clone3 wants none where the kernel takes the parent's anyway.
-    clone.exit_signal = thread || (flags & CLONE_PARENT) != 0 ? 0 : args[1];
+    // clone3 wants none where the kernel takes the parent's anyway, and where it is no signal.
+    clone.exit_signal = thread || (flags & CLONE_PARENT) != 0 || args[1] > 64 ? 0 : args[1];
     const auto wanted = (int32_t)args[4];
     if (wanted != 0) {
       clone.set_tid = (uint64_t)&wanted;
