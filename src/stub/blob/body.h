@@ -71,6 +71,9 @@ Answer clock_gettime_call(Trap& trap, const syscalls::SyscallInfo& info);
 Answer rusage_call(Trap& trap, const syscalls::SyscallInfo& info);
 Answer times_call(Trap& trap);
 Answer itimer_call(Trap& trap, const syscalls::SyscallInfo& info);
+// ITIMER_VIRTUAL and ITIMER_PROF.
+bool has_cpu_interval_timer();
+int64_t set_interval_timers_at_home(Slot* slot, bool run);
 // A clock id of CPU time (linux/posix-timers.h), or not `valid`. id 0: of the caller.
 struct CpuClock {
   bool valid;

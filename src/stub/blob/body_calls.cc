@@ -277,10 +277,18 @@ Answer exit_process(Trap& trap) {
   die_quietly(trap.slot);
 }
 
+// The program goes on at home, with the interval timers that run here.
 Answer exec_call(Trap& trap, const SyscallInfo& info) {
+  const bool timed = has_cpu_interval_timer();
+  if (timed && is_unfinished(set_interval_timers_at_home(trap.slot, true))) {
+    return again();
+  }
   priv(trap.slot).executing = 1;
   const Answer failed = carried_call(trap, info);  // success ends in body_gone
   priv(trap.slot).executing = 0;
+  if (timed) {
+    set_interval_timers_at_home(trap.slot, false);
+  }
   return failed;
 }
 

@@ -251,6 +251,28 @@ Answer itimer_call(Trap& trap, const SyscallInfo& info) {
   return answer(result);
 }
 
+bool has_cpu_interval_timer() {
+  uint64_t timers[2][4] = {};
+  sys(__NR_getitimer, 1, timers[0]);
+  sys(__NR_getitimer, 2, timers[1]);
+  return (timers[0][2] | timers[0][3] | timers[1][2] | timers[1][3]) != 0;
+}
+
+// As those here are, or off: home's stand still while the program is away.
+int64_t set_interval_timers_at_home(Slot* slot, bool run) {
+  int64_t result = 0;
+  for (uint64_t which = 1; which <= 2 && !is_unfinished(result); ++which) {
+    uint64_t timer[4] = {};
+    if (run) {
+      sys(__NR_getitimer, which, timer);
+    }
+    const uint64_t args[6] = {which, 0, 0, 0, 0, 0};
+    const OwnSegment segment{timer, sizeof(timer), nullptr, 0, kTrimNone, 1};
+    result = own_request(slot, __NR_setitimer, args, &segment, 1, 0);
+  }
+  return result;
+}
+
 Answer sleep_call(Trap& trap) {
   const bool plain = trap.number == __NR_nanosleep;
   const int clock = plain ? 1 : (int)trap.args[0];

@@ -74,3 +74,32 @@ T(child_told) {
   child_ok(child);
   EQ(tid, 0);
 }
+
+static void set_interval(int which, long value_s, long value_us) {
+  const struct itimerval timer = {{100, 0}, {value_s, value_us}};
+  EQ(setitimer(which, &timer, 0), 0);
+}
+T(exec_keeps_interval_timers) {
+  const int of_cpu[] = {ITIMER_VIRTUAL, ITIMER_PROF};
+  const int signals[] = {SIGVTALRM, SIGPROF};
+  for (int i = 0; i < 2; i++) {
+    const pid_t child = fork();
+    if (!child) {
+      set_interval(of_cpu[i], 0, 300000);
+      execlp("sh", "sh", "-c", "while :; do :; done", NULL);
+    }
+    const int status = reap(child);
+    CHECK(WIFSIGNALED(status));
+    EQ(WTERMSIG(status), signals[i]);
+  }
+}
+T(failed_exec_keeps_interval_timers) {
+  set_interval(ITIMER_VIRTUAL, 50, 0);
+  ERR(execl("/nowhere", "nowhere", NULL), ENOENT);
+  struct itimerval left;
+  EQ(getitimer(ITIMER_VIRTUAL, &left), 0);
+  CHECK(left.it_value.tv_sec >= 49);
+  EQ(left.it_interval.tv_sec, 100);
+  EQ(getitimer(ITIMER_PROF, &left), 0);
+  EQ(left.it_value.tv_sec + left.it_value.tv_usec, 0);
+}
