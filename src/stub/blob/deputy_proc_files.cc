@@ -61,6 +61,16 @@ bool is_write(uint32_t op) {
   return op == __NR_write || op == __NR_pwrite64 || op == __NR_writev || op == __NR_pwritev;
 }
 
+// Of a process or thread that is no more: one that only cannot be reached from a new root is.
+bool is_gone(const ProcPath& path, const char* name) {
+  if (sys(__NR_kill, path.tid != 0 ? path.tid : path.pid, 0) != kEsrch) {
+    return false;
+  }
+  const long original = open_original(name, kOPath);
+  sys(__NR_close, original);
+  return original < 0;
+}
+
 // A text from its start: as the kernel does, it is made anew.
 bool divert_text(Slot* slot, Call& call, const ProcPath& path) {
   SlotPrivate& p = priv(slot);
@@ -205,7 +215,13 @@ bool divert_proc_file(Slot* slot, Call& call) {
   while (*end != 0) {
     ++end;
   }
-  return divert_text(slot, call, parse_proc_path({name, end}));
+  const ProcPath path = parse_proc_path({name, end});
+  const Request& r = call.request;
+  if (!is_write(r.op) && offset_of(r) == 0 && is_gone(path, name)) {
+    call.result = kEsrch;
+    return true;
+  }
+  return divert_text(slot, call, path);
 }
 
 bool classify_opened_file(Slot* slot, Call& call) {

@@ -691,3 +691,25 @@ T(stat_of_maps_file) {
   fstatfs(fd, &f);
   EQ(f.f_type, 0x9fa0);
 }
+
+// Opened while it lived.
+T(files_of_a_reaped_child) {
+  const char* const names[] = {"stat", "statm", "status"};
+  int files[3];
+  char text[64];
+  const pid_t child = fork();
+  if (!child)
+    for (;;)
+      pause();
+  for (int i = 0; i < 3; i++) {
+    sprintf(text, "/proc/%d/%s", child, names[i]);
+    files[i] = open(text, O_RDONLY);
+    CHECK(files[i] >= 0);
+  }
+  CHECK(read(files[0], text, sizeof text) > 0);
+  kill(child, SIGKILL);
+  reap(child);
+  EQ(lseek(files[0], 0, SEEK_SET), 0);
+  for (int i = 0; i < 3; i++)
+    ERR(read(files[i], text, sizeof text), ESRCH);
+}
