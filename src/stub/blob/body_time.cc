@@ -326,9 +326,12 @@ Answer futex_call(Trap& trap) {
     if (!is_time(until)) {
       return answer(kEinval);
     }
+    if ((trap.args[1] & kClockRealtime) != 0) {
+      return answer(kEnosys);  // the clock is to be chosen for moments only
+    }
     deadline = trap.repeat ? (int64_t)trap.deadline_ns : monotonic_ns() + length_of(until);
     until = timespec_of(deadline);
-    args[1] = (trap.args[1] & ~uint64_t{0x7f} & ~uint64_t{kClockRealtime}) | kWaitBitset;
+    args[1] = (trap.args[1] & ~uint64_t{0x7f}) | kWaitBitset;
     args[5] = 0xffffffff;
   }
   args[3] = (uint64_t)&until;

@@ -237,3 +237,12 @@ T(sealed_after_all) {
   memory = mmap(0, 4096, PROT_READ, MAP_PRIVATE, file, 0);
   EQ(memory[0], 3);
 }
+
+T(time_to_wait_by_no_clock) {
+  unsigned word = 0;
+  struct timespec moment = {0, 1};
+  ERR(syscall(SYS_futex, &word, FUTEX_WAIT | FUTEX_CLOCK_REALTIME, 0, &moment, 0, 0), ENOSYS);
+  ERR(syscall(SYS_futex, &word, FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME, 0, &moment, 0, -1), ETIMEDOUT);
+  moment.tv_nsec = -1;
+  ERR(syscall(SYS_futex, &word, FUTEX_WAIT | FUTEX_CLOCK_REALTIME, 0, &moment, 0, 0), EINVAL);
+}
