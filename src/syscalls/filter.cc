@@ -210,7 +210,8 @@ class Assembler {
 void emit_mmap(Assembler& a) {
   a.place(Verdict::kMmap);
   a.load(kArgLow(3));
-  a.if_any(MAP_SHARED, 2, 0);  // shared memory is known to home, anonymous or not
+  // Shared memory is known to home, anonymous or not; pages of the hugetlb pool are home's.
+  a.if_any(MAP_SHARED | MAP_HUGETLB, 2, 0);
   a.if_any(MAP_ANONYMOUS, 0, 1);
   a.answer(SECCOMP_RET_ALLOW);
   a.go_to(Verdict::kFromStub);

@@ -52,7 +52,7 @@ Answer carried_part(Trap& trap, const syscalls::SyscallInfo& info, const Part& p
                     uint32_t flags);
 Answer write_call(Trap& trap, const syscalls::SyscallInfo& info);
 Answer clone_call(Trap& trap);
-Answer map_file_call(Trap& trap);
+Answer map_call(Trap& trap);
 Answer map_shared_call(Trap& trap);
 // Private mappings of files (body_map.cc): a memfd that says by its name which file it stands for,
 // and bytes [from, to) of the file that is open at home, stored in it.

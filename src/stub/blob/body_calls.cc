@@ -327,7 +327,7 @@ Answer special_call(Trap& trap, const SyscallInfo& info) {
     case Special::kRestart:
       return answer(kEintr);
     case Special::kMmap:
-      return map_file_call(trap);
+      return map_call(trap);
     case Special::kTruncate:
       return truncate_call(trap, info);
     case Special::kMunmap:

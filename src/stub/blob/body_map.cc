@@ -7,7 +7,8 @@ namespace tess::stub {
 namespace {
 
 inline constexpr uint64_t kMapShared = 1, kMapPrivate = 2, kMapFixed = 0x10, kMapAnonymous = 0x20,
-                          kMapNoreserve = 0x4000, kMapFixedNoreplace = 0x100000, kMapTypeMask = 0xf;
+                          kMapLocked = 0x2000, kMapNoreserve = 0x4000, kMapPopulate = 0x8000,
+                          kMapHugetlb = 0x40000, kMapFixedNoreplace = 0x100000, kMapTypeMask = 0xf;
 inline constexpr uint64_t kPiece = uint64_t{4} << 20;  // file bytes of one reply
 inline constexpr uint32_t kTypeMask = 0170000, kRegular = 0100000, kCharacter = 0020000;
 
@@ -147,10 +148,9 @@ int64_t fetch_content(Slot* slot, long memfd, uint64_t fd, uint64_t from, uint64
   return 0;
 }
 
-Answer map_file_call(Trap& trap) {
-  if ((trap.args[3] & kMapTypeMask & kMapShared) != 0) {
-    return map_shared_call(trap);
-  }
+namespace {
+
+Answer map_private_file(Trap& trap) {
   Slot* slot = trap.slot;
   Mapping m{};
   m.size = (trap.args[1] + 4095) & ~uint64_t{4095};
@@ -161,8 +161,7 @@ Answer map_file_call(Trap& trap) {
   if (m.size == 0 || (m.offset & 4095) != 0) {
     return answer(kEinval);
   }
-  const uint64_t placing =
-      m.flags & ~(kMapTypeMask) & ~uint64_t{0x8000 /* POPULATE */} & ~uint64_t{0x2000 /* LOCKED */};
+  const uint64_t placing = m.flags & ~(kMapTypeMask | kMapPopulate | kMapLocked);
   // Reserve first: this kernel chooses the address, home follows. A fixed one is only replaced once
   // home has agreed.
   const bool fixed = (m.flags & (kMapFixed | kMapFixedNoreplace)) != 0;
@@ -210,6 +209,37 @@ Answer map_file_call(Trap& trap) {
     return again();
   }
   return answer(result);
+}
+
+// The pool is home's, and its pages stay there: with none to be had, as on most machines, the
+// program goes on here without them. What home tries is where nothing of the program can be.
+Answer map_from_pool(Trap& trap) {
+  constexpr uint64_t kPlaced = kMapFixed | kMapFixedNoreplace | kMapPopulate | kMapLocked;
+  constexpr uint64_t kSizeShift = 26, kSizeMask = 63, kUsualSize = 21;
+  const uint64_t* a = trap.args;
+  const uint64_t trial[6] = {0, a[1], a[2], a[3] & ~kPlaced, a[4], a[5]};
+  const int64_t made = own_request(trap.slot, __NR_mmap, trial, nullptr, 0, 0);
+  if (made < 0 && made > -4096) {
+    return is_unfinished(made) ? again() : answer(made);
+  }
+  const uint64_t shift = a[3] >> kSizeShift & kSizeMask;
+  const uint64_t page = uint64_t{1} << (shift != 0 ? shift : kUsualSize);
+  const uint64_t undo[6] = {(uint64_t)made, (a[1] + page - 1) & ~(page - 1), 0, 0, 0, 0};
+  own_request(trap.slot, __NR_munmap, undo, nullptr, 0, 0);
+  return homeward_call(trap, kEnomem);
+}
+
+}  // namespace
+
+Answer map_call(Trap& trap) {
+  constexpr uint64_t kFromPool = kMapAnonymous | kMapHugetlb;
+  if ((trap.args[3] & kFromPool) == kFromPool) {
+    return map_from_pool(trap);
+  }
+  const bool shared = (trap.args[3] & kMapTypeMask & kMapShared) != 0;
+  const Answer made = shared ? map_shared_call(trap) : map_private_file(trap);
+  const bool pool = made.outcome == Outcome::kResult && made.result == kHomesPool;
+  return pool ? homeward_call(trap, kEnodev) : made;
 }
 
 }  // namespace tess::stub

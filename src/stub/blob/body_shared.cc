@@ -65,10 +65,6 @@ Answer map_shared_call(Trap& trap) {
   if (size == 0 || (trap.args[5] & 4095) != 0 || (replaces && (trap.args[0] & 4095) != 0)) {
     return answer(trap.args[1] != 0 && size == 0 ? kEnomem : kEinval);
   }
-  if (anonymous && (flags & kMapHugetlb) != 0) {
-    return answer(
-        sys(__NR_mmap, trap.args[0], trap.args[1], prot, flags, trap.args[4], trap.args[5]));
-  }
   // Reserve first: this kernel chooses the address, home follows. A fixed one is only replaced once
   // home has agreed.
   uint64_t address = trap.args[0];
@@ -155,7 +151,10 @@ Answer shmat_call(Trap& trap) {
   if (result < 0 && !replaces) {
     sys(__NR_munmap, address, size);
   }
-  return finish(result);
+  // There is such a segment, and the address is good for all but pages of home's hugetlb pool; nor
+  // is there anything else that cannot be shared.
+  const bool pool = result == kEinval || result == kEnodev;
+  return pool ? homeward_call(trap, result) : finish(result);
 }
 
 Answer shmdt_call(Trap& trap) {

@@ -248,6 +248,8 @@ void note(Slot* slot, Note kind, uint32_t value, int64_t result);
 // put them.
 // kNoDescriptor: it came, but this process has no room for it.
 inline constexpr long kNoDescriptor = -24;
+// kOpMapShared, kOpMapFile: the file's pages are of home's hugetlb pool, and are mapped there only.
+inline constexpr long kHomesPool = -15;
 long request_channel(Slot* slot, uint64_t id, bool with_mailbox, NewChannel* out);
 long place_fd(Slot* slot, int32_t from, int32_t to);
 // At the first number from `lowest` on that is free. Its number, or -errno; `from` is closed then.

@@ -1,5 +1,6 @@
 #include "stub/blob/deputy_call.h"
 
+#include "stub/blob/deputy_proc.h"
 #include "stub/blob/deputy_shared.h"
 #include "syscalls/kinds.h"
 
@@ -130,6 +131,10 @@ void map_file(Call& call) {
   long result = sys(__NR_fstat, a[4], &stat);
   if (result < 0) {
     call.result = result;
+    return;
+  }
+  if (file_system_of((int)a[4]) == kHugetlbMagic) {
+    call.result = kHomesPool;
     return;
   }
   result = sys(__NR_mmap, a[0], a[1], a[2], (a[3] & ~kMapFixedNoreplace) | kMapFixed, a[4], a[5]);

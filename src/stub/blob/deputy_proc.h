@@ -12,6 +12,7 @@ inline constexpr uint64_t kOCloexec = 02000000, kOPath = 010000000;
 
 // Magic number of a descriptor's file system; 0 if it has none.
 uint64_t file_system_of(int fd);
+inline constexpr uint64_t kHugetlbMagic = 0x958458f6;
 // Is this descriptor a file of a proc file system?
 bool is_proc(int fd);
 // "/proc/self/PLACE/ID" and perhaps "/LAST" into a buffer of 64.

@@ -1,9 +1,10 @@
 #include "stub/blob/deputy_shared.h"
 
+#include "stub/blob/deputy_proc.h"
+
 namespace tess::stub {
 namespace {
 
-inline constexpr int32_t kAtFdcwd = -100;
 inline constexpr uint64_t kOTrunc = 01000;
 inline constexpr uint32_t kTypeMask = 0170000, kRegular = 0100000, kCharacter = 0020000;
 
@@ -309,6 +310,9 @@ int64_t map_shared(const uint64_t args[6], uint32_t* read_only) {
     const long result = sys(__NR_fstat, args[4], &stat);
     if (result < 0) {
       return result;
+    }
+    if (file_system_of((int)args[4]) == kHugetlbMagic) {
+      return kHomesPool;
     }
     const bool zeroes = (stat.mode & kTypeMask) == kCharacter && stat.rdev == kZeroDevice;
     if ((stat.mode & kTypeMask) == kCharacter && !zeroes) {

@@ -213,3 +213,78 @@ T(threads_with_one_position) {
   for (int i = 1; i <= 64; i++)
     EQ(seen[i], 1);
 }
+
+// ---- pages of the hugetlb pool, which the machine has to give ----
+
+#define POOL "/proc/sys/vm/nr_hugepages"
+#define HUGE (2ul << 20)
+
+static int pool_set(int pages) {
+  char text[16];
+  const int fd = open(POOL, O_WRONLY);
+  const int length = sprintf(text, "%d", pages);
+  const int written = write(fd, text, length);
+  close(fd);
+  return written == length && atoi(slurp(POOL)) == pages;
+}
+// What a child writes there is seen here, or is not.
+static void with_child(char* memory, int shared) {
+  CHECK(memory != MAP_FAILED);
+  memory[HUGE - 1] = 1;
+  const pid_t child = fork();
+  if (!child) {
+    memory[HUGE - 1]++;
+    _exit(memory[HUGE - 1] != 2);
+  }
+  child_ok(child);
+  EQ(memory[HUGE - 1], shared ? 2 : 1);
+}
+static void pool_private(void) {
+  char* memory =
+      mmap(0, HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+  with_child(memory, 0);
+  ERR(munmap(memory, 4096), EINVAL);
+  EQ(munmap(memory, HUGE), 0);
+}
+static void pool_shared(void) {
+  with_child(mmap(0, HUGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0),
+             1);
+}
+static void pool_segment(void) {
+  const int id = shmget(IPC_PRIVATE, HUGE, IPC_CREAT | SHM_HUGETLB | 0600);
+  CHECK(id >= 0);
+  char* memory = shmat(id, 0, 0);
+  EQ(shmctl(id, IPC_RMID, 0), 0);
+  with_child(memory, 1);
+  EQ(shmdt(memory), 0);
+}
+static void pool_file(void) {
+  const int fd = memfd_create("pool", MFD_HUGETLB);
+  EQ(ftruncate(fd, HUGE), 0);
+  with_child(mmap(0, HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0), 0);
+  with_child(mmap(0, HUGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), 1);
+  char byte = 0;
+  EQ(pread(fd, &byte, 1, HUGE - 1), 1);
+  EQ(byte, 2);
+}
+static void pool_exhausted(void) {
+  ERR((long)mmap(0, 100 * HUGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0),
+      ENOMEM);
+}
+T(pages_of_the_pool) {
+  void (*const uses[])(void) = {pool_exhausted, pool_private, pool_shared, pool_segment, pool_file};
+  const int before = atoi(slurp(POOL));
+  if (!pool_set(before + 4))
+    FAIL("no pages");
+  int failed = 0;
+  for (int i = 0; i < 5; i++) {
+    const pid_t child = fork();
+    if (!child) {
+      uses[i]();
+      _exit(0);
+    }
+    failed |= reap(child);
+  }
+  pool_set(before);
+  EQ(failed, 0);
+}
