@@ -273,6 +273,15 @@ int64_t set_interval_timers_at_home(Slot* slot, bool run) {
   return result;
 }
 
+// Whether the machine has such a clock, and the program may use it, is home's to say: by a wait
+// that is over already.
+int64_t may_set_alarm_clock(Slot* slot, int clock) {
+  const Timespec over{0, 1};
+  const uint64_t args[6] = {(uint64_t)clock, 1, 0, 0, 0, 0};
+  const OwnSegment segment{&over, sizeof(over), nullptr, 0, kTrimNone, 2};
+  return own_request(slot, __NR_clock_nanosleep, args, &segment, 1, 0);
+}
+
 Answer sleep_call(Trap& trap) {
   const bool plain = trap.number == __NR_nanosleep;
   const int clock = plain ? 1 : (int)trap.args[0];
@@ -281,11 +290,12 @@ Answer sleep_call(Trap& trap) {
   const uint64_t rest_at = plain ? trap.args[1] : trap.args[3];
   const bool on_cpu = is_own_process(trap.slot, cpu_clock_of(clock));
   constexpr int kThreadCpu = 3, kMonotonicCoarse = 6;  // and between them the raw and coarse ones
+  constexpr int kRealtimeAlarm = 8, kBoottimeAlarm = 9;
   if (!on_cpu && (clock < 0 || (clock >= kThreadCpu && clock <= kMonotonicCoarse))) {
     return answer(kEnotsup);
   }
-  if (!on_cpu && clock != 0 && clock != 1 && clock != 7 && clock != 8 && clock != 9 &&
-      clock != 11) {
+  if (!on_cpu && clock != 0 && clock != 1 && clock != 7 && clock != kRealtimeAlarm &&
+      clock != kBoottimeAlarm && clock != 11) {
     return answer(kEinval);
   }
   Timespec wanted;
@@ -298,13 +308,19 @@ Answer sleep_call(Trap& trap) {
   if (on_cpu) {
     return cpu_sleep(trap, wanted, absolute, rest_at);
   }
+  const bool alarm = clock == kRealtimeAlarm || clock == kBoottimeAlarm;
+  const int64_t allowed = alarm ? may_set_alarm_clock(trap.slot, clock) : 0;
+  if (allowed < 0) {
+    return is_unfinished(allowed) ? again() : answer(allowed);
+  }
   int64_t deadline = 0;
   Timespec until = wanted;
   if (!absolute) {
     deadline = trap.repeat ? (int64_t)trap.deadline_ns : monotonic_ns() + length_of(wanted);
     until = timespec_of(deadline);
   }
-  const int on_clock = absolute ? clock : 1;
+  const int plain_clock = clock == kRealtimeAlarm ? 0 : clock == kBoottimeAlarm ? 7 : clock;
+  const int on_clock = absolute ? plain_clock : 1;
   const uint64_t args[7] = {(uint64_t)on_clock, 1, (uint64_t)&until, 0, 0, 0, ~uint64_t{0}};
   const Answer waited = wait_here(trap, __NR_clock_nanosleep, args, deadline);
   return cut_short(waited) && !absolute ? with_rest(waited, rest_at, deadline - monotonic_ns())

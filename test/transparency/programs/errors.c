@@ -80,6 +80,11 @@ T(clocks_to_sleep_on) {
   }
   ERR(syscall(SYS_clock_nanosleep, CLOCK_THREAD_CPUTIME_ID, 0, &moment, 0), EOPNOTSUPP);
   EQ(clock_nanosleep(77, 0, &moment, 0), EINVAL);
+  timer_t timer;
+  struct sigevent silent = {.sigev_notify = SIGEV_NONE};
+  const int refused = timer_create(CLOCK_REALTIME_ALARM, &silent, &timer) < 0 ? errno : 0;
+  EQ(clock_nanosleep(CLOCK_REALTIME_ALARM, 0, &moment, 0), refused);
+  EQ(clock_nanosleep(CLOCK_BOOTTIME_ALARM, 0, &moment, 0), refused);
 }
 
 static void* thread_with_own_table(void* unused) {
