@@ -26,6 +26,7 @@ inline constexpr uint64_t kLocalFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLON
 inline constexpr uint64_t kNewTime = 0x80;  // of clone3 only
 inline constexpr uint64_t kIntoCgroup = 0x2'0000'0000;
 inline constexpr int64_t kE2big = -7;
+inline constexpr uint32_t kPredecessorTries = 5000;  // of a millisecond
 
 // What a newer program asks for beyond the structure that is known has to be zero.
 int64_t read_clone_args(uint64_t address, uint64_t size, clone_args* args) {
@@ -205,7 +206,6 @@ int64_t clone_locally(Slot* child, const CloneWish& wish, int32_t tid) {
                  CLONE_PARENT;  // init of the sandbox reaps it
   }
   args.stack = (uint64_t)child + kSlotStackOffset;
-  args.stack_size = kSlotSize - kSlotStackOffset;
   args.child_tid = wish.child_tid;
   args.set_tid = (uint64_t)&tid;
   args.set_tid_size = 1;
@@ -213,7 +213,15 @@ int64_t clone_locally(Slot* child, const CloneWish& wish, int32_t tid) {
   // parent's.
   uint64_t mask = 0;
   block_all_signals(&mask);
-  const long result = tess_clone3(&args, sizeof(args), body_child, child);
+  long result = kEexist;
+  for (uint32_t tries = 0; result == kEexist && tries < kPredecessorTries; ++tries) {
+    if (tries != 0) {  // home has given the number anew, but whoever had it before has still to go
+      const Timespec moment{0, 1'000'000};
+      sys(__NR_clock_nanosleep, 1, 0, &moment, 0);
+    }
+    args.stack_size = kSlotSize - kSlotStackOffset;
+    result = tess_clone3(&args, sizeof(args), body_child, child);
+  }
   set_signal_mask(mask);
   return result;
 }

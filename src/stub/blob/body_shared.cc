@@ -10,7 +10,6 @@ inline constexpr uint64_t kMapPrivate = 2, kMapFixed = 0x10, kMapAnonymous = 0x2
                           kMapLocked = 0x2000, kMapNoreserve = 0x4000, kMapPopulate = 0x8000,
                           kMapHugetlb = 0x40000, kMapFixedNoreplace = 0x100000, kMapTypeMask = 0xf;
 inline constexpr uint64_t kMapShared = 1, kProtRead = 1, kProtWrite = 2, kProtExec = 4;
-inline constexpr long kEexist = -17;
 
 bool is_error(int64_t result) {
   return result < 0 && result > -4096;

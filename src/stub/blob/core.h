@@ -80,8 +80,8 @@ void tess_restorer();
 namespace tess::stub {
 
 inline constexpr long kEintr = -4, kEagain = -11, kEnomem = -12, kEfault = -14, kEinval = -22,
-                      kEnosys = -38, kEperm = -1, kEbadf = -9, kEnodev = -19, kEnotsup = -95,
-                      kEio = -5, kEsrch = -3;
+                      kEnosys = -38, kEperm = -1, kEexist = -17, kEbadf = -9, kEnodev = -19,
+                      kEnotsup = -95, kEio = -5, kEsrch = -3;
 inline constexpr long kAborted = -513;  // what tess_cp_syscall returns when it did not start
 
 template <typename... Args>

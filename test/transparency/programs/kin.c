@@ -318,3 +318,39 @@ T(traced_calls) {
   EQ(syscall(SYS_sched_yield), getppid());
   EQ(reap(p), 0);
 }
+// The next pid or tid shall be this one, if it is free.
+static void number_next(int number) {
+  char text[16];
+  int fd = open("/proc/sys/kernel/ns_last_pid", O_WRONLY), n = sprintf(text, "%d", number - 1);
+  CHECK(fd >= 0);
+  EQ(write(fd, text, n), n);
+  close(fd);
+}
+static void* own_number(void* unused) {
+  return (void*)(long)gettid();
+}
+// A number that has just been given back is given again at once, to a process or a thread.
+T(number_again) {
+  int again = 0;
+  for (int i = 0; i < 150; i++) {
+    number_next(30000);
+    pid_t p = fork();
+    if (!p) {
+      if (i % 2)
+        raise(SIGKILL);
+      _exit(i);
+    }
+    CHECK(p > 0);
+    again += p == 30000;
+    EQ(reap(p), i % 2 ? SIGKILL : i << 8);
+  }
+  for (int i = 0; i < 150; i++) {
+    pthread_t thread;
+    void* tid;
+    number_next(30000);
+    EQ(pthread_create(&thread, 0, own_number, 0), 0);
+    EQ(pthread_join(thread, &tid), 0);
+    again += (long)tid == 30000;
+  }
+  CHECK(again > 100);
+}
