@@ -91,13 +91,16 @@ bool is_region(uint64_t address, const ProcFacts& facts) {
   return address - facts.region_base < kRegionSize;
 }
 
-// Line of home's maps for the same file, or for a special mapping at the same place. Both texts go
-// by address, so that the next search starts where the last has ended.
+// Lines of home's maps. All texts go by address, so that the next search starts where the last has
+// ended.
 struct HomeMaps {
   Text all;
-  Text from;
+  Text after_file;     // the last that file() has found, and what follows
+  Text after_special;  // the same of special()
 
-  bool find_in(Text rest, const MapLine& wanted, MapLine& found, Text* behind) const {
+  explicit HomeMaps(Text maps) : all(maps), after_file(maps), after_special(maps) {}
+
+  static bool find_in(Text rest, const MapLine& wanted, MapLine& found, Text* behind) {
     Text line;
     while (next_line(rest, line)) {
       if (parse_map(line, found) && found.major == wanted.major && found.minor == wanted.minor &&
@@ -110,23 +113,28 @@ struct HomeMaps {
     }
     return false;
   }
+  // The line for the same file.
   bool file(const MapLine& wanted, MapLine& found) {
-    return find_in(from, wanted, found, &from) || find_in(all, wanted, found, &from);
+    return find_in(after_file, wanted, found, &after_file) ||
+           find_in(all, wanted, found, &after_file);
+  }
+  // The name of a special mapping ([vdso] and its like) is home's if home has one at the same
+  // place.
+  bool special(uint64_t start, Text& name) {
+    Text rest = after_special;
+    Text line;
+    MapLine m;
+    while (next_line(rest, line)) {
+      if (parse_map(line, m) && m.start >= start) {
+        name = m.path;
+        after_special = {line.begin, rest.end};
+        return m.start == start && size_of(name) != 0 && *name.begin == '[';
+      }
+    }
+    after_special = rest;
+    return false;
   }
 };
-
-// The name of a special mapping ([vdso] and its like) is home's if home has one at the same place.
-bool special_at(Text home, uint64_t start, Text& name) {
-  Text line;
-  MapLine m;
-  while (next_line(home, line)) {
-    if (parse_map(line, m) && m.start == start) {
-      name = m.path;
-      return size_of(name) != 0 && *name.begin == '[';
-    }
-  }
-  return false;
-}
 
 void put_map(const TextSink& sink, const MapLine& m) {
   constexpr size_t kPathColumn = 73;
@@ -154,7 +162,7 @@ void put_map(const TextSink& sink, const MapLine& m) {
 
 // maps and smaps: the lines between two mappings belong to the first.
 void write_maps(Text host, Text home_maps, const ProcFacts& facts, const TextSink& sink) {
-  HomeMaps home{home_maps, home_maps};
+  HomeMaps home(home_maps);
   Text line;
   bool shown = true;
   while (next_line(host, line)) {
@@ -174,7 +182,7 @@ void write_maps(Text host, Text home_maps, const ProcFacts& facts, const TextSin
     Text special;
     if (parse_ours(m.path, m)) {
       m.path = home.file(m, at_home) ? at_home.path : Text{};
-    } else if (m.inode == 0 && special_at(home_maps, m.start, special)) {
+    } else if (m.inode == 0 && home.special(m.start, special)) {
       m.path = special;
     }
     put_map(sink, m);
@@ -183,7 +191,7 @@ void write_maps(Text host, Text home_maps, const ProcFacts& facts, const TextSin
 
 // numa_maps: "ADDRESS POLICY file=NAME ..." with the names of home's files.
 void write_numa_maps(Text host, Text home_maps, const ProcFacts& facts, const TextSink& sink) {
-  HomeMaps home{home_maps, home_maps};
+  HomeMaps home(home_maps);
   Text line;
   while (next_line(host, line)) {
     Text address = line;

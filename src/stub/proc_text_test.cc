@@ -1,8 +1,10 @@
 // The text of /proc/PID files that a body reads: made from what its host and its home say.
 #include "stub/proc_text.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <string>
 #include <string_view>
 
@@ -150,6 +152,19 @@ TEST(ProcText, StatMixesTheFieldsByWhatTheyTell) {
   facts.children_ticks_user = 1000;
   EXPECT_EQ(made(kProcStat, host, home, "", facts),
             "12 (a) b) R 1 12 12 0 -1 4194304 11 2 13 4 200 16 1007 8 20 0 2 0 100 4096 33 99\n");
+}
+
+// In milliseconds; one search from the start for each line would take half a minute.
+TEST(ProcText, ManyMappingsAreNoMatterOfMinutes) {
+  constexpr std::chrono::seconds kMost(10);
+  std::string maps;
+  for (uint64_t at = 0x7f0000000000; at < 0x7f0000000000 + 40000 * 0x1000; at += 0x1000) {
+    maps += fmt::format("{:x}-{:x} {} 00000000 00:00 0 \n", at, at + 0x1000,
+                        (at & 0x1000) != 0 ? "---p" : "rw-p");
+  }
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_EQ(made(kProcMaps, maps, "", maps), maps);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, kMost);
 }
 
 TEST(ProcText, BrokenTextDoesNoHarm) {
