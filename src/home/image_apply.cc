@@ -221,6 +221,15 @@ Result<uint64_t> write_contexts(stub::Session& session, const wire::ProcessImage
   return process_cpu_ns;
 }
 
+// By a userfaultfd. The kernel lets /dev/zero mapped private be registered, and then fills none of
+// it.
+bool can_be_filled(const std::vector<Mapping>& mappings, uint64_t address) {
+  const auto mapping = std::upper_bound(mappings.begin(), mappings.end(), address,
+                                        [](uint64_t a, const Mapping& m) { return a < m.end; });
+  return mapping != mappings.end() && mapping->start <= address &&
+         mapping->kind == MappingKind::kAnon && !mapping->path.starts_with("/");
+}
+
 }  // namespace
 
 Result<Applied> receive_and_apply(wire::ByteStream& stream, pid_t pid, stub::Session& session) {
@@ -244,13 +253,7 @@ Result<Applied> receive_and_apply(wire::ByteStream& stream, pid_t pid, stub::Ses
   TESS_TRY_ASSIGN(auto sink,
                   memory::ProcessSink::create(pid, userfault ? std::move(*userfault) : sys::Fd()));
   for (const auto& [start, size] : empty) {
-    const auto mapping = std::find_if(now.begin(), now.end(), [start = start](const Mapping& m) {
-      return m.start <= start && start < m.end;
-    });
-    // The kernel lets /dev/zero mapped private be registered, and then fills none of it.
-    const bool filled = mapping != now.end() && mapping->kind == MappingKind::kAnon &&
-                        !mapping->path.starts_with("/");
-    if (filled) {
+    if (can_be_filled(now, start)) {
       if (auto registered = sink.register_range(start, start + size);
           !registered && registered.error().kind() != ErrorKind::kNotPossible) {
         return tl::unexpected(std::move(registered.error()));

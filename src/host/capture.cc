@@ -11,6 +11,8 @@
 #include <cstddef>
 #include <map>
 #include <memory>
+#include <string_view>
+#include <tuple>
 
 #include "host/vdso.h"
 #include "memory/address_space.h"
@@ -38,10 +40,29 @@ int32_t innermost(const std::string& status) {
   return value;
 }
 
-bool same_place(const wire::Vma& vma, const Mapping& mapping) {
-  return vma.dev_major() == mapping.dev_major && vma.dev_minor() == mapping.dev_minor &&
-         vma.inode() == mapping.inode && vma.offset() == mapping.offset &&
-         vma.end() - vma.start() == mapping.size();
+// Which part of which file: device, inode, offset, size.
+using Place = std::tuple<uint32_t, uint32_t, uint64_t, uint64_t, uint64_t>;
+
+Place place_of(const Mapping& mapping) {
+  return {mapping.dev_major, mapping.dev_minor, mapping.inode, mapping.offset, mapping.size()};
+}
+
+// The names that files had as the process came, for this kernel tells others: content of home's
+// files is memory here.
+void restore_names(std::vector<Mapping>& mappings, const std::vector<Mapping>& old) {
+  std::map<Place, std::string_view> names;
+  for (const Mapping& mapping : old) {
+    if (mapping.inode != 0) {
+      names.insert_or_assign(place_of(mapping), mapping.path);
+    }
+  }
+  for (Mapping& mapping : mappings) {
+    if (mapping.inode != 0 && mapping.path.starts_with("/memfd:")) {
+      if (const auto name = names.find(place_of(mapping)); name != names.end()) {
+        mapping.path = name->second;
+      }
+    }
+  }
 }
 
 // What the body's kernel cannot tell: home's vDSO (which may be plain memory here), locks that this
@@ -58,12 +79,12 @@ Result<std::vector<Mapping>> mappings_of_body(pid_t pid, uint64_t region_base,
       mappings = memory::without_range(mappings, mapping.start, mapping.end);
     }
   }
-  for (Mapping& mapping : mappings) {
-    for (const wire::Vma& was : before.vmas()) {
-      if (was.locked() && was.lock_failed() && was.start() < mapping.end &&
-          mapping.start < was.end()) {
-        mapping.locked = true;
-      }
+  for (const wire::Vma& was : before.vmas()) {
+    if (!was.locked() || !was.lock_failed()) {
+      continue;
+    }
+    for (Mapping& mapping : mappings) {
+      mapping.locked = mapping.locked || (was.start() < mapping.end && mapping.start < was.end());
     }
   }
   if (to_home) {
@@ -76,13 +97,7 @@ Result<std::vector<Mapping>> mappings_of_body(pid_t pid, uint64_t region_base,
       mappings.push_back(mapping);
     }
   }
-  for (Mapping& mapping : mappings) {
-    for (const wire::Vma& vma : before.vmas()) {
-      if (mapping.inode != 0 && mapping.path.starts_with("/memfd:") && same_place(vma, mapping)) {
-        mapping.path = vma.path();
-      }
-    }
-  }
+  restore_names(mappings, old);
   std::sort(mappings.begin(), mappings.end(),
             [](const Mapping& a, const Mapping& b) { return a.start < b.start; });
   return mappings;
