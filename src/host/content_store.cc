@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <filesystem>
 #include <vector>
 
@@ -50,20 +49,33 @@ std::optional<sys::Fd> ContentStore::find(const std::string& hash) const {
   return fd;
 }
 
+// Looking at all that is kept takes its time, so a look allows for more than what is wanted: as
+// much as each of several agents may store beyond the limit without anybody's harm.
 void ContentStore::make_room(uint64_t wanted) const {
+  uint64_t allowed = allowance_->load();
+  while (allowed >= wanted) {
+    if (allowance_->compare_exchange_weak(allowed, allowed - wanted)) {
+      return;
+    }
+  }
+  const uint64_t slack = limit_ / 16;
   std::vector<Kept> kept = list(dir_);
   uint64_t total = wanted;
   for (const Kept& file : kept) {
     total += file.size;
   }
-  std::sort(kept.begin(), kept.end(), [](const Kept& a, const Kept& b) { return a.used < b.used; });
-  for (const Kept& file : kept) {
-    if (total <= limit_) {
-      return;
+  if (total > limit_) {
+    std::sort(kept.begin(), kept.end(),
+              [](const Kept& a, const Kept& b) { return a.used < b.used; });
+    for (const Kept& file : kept) {
+      if (total <= limit_ - slack) {
+        break;
+      }
+      ::unlink(file.path.c_str());
+      total -= file.size;
     }
-    ::unlink(file.path.c_str());
-    total -= file.size;
   }
+  allowance_->store(std::min(slack, limit_ - std::min(total, limit_)));
 }
 
 Result<> ContentStore::store(const std::string& hash, const sys::Fd& from, uint64_t offset,

@@ -3,7 +3,9 @@
 // agents use one directory at a time: files appear by rename only.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -33,6 +35,8 @@ class ContentStore {
 
   std::string dir_;
   uint64_t limit_;
+  // Bytes that may be stored before the next look at what is kept; guests' threads take of it.
+  std::shared_ptr<std::atomic<uint64_t>> allowance_ = std::make_shared<std::atomic<uint64_t>>(0);
 };
 
 }  // namespace tess::host

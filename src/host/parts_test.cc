@@ -98,6 +98,22 @@ TEST_F(ContentTest, StoreVerifiesAndForgetsTheOldest) {
   EXPECT_EQ(st.st_mode & 0777, 0700u);
 }
 
+TEST_F(ContentTest, ManySmallContentsStayWithinTheLimit) {
+  constexpr uint64_t kLimit = 64'000;
+  const ContentStore store(dir_ + "/content", kLimit);
+  for (int i = 0; i < 300; ++i) {
+    const std::string name = fmt::format("{:1000}", i);
+    ASSERT_TRUE(store.store(memory::sha256(name), memory_with(name), 0, name.size()));
+    EXPECT_TRUE(store.find(memory::sha256(name)));
+  }
+  uint64_t bytes = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(dir_ + "/content")) {
+    bytes += entry.file_size();
+  }
+  EXPECT_LE(bytes, kLimit);
+  EXPECT_GE(bytes, kLimit - kLimit / 16 - 1000);
+}
+
 TEST_F(ContentTest, ContentStandsAtItsOffsetAndIsReadOnly) {
   FileContent files{ContentStore(dir_)};
   const std::string content(2 * kPageSize + 7, 'q');
