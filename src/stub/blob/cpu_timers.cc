@@ -105,7 +105,8 @@ void save_cpu_times(Slot* any) {
 }
 
 // A signal that is pending would be forgotten with the timer's setting (Linux 6.13 and later), and
-// a timer that has told of its end is not armed before the signal is taken.
+// a timer that has told of its end is not armed before the signal is taken. One that goes off once
+// has nothing left then: what is pending is of another with the same signal.
 void set_cpu_timers_at_home(Slot* any, bool run) {
   const Slot* const slot = carrier(any);
   set_interval_timers(slot, run);
@@ -116,7 +117,8 @@ void set_cpu_timers_at_home(Slot* any, bool run) {
   }
   for (uint32_t i = 0; i < t.posix_timer_count; ++i) {
     const CpuTimer& timer = t.posix_timers[i];
-    const bool told = timer.signal > 0 && (pending >> (timer.signal - 1) & 1) != 0;
+    const bool told =
+        timer.interval_ns != 0 && timer.signal > 0 && (pending >> (timer.signal - 1) & 1) != 0;
     if (timer.left_ns == 0) {
       continue;
     }

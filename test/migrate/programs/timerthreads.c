@@ -81,8 +81,26 @@ static void* reader(void* argument) {
   return NULL;
 }
 
+static timer_t patient;
+
+// It goes off once, in hours. Its signal is pending all the time, but not from it.
+static void make_patient(void) {
+  sigset_t blocked;
+  struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN};
+  const struct itimerspec hours = {{0, 0}, {10000, 0}};
+  sigemptyset(&blocked);
+  sigaddset(&blocked, SIGRTMIN);
+  CHECK_EQ(pthread_sigmask(SIG_BLOCK, &blocked, NULL), 0);
+  CHECK_EQ(raise(SIGRTMIN), 0);
+  CHECK_EQ(timer_create(CLOCK_PROCESS_CPUTIME_ID, &event, &patient), 0);
+  CHECK_EQ(timer_settime(patient, 0, &hours, NULL), 0);
+}
+
 static void round_of_timers(long number) {
   (void)number;
+  struct itimerspec left;
+  CHECK_EQ(timer_gettime(patient, &left), 0);
+  CHECK(left.it_value.tv_sec > 5000);
   pthread_t setters[kSetters], readers[kReaders];
   ended = 0;
   for (long i = 0; i < kReaders; i++) {
@@ -104,6 +122,7 @@ static void* all_rounds(void* wait_for_leader) {
   if (wait_for_leader != NULL) {
     CHECK_EQ(pthread_join(leader, NULL), 0);
   }
+  make_patient();
   run_rounds(round_of_timers);
   puts("timerthreads: all settings kept");
   exit(0);
