@@ -109,6 +109,19 @@ void map_new(const Mapping& wanted, AddressDiff& diff) {
                                 sharing | kept | MAP_ANONYMOUS | MAP_FIXED, ~uint64_t{0}));
 }
 
+// Private memory that is one mapping away and several here: the kernel would not join them again,
+// and calls that take one mapping only (mremap) would fail. What is in them comes with the image;
+// only the stack has pages that stay, its arguments.
+bool has_parts(const std::vector<Mapping>& now, const Mapping& wanted) {
+  if (wanted.kind != MappingKind::kAnon || (wanted.flags & MAP_GROWSDOWN) != 0) {
+    return false;
+  }
+  const auto first = std::upper_bound(now.begin(), now.end(), wanted.start,
+                                      [](uint64_t a, const Mapping& m) { return a < m.end; });
+  return first != now.end() && std::next(first) != now.end() &&
+         std::next(first)->start < wanted.end;
+}
+
 }  // namespace
 
 AddressDiff diff_address_spaces(const std::vector<Mapping>& now,
@@ -134,6 +147,14 @@ AddressDiff diff_address_spaces(const std::vector<Mapping>& now,
     if (wants == nullptr) {
       if (has != nullptr) {
         diff.before.push_back(request(SYS_munmap, start, end - start));
+      }
+      continue;
+    }
+    if (start == wants->start && has_parts(now, *wants)) {
+      map_new(*wants, diff);
+      adjust(nullptr, *wants, diff);
+      while (borders[i + 1] != wants->end) {
+        ++i;
       }
       continue;
     }

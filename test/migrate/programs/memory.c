@@ -158,8 +158,41 @@ static void check_cut(void) {
   CHECK_EQ(ftruncate(cut_fd, cut_pages * kPage), 0);
 }
 
+// One mapping where there were two: it is one wherever it has been meanwhile, since only then it can
+// be moved as a whole and grow.
+static void check_whole(void) {
+  enum { kWhole = 6, kPart = 2 };
+  const int writes = PROT_READ | PROT_WRITE;
+  const int here = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+  static char* area;
+  static int is_whole;
+  if (area == NULL) {
+    area = mmap(NULL, (kWhole + 2) * kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(area != MAP_FAILED);
+    area += kPage;
+  }
+  if (is_whole) {
+    char* moved = mremap(area, kWhole * kPage, (kWhole + 1) * kPage, MREMAP_MAYMOVE);
+    CHECK(moved != MAP_FAILED);
+    for (int i = 0; i < kWhole; i++) {
+      CHECK_EQ(moved[i * kPage], 'w');
+    }
+    CHECK_EQ(munmap(moved, (kWhole + 1) * kPage), 0);
+    for (int i = 0; i < kWhole; i += kWhole - kPart) {
+      CHECK(mmap(area + i * kPage, kPart * kPage, writes, here, -1, 0) != MAP_FAILED);
+      memset(area + i * kPage, 'p', kPart * kPage);
+    }
+  } else {
+    CHECK_EQ(munmap(area, kWhole * kPage), 0);
+    CHECK(mmap(area, kWhole * kPage, writes, here, -1, 0) != MAP_FAILED);
+    memset(area, 'w', kWhole * kPage);
+  }
+  is_whole = !is_whole;
+}
+
 static void one_round(long number) {
   check_all();
+  check_whole();
   check_cut();
   check_settings();
   churn(number);
