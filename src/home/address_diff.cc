@@ -105,8 +105,13 @@ void map_new(const Mapping& wanted, AddressDiff& diff) {
   const uint64_t sharing =
       wanted.kind == MappingKind::kAnonShared ? uint64_t{MAP_SHARED} : uint64_t{MAP_PRIVATE};
   const uint64_t kept = wanted.flags & (MAP_GROWSDOWN | MAP_NORESERVE);
-  diff.before.push_back(request(SYS_mmap, wanted.start, wanted.size(), wanted.prot,
+  const bool was_writable = (wanted.madvise & memory::kWasWritable) != 0;
+  diff.before.push_back(request(SYS_mmap, wanted.start, wanted.size(),
+                                was_writable ? wanted.prot | PROT_WRITE : wanted.prot,
                                 sharing | kept | MAP_ANONYMOUS | MAP_FIXED, ~uint64_t{0}));
+  if (was_writable) {
+    diff.last.push_back(request(SYS_mprotect, wanted.start, wanted.size(), wanted.prot));
+  }
 }
 
 // Private memory that is one mapping away and several here: the kernel would not join them again,

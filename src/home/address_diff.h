@@ -14,6 +14,9 @@ struct AddressDiff {
   std::vector<stub::SyscallRequest> before;  // munmap and anonymous mmap, in this order
   std::vector<memory::Mapping> files;        // to be mapped at their place, any order
   std::vector<stub::SyscallRequest> after;   // mprotect, madvise, mlock
+  // mprotect of what could be written to once (kWasWritable). Once it has its pages: without them
+  // the kernel would forget that it could.
+  std::vector<stub::SyscallRequest> last;
 };
 
 // `now`: the process's mappings, `wanted`: the body's; both sorted, without the stub's region.

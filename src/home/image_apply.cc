@@ -161,8 +161,10 @@ Result<std::vector<Mapping>> read_mappings(pid_t pid, const stub::Session& sessi
                                session.region_base() + stub::kRegionSize);
 }
 
-Result<> apply_mappings(pid_t pid, stub::Session& session, const wire::ProcessImage& image,
-                        const std::vector<Mapping>& wanted) {
+// What is left to do when the pages are there.
+Result<std::vector<stub::SyscallRequest>> apply_mappings(pid_t pid, stub::Session& session,
+                                                         const wire::ProcessImage& image,
+                                                         const std::vector<Mapping>& wanted) {
   // The heap's end first: growing it maps, shrinking unmaps, and the rest is a difference like any
   // other.
   TESS_TRY_ASSIGN(const int64_t brk, session.call(SYS_brk, {image.brk()}));
@@ -172,7 +174,8 @@ Result<> apply_mappings(pid_t pid, stub::Session& session, const wire::ProcessIm
   // Files first: one may be known only by a mapping that is about to go.
   TESS_TRY(map_files(pid, session, diff.files, now));
   TESS_TRY(run_all(session, diff.before));
-  return run_all(session, diff.after);
+  TESS_TRY(run_all(session, diff.after));
+  return std::move(diff.last);
 }
 
 Result<sys::Fd> make_userfault(pid_t pid, stub::Session& session) {
@@ -244,7 +247,7 @@ Result<Applied> receive_and_apply(wire::ByteStream& stream, pid_t pid, stub::Ses
                                    [](uint32_t, uint64_t, std::span<const std::byte>) -> Result<> {
                                      return fail(ErrorKind::kBadInput, "content nobody asked for");
                                    }));
-  TESS_TRY(apply_mappings(pid, session, image, wanted));
+  TESS_TRY_ASSIGN(auto last, apply_mappings(pid, session, image, wanted));
 
   TESS_TRY_ASSIGN(const auto now, read_mappings(pid, session));
   const auto empty = discardable(now, session.region_base(), image.arg_start(), image.env_end());
@@ -263,6 +266,7 @@ Result<Applied> receive_and_apply(wire::ByteStream& stream, pid_t pid, stub::Ses
   OrdinaryPages pages(sink, now);
   TESS_TRY_ASSIGN(memory::StreamStats stats, memory::receive_pages(stream, image, pages));
   TESS_TRY(sink.unregister_all());
+  TESS_TRY(run_all(session, last));
   TESS_TRY(populate_locked(session, wanted));
   TESS_TRY_ASSIGN(const uint64_t process_cpu_ns, write_contexts(session, image));
   // The host's clock was made equal to ours as well as the link let us see it.

@@ -124,7 +124,9 @@ Result<> AddressSpaceMaker::map_anonymous() {
     if (mapping.kind == MappingKind::kAnon) {
       const uint32_t flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE |
                              (mapping.flags & (MAP_GROWSDOWN | MAP_NORESERVE));
-      batch.add(SYS_mmap, mapping.start, mapping.size(), mapping.prot, flags, -1, 0);
+      const bool was_writable = (mapping.madvise & memory::kWasWritable) != 0;
+      batch.add(SYS_mmap, mapping.start, mapping.size(),
+                was_writable ? mapping.prot | PROT_WRITE : mapping.prot, flags, -1, 0);
     }
   }
   return batch.run(session_, "map the process's memory");
@@ -161,10 +163,13 @@ Result<AddressSpaceMaker::SharedFile*> AddressSpaceMaker::live_file(
     const Mapping& known = *file.mappings.back();
     const bool same = known.shared() && known.content_hash.empty() &&
                       memory::body_file_name(known) == memory::body_file_name(mapping);
-    const bool both_written = (known.prot & mapping.prot & PROT_WRITE) != 0;
+    const bool writes = (mapping.prot & PROT_WRITE) != 0;
     const bool continues =
         known.end == mapping.start && known.offset + known.size() == mapping.offset;
-    if (same && (both_written || (continues && (mapping.prot & PROT_WRITE) == 0))) {
+    const bool both_written = writes && std::ranges::any_of(file.mappings, [](const Mapping* m) {
+                                return (m->prot & PROT_WRITE) != 0;
+                              });
+    if (same && (both_written || (!writes && continues))) {
       return &file;
     }
   }
@@ -223,6 +228,16 @@ void AddressSpaceMaker::register_all(memory::ProcessSink& sink) const {
       (void)sink.register_range(mapping.start, mapping.end);
     }
   }
+}
+
+Result<> AddressSpaceMaker::protect() {
+  Batch batch;
+  for (const Mapping& mapping : image_) {
+    if ((mapping.madvise & memory::kWasWritable) != 0) {
+      batch.add(SYS_mprotect, mapping.start, mapping.size(), mapping.prot);
+    }
+  }
+  return batch.run(session_, "protect the process's memory");
 }
 
 std::vector<uint64_t> AddressSpaceMaker::advise_all() {

@@ -42,6 +42,9 @@ class AddressSpaceMaker {
   Result<> map_all();
   // Registers what can be filled through a userfaultfd.
   void register_all(memory::ProcessSink& sink) const;
+  // Takes the right to write from what has lost it; after the pages, without which the kernel would
+  // forget that it once was there.
+  Result<> protect();
   // madvise and mlock; after the pages. The starts of mappings that this node does not lock.
   std::vector<uint64_t> advise_all();
 

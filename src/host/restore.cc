@@ -198,6 +198,7 @@ Result<> Restorer::fill() {
   TESS_TRY(maker.restore_vdso(image_.vdso(), services_.force_vdso_patch));
   TESS_TRY(maker.map_all());
   TESS_TRY(receive_memory(maker));
+  TESS_TRY(maker.protect());
   remember_locks(maker.advise_all());
   TESS_TRY(set_memory_fields());
   set_limits();

@@ -130,6 +130,9 @@ void apply_vm_flags(std::string_view codes, Mapping& mapping) {
     } else if (code == "mw" && mapping.shared() && !is_clean_body_file(mapping.path)) {
       mapping.traits |= kTraitMayWrite;
     }
+    if (code == "ac" && mapping.kind == MappingKind::kAnon && (mapping.prot & PROT_WRITE) == 0) {
+      mapping.madvise |= kWasWritable;
+    }
     for (const FlagMeaning& meaning : kFlagMeanings) {
       if (code == meaning.code) {
         mapping.flags |= meaning.flags;

@@ -42,6 +42,9 @@ enum MadviseBit : uint32_t {
   kAdviseSequential = 64,
   kAdviseRandom = 128,
   kAdviseLockOnFault = 256,  // of locked memory: not populated
+  // No advice: private memory that could be written to once, and cannot now. The kernel joins it
+  // with what is beside it when it can be again, if it was mapped writable there, too.
+  kWasWritable = 512,
 };
 
 // Bits of Mapping::traits: what may forbid a move.

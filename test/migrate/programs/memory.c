@@ -158,8 +158,8 @@ static void check_cut(void) {
   CHECK_EQ(ftruncate(cut_fd, cut_pages * kPage), 0);
 }
 
-// One mapping where there were two: it is one wherever it has been meanwhile, since only then it can
-// be moved as a whole and grow.
+// One mapping where there were two: it is one wherever it has been meanwhile, since only then it
+// can be moved as a whole and grow.
 static void check_whole(void) {
   enum { kWhole = 6, kPart = 2 };
   const int writes = PROT_READ | PROT_WRITE;
@@ -190,9 +190,36 @@ static void check_whole(void) {
   is_whole = !is_whole;
 }
 
+// A mapping whose middle cannot be written to for a while: it is three, and one again afterwards.
+static void check_joined(void) {
+  enum { kParts = 3 };
+  static char* area;
+  static int is_split;
+  if (!is_split) {
+    area = mmap(NULL, (kParts + 2) * kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(area != MAP_FAILED);
+    area += kPage;
+    CHECK_EQ(mprotect(area, kParts * kPage, PROT_READ | PROT_WRITE), 0);
+    memset(area, 'j', kParts * kPage);
+    CHECK_EQ(mprotect(area + kPage, kPage, PROT_READ), 0);
+  } else {
+    CHECK(!writable(area + kPage));
+    CHECK_EQ(mprotect(area + kPage, kPage, PROT_READ | PROT_WRITE), 0);
+    char* moved = mremap(area, kParts * kPage, (kParts + 1) * kPage, MREMAP_MAYMOVE);
+    CHECK(moved != MAP_FAILED);
+    for (int i = 0; i < kParts; i++) {
+      CHECK_EQ(moved[i * kPage], 'j');
+    }
+    CHECK_EQ(munmap(moved, (kParts + 1) * kPage), 0);
+    CHECK_EQ(munmap(area - kPage, (kParts + 2) * kPage), 0);
+  }
+  is_split = !is_split;
+}
+
 static void one_round(long number) {
   check_all();
   check_whole();
+  check_joined();
   check_cut();
   check_settings();
   churn(number);
