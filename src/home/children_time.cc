@@ -87,7 +87,11 @@ void HomeAgent::settle_children_time(Managed& process, const stub::MailboxNote& 
 void HomeAgent::ending(pid_t pid, int wait_status) {
   constexpr int64_t kWorthTellingNs = 1'000'000;
   Managed* const process = find(pid);
-  if (process == nullptr || process->ending_told ||
+  if (process == nullptr) {
+    return;
+  }
+  note_ending_body(*process);
+  if (process->ending_told ||
       (process->state == Managed::State::kDeputy && !WIFSIGNALED(wait_status))) {
     return;
   }

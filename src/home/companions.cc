@@ -208,6 +208,27 @@ bool HomeAgent::may_join(const Managed& process, pid_t sharer) {
   return known;
 }
 
+bool HomeAgent::bodies_are_ending(const std::string& node) {
+  constexpr std::chrono::seconds kLongest(2);
+  bool ending = false;
+  (void)on_main([&]() -> Result<> {
+    tracer_.handle_events();
+    const auto given_up = std::chrono::steady_clock::now() - kLongest;
+    std::erase_if(ending_bodies_, [&](const auto& body) {
+      const bool silent = body.second < given_up;
+      if (silent) {
+        log::warn("home", "event=body_given_up pid={} node={}", body.first.second,
+                  body.first.first);
+      }
+      return silent;
+    });
+    ending = std::ranges::any_of(ending_bodies_,
+                                 [&](const auto& body) { return body.first.first == node; });
+    return {};
+  });
+  return ending;
+}
+
 bool HomeAgent::has_left(const Managed& process) {
   bool left = false;
   (void)on_main([&]() -> Result<> {

@@ -196,6 +196,7 @@ Result<> GroupMigration::freeze() {
     }
     remove_left();
     frozen = members_.size();
+    let_ended_go();
     auto share = services_.begin_share(at_rest(), node_, members_.front()->target());
     if (!share) {
       unsettled_ = share.error().kind() == ErrorKind::kRetry;
@@ -209,6 +210,16 @@ Result<> GroupMigration::freeze() {
   }
   return fail(ErrorKind::kRetry, "process {} makes processes that share its memory all the time",
               members_.front()->process()->pid);
+}
+
+// The kernel of a body that ends tells by memory who waits for a lock that it holds (robust list).
+// That memory is about to be taken away.
+void GroupMigration::let_ended_go() {
+  constexpr std::chrono::milliseconds kLook(1);  // hosts tell the main thread
+  const std::string& from = members_.front()->from();
+  while (!from.empty() && services_.bodies_are_ending(from)) {
+    std::this_thread::sleep_for(kLook);
+  }
 }
 
 // On the main thread, where they are seen to execute: one that has done so by now is no longer

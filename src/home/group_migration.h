@@ -35,6 +35,7 @@ class GroupMigration {
   Result<> forward(migrate::Step step);
   Result<> backward(migrate::Step step);
   Result<> freeze();
+  void let_ended_go();
   Result<> join(std::vector<std::shared_ptr<Managed>> more);
   Result<> decide();
   Result<> switch_over(Result<> allowed);

@@ -3,6 +3,7 @@
 // what the members say; each migration has a worker thread.
 #pragma once
 
+#include <chrono>
 #include <list>
 #include <map>
 #include <memory>
@@ -61,6 +62,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   Result<std::set<ObjectKey>> shared_objects() override;
   void write_shared_table(const Managed& process) override;
   bool has_left(const Managed& process) override;
+  bool bodies_are_ending(const std::string& node) override;
   bool may_join(const Managed& process, pid_t sharer) override;
   void note_transfer(const Managed& process, const std::string& node, bool sent,
                      const memory::Flow& flow) override;
@@ -117,6 +119,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   void fetch(Managed& target, bool let_go, std::function<void()> then);
   void tell_whether_away(const Managed& process, int64_t target);
   void tell_call_state(const Managed& process, const stub::MailboxNote& note);
+  void note_ending_body(const Managed& process);
   void settle_children_time(Managed& process, const stub::MailboxNote& note);
   void tell_ending(Managed& process, const ReapedChildren::Child& child);
   bool tell_parent(const Managed& process, const ReapedChildren::Child& child);
@@ -152,6 +155,9 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   net::Timer tick_timer_;
   std::unique_ptr<TessdClient> tessd_;
   Processes processes_;
+  // By node and pid: the bodies of processes that have ended or executed another program, and since
+  // when, until their host tells that they are gone.
+  std::map<std::pair<std::string, int32_t>, std::chrono::steady_clock::time_point> ending_bodies_;
   SharedSegments shared_;
   ProgramBook programs_;
   std::map<pid_t, sys::Fd> newborn_mailboxes_;  // by the thread that is forking

@@ -289,8 +289,15 @@ bool HomeAgent::executed(pid_t pid) {
   return false;
 }
 
+void HomeAgent::note_ending_body(const Managed& process) {
+  if (process.state == Managed::State::kDeputy && process.host != nullptr && !process.body_ended) {
+    ending_bodies_[{process.where(), process.inner_pid}] = std::chrono::steady_clock::now();
+  }
+}
+
 // The process is native again: its program, or its life, is another one.
 void HomeAgent::body_gone(Managed& process) {
+  note_ending_body(process);
   process.watch.reset();
   if (!process.busy) {
     process.session.reset();
@@ -367,7 +374,11 @@ void HomeAgent::host_said(const std::string& node, const wire::LinkMessage& mess
       }
       break;
     case wire::LinkMessage::kExited: {
+      ending_bodies_.erase({node, message.pid()});
       Managed* const process = of_message(message.pid());
+      if (process != nullptr) {
+        process->body_ended = true;
+      }
       if (process != nullptr && !message.exited().reason().empty()) {
         tell_lost(*process, message.exited().reason());
       }
@@ -405,6 +416,7 @@ void HomeAgent::host_lost(const std::string& node, const Error& error) {
   if (const auto link = link_of(node); link != nullptr) {
     shared_.host_lost(link);
   }
+  std::erase_if(ending_bodies_, [&](const auto& body) { return body.first.first == node; });
   for (const auto& [pid, process] : processes_) {
     if (process->where() == node && !process->busy) {
       tell_lost(*process, fmt::format("node {} is lost", node));

@@ -62,6 +62,7 @@ struct Managed {
   // and counted by no clock of its own since.
   int64_t cpu_uncounted_ns = 0;
   bool ending_told = false;
+  bool body_ended = false;  // its host has said so before its own end has been seen
 
   ReapedChildren reaped_children;  // while it is at home
 

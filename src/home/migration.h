@@ -59,6 +59,9 @@ class MainServices {
   virtual void write_shared_table(const Managed& process) = 0;
   // True if it has ended or executes another program now: it has no part in the group any more.
   virtual bool has_left(const Managed& process) = 0;
+  // Whether the bodies of processes that have ended or executed another program are still on their
+  // way out on that node. Not for long: one that does not tell of its end is given up.
+  virtual bool bodies_are_ending(const std::string& node) = 0;
   // Whether a process that shares with this one may move with it.
   virtual bool may_join(const Managed& process, pid_t sharer) = 0;
   // Tells tessd how a process's memory got to that node or came from it.
@@ -74,6 +77,7 @@ class Migration {
   Migration(MainServices& services, std::shared_ptr<Managed> process, std::string node);
 
   const std::shared_ptr<Managed>& process() const { return process_; }
+  const std::string& from() const { return from_; }                    // a node; empty: home
   const std::shared_ptr<HostLink>& target() const { return target_; }  // after kReserve; null: home
   // `group`: with whom it moves. kJournal is not a step of a process.
   Result<> perform(migrate::Step step, const std::set<pid_t>& group);

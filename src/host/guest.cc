@@ -163,8 +163,27 @@ void Guest::run_child() {
       break;  // no process holds its mailbox: the fork failed, or it is over already
     }
   }
-  quiet_exit_ = true;
+  quiet_exit_ = !adopted_at_its_end();
   finish();
+}
+
+// Then home hears of the end from this guest, for it has its pid: with the status, if that comes.
+bool Guest::adopted_at_its_end() {
+  const auto given_up = Clock::now() + kExitReportTime;
+  std::unique_lock lock(mutex_);
+  if (adopted_) {
+    process_ = std::move(adopted_->second);
+    adopted_.reset();
+  }
+  while (!stop_ && process_.pidfd.valid() && !wait_status_ && Clock::now() < given_up) {
+    lock.unlock();
+    pollfd wait{wake_.get(), POLLIN, 0};
+    ::poll(&wait, 1, static_cast<int>(std::chrono::milliseconds(kExitReportTime).count()));
+    eventfd_t ignored;
+    ::eventfd_read(wake_.get(), &ignored);
+    lock.lock();
+  }
+  return !stop_ && process_.pidfd.valid();
 }
 
 void Guest::serve() {

@@ -82,6 +82,7 @@ class Guest : public std::enable_shared_from_this<Guest> {
 
   void run_restore(bool nothing_cached);
   void run_child();
+  bool adopted_at_its_end();
   void serve();
   void serve_once();
   bool take_inbox();  // false: stop
