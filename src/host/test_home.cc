@@ -257,6 +257,9 @@ void TestDeputy::run() {
     if (!read_plain(payload.data(), payload.size())) {
       break;
     }
+    if (request.op == stub::kOpTitle) {
+      continue;  // the request that it stands in front of is answered
+    }
     ++requests_;
     seen_.insert(request.op);
     if (request.op == SYS_exit_group) {
