@@ -38,12 +38,6 @@ stub::SyscallRequest request(int64_t number, uint64_t a0, uint64_t a1, uint64_t 
   return made;
 }
 
-const Mapping* at(const std::vector<Mapping>& mappings, uint64_t address) {
-  const auto it = std::upper_bound(mappings.begin(), mappings.end(), address,
-                                   [](uint64_t a, const Mapping& m) { return a < m.end; });
-  return it != mappings.end() && it->start <= address ? &*it : nullptr;
-}
-
 bool same_backing(const Mapping& now, const Mapping& wanted) {
   if (now.kind != wanted.kind) {
     return false;
@@ -121,8 +115,7 @@ bool has_parts(const std::vector<Mapping>& now, const Mapping& wanted) {
   if (wanted.kind != MappingKind::kAnon || (wanted.flags & MAP_GROWSDOWN) != 0) {
     return false;
   }
-  const auto first = std::upper_bound(now.begin(), now.end(), wanted.start,
-                                      [](uint64_t a, const Mapping& m) { return a < m.end; });
+  const auto first = memory::first_behind(now, wanted.start);
   return first != now.end() && std::next(first) != now.end() &&
          std::next(first)->start < wanted.end;
 }
@@ -144,8 +137,8 @@ AddressDiff diff_address_spaces(const std::vector<Mapping>& now,
   for (size_t i = 0; i + 1 < borders.size(); ++i) {
     const uint64_t start = borders[i];
     const uint64_t end = borders[i + 1];
-    const Mapping* const has = at(now, start);
-    const Mapping* const wants = at(wanted, start);
+    const Mapping* const has = memory::mapping_at(now, start);
+    const Mapping* const wants = memory::mapping_at(wanted, start);
     if ((has != nullptr && has->special()) || (wants != nullptr && wants->special())) {
       continue;
     }

@@ -227,10 +227,9 @@ Result<uint64_t> write_contexts(stub::Session& session, const wire::ProcessImage
 // By a userfaultfd. The kernel lets /dev/zero mapped private be registered, and then fills none of
 // it.
 bool can_be_filled(const std::vector<Mapping>& mappings, uint64_t address) {
-  const auto mapping = std::upper_bound(mappings.begin(), mappings.end(), address,
-                                        [](uint64_t a, const Mapping& m) { return a < m.end; });
-  return mapping != mappings.end() && mapping->start <= address &&
-         mapping->kind == MappingKind::kAnon && !mapping->path.starts_with("/");
+  const Mapping* const mapping = memory::mapping_at(mappings, address);
+  return mapping != nullptr && mapping->kind == MappingKind::kAnon &&
+         !mapping->path.starts_with("/");
 }
 
 }  // namespace

@@ -274,6 +274,17 @@ std::optional<HomeFile> parse_body_file_name(std::string_view path) {
   return file;
 }
 
+std::vector<Mapping>::const_iterator first_behind(const std::vector<Mapping>& mappings,
+                                                  uint64_t address) {
+  return std::upper_bound(mappings.begin(), mappings.end(), address,
+                          [](uint64_t a, const Mapping& m) { return a < m.end; });
+}
+
+const Mapping* mapping_at(const std::vector<Mapping>& mappings, uint64_t address) {
+  const auto first = first_behind(mappings, address);
+  return first != mappings.end() && first->start <= address ? &*first : nullptr;
+}
+
 std::vector<Mapping> without_range(std::span<const Mapping> mappings, uint64_t hole_start,
                                    uint64_t hole_end) {
   std::vector<Mapping> rest;

@@ -112,6 +112,12 @@ struct HomeFile {
 };
 std::optional<HomeFile> parse_body_file_name(std::string_view path);
 
+// Of sorted mappings: the first that ends behind the address, and the one that holds it (null:
+// none).
+std::vector<Mapping>::const_iterator first_behind(const std::vector<Mapping>& mappings,
+                                                  uint64_t address);
+const Mapping* mapping_at(const std::vector<Mapping>& mappings, uint64_t address);
+
 // Everything in [start, end) that is not in [hole_start, hole_end) of the sorted mappings, cut at
 // the hole's borders.
 std::vector<Mapping> without_range(std::span<const Mapping> mappings, uint64_t hole_start,
