@@ -68,8 +68,7 @@ bool HomeAgent::tell_parent(const Managed& process, const Child& child) {
   parent->reaped_children.expect(child);
   tracer_.watch_calls(pid, [this, pid](const trace::Registers& registers) {
     Managed* const waiting = find(pid);
-    const auto memory = stub::RemoteMemory::open(pid);
-    return waiting == nullptr || !memory || waiting->reaped_children.call_ended(registers, *memory);
+    return waiting == nullptr || waiting->reaped_children.call_ended(pid, registers);
   });
   return true;
 }

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <csignal>
-#include <optional>
 
 namespace tess::home {
 namespace {
@@ -20,13 +19,14 @@ struct Waited {
   bool reaped = true;
 };
 
-std::optional<Waited> waited_for(const trace::Registers& r, const stub::RemoteMemory& memory) {
+bool has_waited(const trace::Registers& r) {
   const auto result = static_cast<int64_t>(r.rax);
-  if (r.orig_rax == SYS_wait4 && result > 0) {
-    return Waited{static_cast<int32_t>(result), r.r10, true};
-  }
-  if (r.orig_rax != SYS_waitid || result != 0) {
-    return std::nullopt;
+  return (r.orig_rax == SYS_wait4 && result > 0) || (r.orig_rax == SYS_waitid && result == 0);
+}
+
+Waited waited_for(const trace::Registers& r, const stub::RemoteMemory& memory) {
+  if (r.orig_rax == SYS_wait4) {
+    return Waited{static_cast<int32_t>(r.rax), r.r10, true};
   }
   Waited waited{0, r.r8, (r.r10 & WNOWAIT) == 0};
   if (r.rdx != 0) {
@@ -51,25 +51,35 @@ void ReapedChildren::expect(const Child& child) {
   calls_ = 0;
 }
 
-bool ReapedChildren::call_ended(const trace::Registers& registers,
-                                const stub::RemoteMemory& memory) {
-  const auto waited = waited_for(registers, memory);
-  const auto found = waited ? expected_.find(waited->pid) : expected_.end();
-  if (found != expected_.end()) {
-    if (auto usage = memory.get<rusage>(waited->usage); waited->usage != 0 && usage) {
-      add(usage->ru_utime, found->second.user_ns);
-      add(usage->ru_stime, found->second.system_ns);
-      usage->ru_maxrss = std::max<long>(usage->ru_maxrss, found->second.maxrss_kb);
-      (void)memory.put(waited->usage, *usage);
-    }
-    if (waited->reaped) {
-      expected_.erase(found);
+bool ReapedChildren::call_ended(pid_t parent, const trace::Registers& registers) {
+  if (has_waited(registers)) {
+    if (const auto memory = stub::RemoteMemory::open(parent); memory) {
+      correct(registers, *memory);
+    } else {
+      expected_.clear();  // it is gone
     }
   }
   if (++calls_ > kCallsMax) {
     expected_.clear();
   }
   return expected_.empty();
+}
+
+void ReapedChildren::correct(const trace::Registers& registers, const stub::RemoteMemory& memory) {
+  const Waited waited = waited_for(registers, memory);
+  const auto found = expected_.find(waited.pid);
+  if (found == expected_.end()) {
+    return;
+  }
+  if (auto usage = memory.get<rusage>(waited.usage); waited.usage != 0 && usage) {
+    add(usage->ru_utime, found->second.user_ns);
+    add(usage->ru_stime, found->second.system_ns);
+    usage->ru_maxrss = std::max<long>(usage->ru_maxrss, found->second.maxrss_kb);
+    (void)memory.put(waited.usage, *usage);
+  }
+  if (waited.reaped) {
+    expected_.erase(found);
+  }
 }
 
 }  // namespace tess::home

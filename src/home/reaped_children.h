@@ -3,6 +3,8 @@
 // corrected at the end of the call. Main thread.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <map>
 
@@ -18,11 +20,13 @@ class ReapedChildren {
 
   // The child has ended and not been waited for yet.
   void expect(const Child& child);
-  // A call of the parent, with this memory, has ended. True: there is no child left to be told of,
-  // or so many calls have been made that the parent seems to wait for none.
-  bool call_ended(const trace::Registers& registers, const stub::RemoteMemory& memory);
+  // A call of the parent has ended. True: there is no child left to be told of, or so many calls
+  // have been made that the parent seems to wait for none.
+  bool call_ended(pid_t parent, const trace::Registers& registers);
 
  private:
+  void correct(const trace::Registers& registers, const stub::RemoteMemory& memory);
+
   std::map<int32_t, Child> expected_;
   unsigned calls_ = 0;  // since the last child
 };
