@@ -1,5 +1,4 @@
 // The ends of a running process's calls, shown while it goes on.
-#include <sys/epoll.h>
 #include <sys/wait.h>
 
 #include "trace/trace_fixture.h"
@@ -51,14 +50,9 @@ TEST_F(CallWatchTest, AWaitWithATimeLimitIsNotDisturbed) {
   heard_.ended_by_our_stops = SYS_epoll_wait;
   heard_.has_limit = true;
   int ends[2];
-  ASSERT_EQ(::pipe(ends), 0);
-  const int epoll = ::epoll_create1(EPOLL_CLOEXEC);
-  epoll_event event{.events = EPOLLIN, .data = {}};
-  ASSERT_EQ(::epoll_ctl(epoll, EPOLL_CTL_ADD, ends[0], &event), 0);
+  const int epoll = epoll_of_a_pipe(ends);
   const pid_t pid = child([shared, epoll] {
-    epoll_event happened{};
-    shared->threads = static_cast<uint32_t>(::epoll_wait(epoll, &happened, 1, 60'000));
-    shared->handled = 1;
+    wait_once(shared, epoll, 60'000);
     ::pause();
   });
   ASSERT_TRUE(tracer_->seize(pid, true));
@@ -68,9 +62,7 @@ TEST_F(CallWatchTest, AWaitWithATimeLimitIsNotDisturbed) {
     ++shown;
     return false;
   });
-  ASSERT_EQ(::write(ends[1], "x", 1), 1);
-  ASSERT_TRUE(until([&] { return shared->handled == 1; }));
-  EXPECT_EQ(shared->threads, 1u);
+  ASSERT_NO_FATAL_FAILURE(ends_by_writing(ends[1]));
   EXPECT_EQ(shown, 0);
 }
 

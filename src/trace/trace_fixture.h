@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -108,6 +109,26 @@ class TraceTest : public ::testing::Test {
       std::this_thread::yield();
     }
     return ::testing::AssertionSuccess();
+  }
+  // An epoll that waits for the reading end of a pipe.
+  static int epoll_of_a_pipe(int (&ends)[2]) {
+    EXPECT_EQ(::pipe(ends), 0);
+    const int epoll = ::epoll_create1(EPOLL_CLOEXEC);
+    epoll_event event{.events = EPOLLIN, .data = {}};
+    EXPECT_EQ(::epoll_ctl(epoll, EPOLL_CTL_ADD, ends[0], &event), 0);
+    return epoll;
+  }
+  // In the child: tells how many events the wait has had, and that it is over.
+  static void wait_once(Shared* shared, int epoll, int limit_ms = -1) {
+    epoll_event happened{};
+    shared->threads = static_cast<uint32_t>(::epoll_wait(epoll, &happened, 1, limit_ms));
+    shared->handled = 1;
+  }
+  // The wait goes on: it ends by what is written, and by nothing else.
+  void ends_by_writing(int end) {
+    EXPECT_EQ(::write(end, "x", 1), 1);
+    ASSERT_TRUE(until([&] { return shared_->handled == 1; }));
+    EXPECT_EQ(shared_->threads, 1u) << "something else has ended the wait";
   }
   static bool waits_in(pid_t pid, long call) {
     std::ifstream file("/proc/" + std::to_string(pid) + "/syscall");
