@@ -208,25 +208,45 @@ bool HomeAgent::may_join(const Managed& process, pid_t sharer) {
   return known;
 }
 
-bool HomeAgent::bodies_are_ending(const std::string& node) {
+// Those that have no memory left, and so are no companions, though their end is not seen yet.
+void HomeAgent::note_dying(const std::string& node) {
+  for (const auto& [pid, process] : processes_) {
+    if (process->state == Managed::State::kDeputy && process->where() == node &&
+        has_no_memory(pid)) {
+      note_ending_body(*process);
+    }
+  }
+}
+
+bool HomeAgent::any_ending_body(const std::string& node) {
   constexpr std::chrono::seconds kLongest(2);
+  const auto given_up = std::chrono::steady_clock::now() - kLongest;
+  std::erase_if(ending_bodies_, [&](const auto& body) {
+    const bool silent = body.second < given_up;
+    if (silent) {
+      log::warn("home", "event=body_given_up pid={} node={}", body.first.second, body.first.first);
+    }
+    return silent;
+  });
+  return std::ranges::any_of(ending_bodies_,
+                             [&](const auto& body) { return body.first.first == node; });
+}
+
+bool HomeAgent::bodies_are_ending(const std::string& node) {
   bool ending = false;
   (void)on_main([&]() -> Result<> {
     tracer_.handle_events();
-    const auto given_up = std::chrono::steady_clock::now() - kLongest;
-    std::erase_if(ending_bodies_, [&](const auto& body) {
-      const bool silent = body.second < given_up;
-      if (silent) {
-        log::warn("home", "event=body_given_up pid={} node={}", body.first.second,
-                  body.first.first);
-      }
-      return silent;
-    });
-    ending = std::ranges::any_of(ending_bodies_,
-                                 [&](const auto& body) { return body.first.first == node; });
+    ending = any_ending_body(node);
     return {};
   });
   return ending;
+}
+
+void HomeAgent::body_dropped(const std::string& node, const Managed& process) {
+  (void)on_main([&]() -> Result<> {
+    ending_bodies_.erase({node, process.inner_pid});
+    return {};
+  });
 }
 
 bool HomeAgent::has_left(const Managed& process) {
@@ -238,6 +258,9 @@ bool HomeAgent::has_left(const Managed& process) {
                       (::kill(process.pid, 0) != 0 && errno == ESRCH);
     left =
         dead || process.executed_meanwhile || is_zombie(process.pid) || has_no_memory(process.pid);
+    if (left && !dead) {
+      note_ending_body(process);
+    }
     return {};
   });
   return left;
@@ -253,7 +276,9 @@ Result<HomeAgent::Share> HomeAgent::begin_share(const Group& group, const std::s
   TESS_TRY(on_main([&]() -> Result<> {
     // In one turn: nobody can come to share what moves between the look and the lock.
     TESS_TRY_ASSIGN(share.more, find_companions(group, node));
-    if (share.more.empty()) {
+    note_dying(group.front()->where());
+    share.bodies_end = any_ending_body(group.front()->where());
+    if (share.more.empty() && !share.bodies_end) {
       std::vector<pid_t> pids;
       for (const auto& process : group) {
         pids.push_back(process->pid);
@@ -262,7 +287,7 @@ Result<HomeAgent::Share> HomeAgent::begin_share(const Group& group, const std::s
     }
     return {};
   }));
-  if (share.more.empty() && future.wait_for(kShareTimeout) != std::future_status::ready) {
+  if (share.number != 0 && future.wait_for(kShareTimeout) != std::future_status::ready) {
     end_share(share.number, false);
     return fail(ErrorKind::kRetry, "what process {} shares does not come home", group[0]->pid);
   }

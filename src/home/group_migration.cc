@@ -105,14 +105,25 @@ Result<> GroupMigration::one(size_t index, Step step) {
   if (result || index == 0 || !has_left(member, result.error())) {
     return result;
   }
+  if (share_) {
+    return died_at_rest(member);
+  }
   log::info("home", "event=left_group pid={} step={} reason=\"{}\"", member.process()->pid,
             migrate::name(step), result.error().message());
-  // Its body, if the target has one already, must not stay; here there is nothing left to undo.
-  if (member.undoes(Step::kDropTarget) && coordinator_.kind() != migrate::Kind::kBack) {
-    (void)member.perform(Step::kDropTarget, {});
+  // Its body must not rest for ever: without a deputy it ends when it goes on.
+  if (member.undoes(Step::kThawSource) && coordinator_.kind() != migrate::Kind::kOut) {
+    (void)member.perform(Step::kThawSource, {});
   }
   leaving_.insert(&member);
   return {};
+}
+
+// A signal has ended it. Its body must end where the others' memory is, and that is still where
+// they come from: there the kernel gives its robust locks to those who wait for them.
+Result<> GroupMigration::died_at_rest(const Migration& member) {
+  unsettled_ = true;
+  return fail(ErrorKind::kRetry, "process {} ended while it moved with others",
+              member.process()->pid);
 }
 
 // One whose memory has gone is about to end, or to be seen executing; nothing tells of the moment.
@@ -161,6 +172,7 @@ Result<> GroupMigration::forward(Step step) {
         if (auto one = member->perform(step, {}); !one) {
           all = std::move(one);
         }
+        services_.body_dropped(member->from(), *member->process());
       }
       return all;
     }
@@ -196,8 +208,7 @@ Result<> GroupMigration::freeze() {
     }
     remove_left();
     frozen = members_.size();
-    let_ended_go();
-    auto share = services_.begin_share(at_rest(), node_, members_.front()->target());
+    auto share = begin_share();
     if (!share) {
       unsettled_ = share.error().kind() == ErrorKind::kRetry;
       return tl::unexpected(std::move(share.error()));
@@ -214,11 +225,16 @@ Result<> GroupMigration::freeze() {
 
 // The kernel of a body that ends tells by memory who waits for a lock that it holds (robust list).
 // That memory is about to be taken away.
-void GroupMigration::let_ended_go() {
+Result<MainServices::Share> GroupMigration::begin_share() {
   constexpr std::chrono::milliseconds kLook(1);  // hosts tell the main thread
-  const std::string& from = members_.front()->from();
-  while (!from.empty() && services_.bodies_are_ending(from)) {
-    std::this_thread::sleep_for(kLook);
+  while (true) {
+    auto share = services_.begin_share(at_rest(), node_, members_.front()->target());
+    if (!share || !share->more.empty() || !share->bodies_end) {
+      return share;
+    }
+    do {
+      std::this_thread::sleep_for(kLook);
+    } while (services_.bodies_are_ending(members_.front()->from()));
   }
 }
 
@@ -244,6 +260,11 @@ Result<> GroupMigration::join(std::vector<std::shared_ptr<Managed>> more) {
 // One decision for all: that of the first, which is on disk when this returns.
 Result<> GroupMigration::decide() {
   for (size_t i = 1; i < members_.size(); ++i) {
+    if (services_.has_left(*members_[i]->process())) {
+      return died_at_rest(*members_[i]);
+    }
+  }
+  for (size_t i = 1; i < members_.size(); ++i) {
     TESS_TRY(services_.journal().write(members_[i]->journal_entry("decided")));
   }
   return services_.journal().decided(members_.front()->journal_entry("decided"));
@@ -251,6 +272,11 @@ Result<> GroupMigration::decide() {
 
 // The decision has been made: what fails here is tried once more.
 Result<> GroupMigration::switch_over(Result<> allowed) {
+  // All have arrived before the first goes on: it may kill another, whose robust locks are then
+  // told where the memory is, and whose body's end is told by where it is.
+  for (const auto& member : members_) {
+    (void)(allowed ? member->arrive() : allowed);  // an error shows once more below
+  }
   Result<> all;
   for (const auto& member : members_) {
     Result<> one = allowed ? member->perform(Step::kSwitch, {}) : allowed;

@@ -35,7 +35,8 @@ class GroupMigration {
   Result<> forward(migrate::Step step);
   Result<> backward(migrate::Step step);
   Result<> freeze();
-  void let_ended_go();
+  Result<MainServices::Share> begin_share();
+  Result<> died_at_rest(const Migration& member);
   Result<> join(std::vector<std::shared_ptr<Managed>> more);
   Result<> decide();
   Result<> switch_over(Result<> allowed);

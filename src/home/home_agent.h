@@ -63,6 +63,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   void write_shared_table(const Managed& process) override;
   bool has_left(const Managed& process) override;
   bool bodies_are_ending(const std::string& node) override;
+  void body_dropped(const std::string& node, const Managed& process) override;
   bool may_join(const Managed& process, pid_t sharer) override;
   void note_transfer(const Managed& process, const std::string& node, bool sent,
                      const memory::Flow& flow) override;
@@ -120,6 +121,8 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   void tell_whether_away(const Managed& process, int64_t target);
   void tell_call_state(const Managed& process, const stub::MailboxNote& note);
   void note_ending_body(const Managed& process);
+  void note_dying(const std::string& node);
+  bool any_ending_body(const std::string& node);
   void settle_children_time(Managed& process, const stub::MailboxNote& note);
   void tell_ending(Managed& process, const ReapedChildren::Child& child);
   bool tell_parent(const Managed& process, const ReapedChildren::Child& child);

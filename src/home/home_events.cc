@@ -338,6 +338,7 @@ void HomeAgent::exited(pid_t pid, int wait_status) {
   }
   log::info("home", "event=exited pid={} status={:#x}", pid, wait_status);
   program_ended(*it->second);
+  note_ending_body(*it->second);  // none of a signal's victims was seen ending
   it->second->watch.reset();
   if (!it->second->busy) {  // settle() hears them otherwise
     hear_last_words(*it->second);

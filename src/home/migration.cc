@@ -249,15 +249,23 @@ Result<> Migration::run_target() {
                 });
 }
 
+Result<> Migration::arrive() {
+  if (!arrived_) {
+    TESS_TRY(kind_ == Kind::kBack ? become_native() : belongs_to_target());
+    arrived_ = true;
+  }
+  return {};
+}
+
 Result<> Migration::switch_over() {
+  TESS_TRY(arrive());
   switch (kind_) {
     case Kind::kOut:
       return become_deputy();
     case Kind::kBack:
-      return become_native();
+      return go_on_natively();
     case Kind::kHop:
       TESS_TRY(place_channels());
-      TESS_TRY(belongs_to_target());
       TESS_TRY(let_go(stub::kPhaseContinue));
       return services_.on_main([&]() -> Result<> {
         services_.watch(*process_);
@@ -300,7 +308,6 @@ Result<> Migration::become_deputy() {
     services_.write_shared_table(*process_);
     return {};
   }));
-  TESS_TRY(belongs_to_target());
   TESS_TRY(let_go(stub::kPhaseDeputy));
   return services_.on_main([&]() -> Result<> {
     services_.watch(*process_);
@@ -315,6 +322,7 @@ Result<> Migration::belongs_to_target() {
     process_->cpu_hosts_settled_ns += std::exchange(process_->cpu_host_ns, 0);
     process_->state = Managed::State::kDeputy;
     process_->host = target_;
+    process_->body_ended = false;
     process_->placed_on = node_;
     target_->keep_spares();
     return {};
@@ -329,6 +337,12 @@ Result<> Migration::become_native() {
     process_->state = Managed::State::kNative;
     process_->session.reset();
     process_->host.reset();
+    return {};
+  });
+}
+
+Result<> Migration::go_on_natively() {
+  return services_.on_main([&]() -> Result<> {
     (void)services_.tracer().resume_stops(process_->pid);
     process_->stays_seized = process_->stays_seized && !traces_others(process_->pid);
     return let_go_at_home(process_->stays_seized);

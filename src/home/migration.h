@@ -44,11 +44,13 @@ class MainServices {
   // SIGSTOP or SIGCONT for the body, wherever that is; none if it is at home (main thread only).
   virtual void signal_body(const Managed& process, int signal) = 0;
   // What bodies share (SharedSegments). All threads of these processes rest. Either there are
-  // others by now that must move with them, which are busy with it from now on; or waits until
-  // everything that they share is at home, and gives the number for end_share. `target` null: home.
+  // others by now that must move with them, which are busy with it from now on; or bodies where
+  // they are end, and it has to be asked again (bodies_are_ending); or waits until everything that
+  // they share is at home, and gives the number for end_share. `target` null: home.
   using Group = std::vector<std::shared_ptr<Managed>>;
   struct Share {
     Group more;
+    bool bodies_end = false;
     uint64_t number = 0;
   };
   virtual Result<Share> begin_share(const Group& group, const std::string& node,
@@ -62,6 +64,8 @@ class MainServices {
   // Whether the bodies of processes that have ended or executed another program are still on their
   // way out on that node. Not for long: one that does not tell of its end is given up.
   virtual bool bodies_are_ending(const std::string& node) = 0;
+  // The body that it had there is no more, and nobody will tell of its end.
+  virtual void body_dropped(const std::string& node, const Managed& process) = 0;
   // Whether a process that shares with this one may move with it.
   virtual bool may_join(const Managed& process, pid_t sharer) = 0;
   // Tells tessd how a process's memory got to that node or came from it.
@@ -81,6 +85,9 @@ class Migration {
   const std::shared_ptr<HostLink>& target() const { return target_; }  // after kReserve; null: home
   // `group`: with whom it moves. kJournal is not a step of a process.
   Result<> perform(migrate::Step step, const std::set<pid_t>& group);
+  // The first half of kSwitch, which does it if this has not been called: the process belongs to
+  // where it goes, but does not go on yet.
+  Result<> arrive();
   // kSwitch has failed: once more, then the process is ended.
   Result<> insist_on_switch(Result<> first);
   // Is it where a migration of that kind begins?
@@ -108,6 +115,7 @@ class Migration {
   Result<> become_deputy();
   Result<> belongs_to_target();
   Result<> become_native();
+  Result<> go_on_natively();
   Result<> drop_source();
   Result<> drop_target();
   Result<> thaw_source();
@@ -135,7 +143,8 @@ class Migration {
   bool injected_ = false;  // the stub is in the process
   bool body_began_stopped_ = false;
   bool is_stopped_ = false;  // as of let_go()
-  bool froze_ = false;       // these two steps have been begun
+  bool arrived_ = false;
+  bool froze_ = false;  // these two steps have been begun
   bool transferred_ = false;
   struct ThreadChannel {
     uint32_t slot;

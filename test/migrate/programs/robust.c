@@ -1,6 +1,7 @@
-// A process that ends with a robust lock in shared memory: whoever waits for the lock gets it, and
-// learns of that.
+// A process that exits, or is killed, with a robust lock in shared memory: whoever waits for the
+// lock gets it, and learns of that.
 #include <pthread.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
@@ -12,30 +13,44 @@ struct shared {
 };
 static struct shared* shared;
 
-static void hold(long number) {
+enum end { kExits, kIsKilled, kKillsItself, kEnds };
+
+static void hold(long number, enum end end) {
   CHECK_EQ(pthread_mutex_lock(&shared->lock), 0);
   shared->held = 1;
+  if (end == kKillsItself) {
+    ualarm(1 + mix(number) % 2000, 0);
+  }
+  while (end != kExits) {
+    pause();
+  }
   usleep(mix(number) % 2000);
   _exit(3);
 }
 
 static void round_of(long number) {
-  for (int i = 0; i < 10; ++i) {
+  static const int kStatus[kEnds] = {3 << 8, SIGKILL, SIGALRM};
+  for (int i = 0; i < 12; ++i) {
+    const enum end end = i % kEnds;
     int status = 0;
     shared->held = 0;
     const pid_t pid = fork();
     CHECK(pid >= 0);
     if (pid == 0) {
-      hold(number * 10 + i);
+      hold(number * 12 + i, end);
     }
     while (!shared->held) {
       usleep(100);
+    }
+    if (end == kIsKilled) {
+      usleep(mix(number * 12 + i) % 2000);
+      CHECK_EQ(kill(pid, SIGKILL), 0);
     }
     CHECK_EQ(pthread_mutex_lock(&shared->lock), EOWNERDEAD);
     CHECK_EQ(pthread_mutex_consistent(&shared->lock), 0);
     CHECK_EQ(pthread_mutex_unlock(&shared->lock), 0);
     CHECK_EQ(waitpid(pid, &status, 0), pid);
-    CHECK_EQ(status, 3 << 8);
+    CHECK_EQ(status, kStatus[end]);
   }
 }
 
