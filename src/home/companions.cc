@@ -100,9 +100,16 @@ std::vector<pid_t> children_of(pid_t pid) {
 
 // Who has just been forked and executes a program that may map the same file again: moved out with
 // the others it finds their memory; left here it would find the file alone. Later it is too late.
+constexpr std::chrono::seconds kYoung(2);
+
 bool about_to_share(pid_t pid) {
-  constexpr double kYoung = 2;
-  return age_of(pid) < kYoung;
+  return age_of(pid) < static_cast<double>(kYoung.count());
+}
+
+// The same of one that comes home to map what is used there, or has just come.
+bool about_to_share(const Managed& process, const std::set<ObjectKey>& keys) {
+  return process.wish && keys.contains(process.wish->first) &&
+         (process.busy || std::chrono::steady_clock::now() - process.wish->second < kYoung);
 }
 
 bool shares_a_file(pid_t pid) {
@@ -156,8 +163,34 @@ HomeAgent::Companions HomeAgent::look_for_companions(const std::vector<pid_t>& g
       }
     }
   }
+  if (!away) {
+    add_those_who_wish(all, found);
+  }
   found.pids.assign(all.begin() + static_cast<ptrdiff_t>(group.size()), all.end());
   return found;
+}
+
+void HomeAgent::add_those_who_wish(std::vector<pid_t>& all, Companions& found) {
+  if (std::ranges::none_of(processes_,
+                           [](const auto& one) { return one.second->wish.has_value(); })) {
+    return;
+  }
+  std::set<ObjectKey> keys;
+  for (const pid_t pid : all) {
+    for (const SharedMapping& mapping : shared_mappings(pid)) {
+      keys.insert(mapping.key);
+    }
+  }
+  for (const auto& [pid, process] : processes_) {
+    if (!about_to_share(*process, keys) || std::find(all.begin(), all.end(), pid) != all.end()) {
+      continue;
+    }
+    if (process->state == Managed::State::kDeputy && !process->busy) {
+      found.elsewhere = pid;
+    } else {
+      all.push_back(pid);
+    }
+  }
 }
 
 Result<HomeAgent::Group> HomeAgent::find_companions(const Group& group, const std::string& node) {
@@ -295,7 +328,7 @@ Result<HomeAgent::Share> HomeAgent::begin_share(const Group& group, const std::s
 }
 
 // It wants to share what is held on another node: it goes there, then asks again. False: it cannot.
-bool HomeAgent::gather(pid_t pid, const std::string& node) {
+bool HomeAgent::gather(pid_t pid, const std::string& node, const ObjectKey& wish) {
   constexpr uint32_t kAttempts = 3;
   Managed* const process = find(pid);
   if (process == nullptr || finishing_) {
@@ -308,10 +341,19 @@ bool HomeAgent::gather(pid_t pid, const std::string& node) {
     process->gatherings = 0;
     return false;
   }
+  if (node.empty()) {
+    process->wish.emplace(wish, std::chrono::steady_clock::now());
+  }
   loop_.post([this, pid, node] {
     migrate(pid, node, [this, pid](const Result<>& moved) {
-      if (Managed* const gone = find(pid); gone != nullptr && moved) {
+      Managed* const gone = find(pid);
+      if (gone != nullptr && !moved) {
+        gone->wish.reset();
+      } else if (gone != nullptr) {
         gone->gatherings = 0;
+        if (gone->wish) {
+          gone->wish->second = std::chrono::steady_clock::now();
+        }
       }
     });
   });

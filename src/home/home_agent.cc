@@ -134,7 +134,9 @@ HomeAgent::HomeAgent(HomeConfig config, net::TlsContext tls, migrate::Journal jo
                  return process != nullptr && (process->state == Managed::State::kDeputy ||
                                                (process->busy && process->moving_to == node));
                },
-               [this](pid_t pid, const std::string& node) { return gather(pid, node); }}),
+               [this](pid_t pid, const std::string& node, const ObjectKey& wish) {
+                 return gather(pid, node, wish);
+               }}),
       next_operation_(static_cast<uint64_t>(read_clocks().boottime_ns)) {}
 
 HomeAgent::~HomeAgent() {

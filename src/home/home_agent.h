@@ -90,11 +90,12 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   void settle(const std::shared_ptr<Managed>& process, const std::string& node,
               const Result<>& result);
   Result<Group> find_companions(const Group& group, const std::string& node);
-  bool gather(pid_t pid, const std::string& node);
+  bool gather(pid_t pid, const std::string& node, const ObjectKey& wish);
   struct Companions {
     std::vector<pid_t> pids;
     std::optional<pid_t> elsewhere;  // one that shares with a group at home but is away
   };
+  void add_those_who_wish(std::vector<pid_t>& all, Companions& found);
   Companions look_for_companions(const std::vector<pid_t>& group, const Managed* first,
                                  bool by_root);
   void explain(pid_t pid, bool by_root, uint64_t request);

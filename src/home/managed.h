@@ -5,15 +5,19 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "home/host_link.h"
 #include "home/injector.h"
 #include "home/reaped_children.h"
+#include "home/shared_object.h"
 #include "net/loop.h"
 #include "stub/session.h"
 
@@ -40,6 +44,8 @@ struct Managed {
   uint32_t moves = 0;
   uint32_t attempts = 0;    // of the move it is waiting for
   uint32_t gatherings = 0;  // tries in a row to bring it to what it wants to share
+  // What it comes home to map, and when it last said so or came.
+  std::optional<std::pair<ObjectKey, std::chrono::steady_clock::time_point>> wish;
 
   // While away, or on the way.
   Placement placement;

@@ -120,7 +120,10 @@ Result<> SharedSegments::refuse_if_written_at_home(pid_t pid, const SharedMappin
     if (handlers_.is_away(other.pid, link->host().node)) {
       continue;
     }
-    if (move_of(pid) == nullptr && handlers_.gather(pid, "")) {
+    if (move_of(other.pid) != nullptr) {
+      return tl::unexpected(Error(ErrorKind::kRetry, "it is moving", kAskAgain));
+    }
+    if (move_of(pid) == nullptr && handlers_.gather(pid, "", mapping.key)) {
       return tl::unexpected(Error(ErrorKind::kRetry, "it is used at home", kAskAgain));
     }
     return fail(ErrorKind::kNotPossible,
@@ -157,7 +160,7 @@ Result<> SharedSegments::make_writable(Segment& segment, pid_t pid, const Shared
   TESS_TRY(refuse_if_written_at_home(pid, mapping, link));
   if (segment.readers.size() == 1 && !segment.readers.contains(link) && move_of(pid) == nullptr) {
     const std::string& node = (*segment.readers.begin())->host().node;
-    if (handlers_.gather(pid, node)) {
+    if (handlers_.gather(pid, node, mapping.key)) {
       return tl::unexpected(Error(ErrorKind::kRetry, "it is on " + node, kAskAgain));
     }
   }
@@ -193,7 +196,7 @@ Result<> SharedSegments::admit(Segment& segment, pid_t pid, const Link& link) {
     return {};
   }
   const std::string& node = segment.holder->host().node;
-  if (move == nullptr && handlers_.gather(pid, node)) {
+  if (move == nullptr && handlers_.gather(pid, node, segment.key)) {
     return tl::unexpected(Error(ErrorKind::kRetry, "it is on " + node, kAskAgain));
   }
   return fail(ErrorKind::kNotPossible,

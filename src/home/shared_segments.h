@@ -44,7 +44,7 @@ class SharedSegments {
     std::function<bool(pid_t, const std::string& node)> is_away;
     // Brings the process to where what it wants to share is (a node, or home if that is empty); it
     // will ask again. False: it cannot go.
-    std::function<bool(pid_t, const std::string& node)> gather;
+    std::function<bool(pid_t, const std::string& node, const ObjectKey& wish)> gather;
   };
   explicit SharedSegments(Handlers handlers) : handlers_(std::move(handlers)) {}
 
