@@ -282,16 +282,19 @@ void HomeAgent::body_dropped(const std::string& node, const Managed& process) {
   });
 }
 
+// It has ended, or is about to: it has given its memory back.
+bool HomeAgent::is_gone(const Managed& process) {
+  const auto it = processes_.find(process.pid);
+  return it == processes_.end() || it->second.get() != &process || is_zombie(process.pid) ||
+         has_no_memory(process.pid);
+}
+
 bool HomeAgent::has_left(const Managed& process) {
   bool left = false;
   (void)on_main([&]() -> Result<> {
     tracer_.handle_events();
-    const auto it = processes_.find(process.pid);
-    const bool dead = it == processes_.end() || it->second.get() != &process ||
-                      (::kill(process.pid, 0) != 0 && errno == ESRCH);
-    left =
-        dead || process.executed_meanwhile || is_zombie(process.pid) || has_no_memory(process.pid);
-    if (left && !dead) {
+    left = process.executed_meanwhile || is_gone(process);
+    if (left && find(process.pid) == &process) {
       note_ending_body(process);
     }
     return {};

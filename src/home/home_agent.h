@@ -121,6 +121,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   void fetch(Managed& target, bool let_go, std::function<void()> then);
   void tell_whether_away(const Managed& process, int64_t target);
   void tell_call_state(const Managed& process, const stub::MailboxNote& note);
+  bool is_gone(const Managed& process);
   void note_ending_body(const Managed& process);
   void note_dying(const std::string& node);
   bool any_ending_body(const std::string& node);

@@ -119,7 +119,10 @@ void HomeAgent::migration_ended(const std::vector<std::shared_ptr<Managed>>& gro
   stir();
   const std::shared_ptr<Managed>& first = group.front();
   const bool executed_at_home = node.empty() && first->executed_meanwhile;
-  const Result<> result = executed_at_home ? Result<>() : ended;  // that is where it was to go
+  Result<> result = executed_at_home ? Result<>() : ended;  // that is where it was to go
+  if (!result && !first->executed_meanwhile && is_gone(*first)) {
+    result = fail_with(ended.error(), "process {} has ended", first->pid);
+  }
   if (!result && first->executed_meanwhile && !finishing_) {
     // It is another program by now, one that can be moved more easily.
     for (size_t i = 1; i < group.size(); ++i) {

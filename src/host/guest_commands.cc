@@ -133,9 +133,7 @@ Result<> Guest::commit(const wire::LinkMessage& message) {
     }
   }
   stopped_ = stopped_ || message.commit().stopped();
-  if (stopped_) {
-    TESS_TRY(ask_for_signals());
-  }
+  TESS_TRY(ask_for_signals());
   TESS_TRY(release(stub::kPhaseBody));
   state_ = State::kRunning;
   TESS_TRY(services_.faults.at(kAfterCommit));
@@ -143,8 +141,8 @@ Result<> Guest::commit(const wire::LinkMessage& message) {
   return {};
 }
 
-// Signals that come while it is stopped are there before it goes on: each thread asks for them
-// then.
+// Signals that have come while it rested are there before it goes on, as a program expects that was
+// stopped meanwhile: each thread asks for them first.
 Result<> Guest::ask_for_signals() {
   constexpr uint64_t kSettings =
       offsetof(stub::Slot, thread) + offsetof(stub::ThreadContext, settings);

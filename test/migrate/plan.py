@@ -95,7 +95,7 @@ class Mover:
                 self._verify(program, pid, move.target)
             return True
         state = process_state(pid)
-        while "has no memory any more" in text and state is not None and state[0] not in "ZX" and time.monotonic() < started + MOVE_DEADLINE:
+        while "has ended" in text and state is not None and state[0] not in "ZX" and time.monotonic() < started + MOVE_DEADLINE:
             time.sleep(0.01)  # it is ending: its memory goes first
             state = process_state(pid)
         if (state is None or state[0] in "ZX") and (pid != program.pid or not program.alive()):

@@ -29,9 +29,6 @@ void save_settings(Slot* slot) {
   set_bit(t, kSettingNoTsc, tsc == kTscSigsegv);
   set_bit(t, kSettingNoCpuid, sys(__NR_arch_prctl, kArchGetCpuid, 0) == 0);
   t.personality = (uint32_t)sys(__NR_personality, kGetPersonality);
-  uint64_t waiting = 0;
-  sys(__NR_rt_sigpending, &waiting, sizeof(waiting));
-  set_bit(t, kSignalsWait, (waiting & ~t.signal_mask) != 0);
 }
 
 // Each thread carries them, as any may be the last.
