@@ -87,6 +87,7 @@ class HostAgent {
   void on_exits();
   void adopt_children();
   std::shared_ptr<Guest> find(int32_t pid) const;
+  std::shared_ptr<Guest> find_latest(int32_t pid) const;
   void fill_status(wire::JobStatus& status) const;
   void maybe_quit();
   void quit();
@@ -312,13 +313,13 @@ void HostAgent::to_guest(std::shared_ptr<const wire::LinkMessage> message, int a
       }
     }
   }
-  if (const auto guest = find(message->pid()); guest != nullptr) {
+  if (const auto guest = find_latest(message->pid()); guest != nullptr) {
     guest->post(std::move(message));
     return;
   }
   take_newborn();
   adopt_children();
-  if (const auto guest = find(message->pid()); guest != nullptr) {
+  if (const auto guest = find_latest(message->pid()); guest != nullptr) {
     guest->post(std::move(message));
     return;
   }
@@ -388,6 +389,17 @@ std::shared_ptr<Guest> HostAgent::find(int32_t pid) const {
   for (const auto& guest : guests_) {
     if (pid != 0 && guest->pid() == pid) {
       return guest;
+    }
+  }
+  return nullptr;
+}
+
+// One that has executed a program at home and come back finds the guest of the body that it had
+// before still here, for the moment until its thread has told of that one's end.
+std::shared_ptr<Guest> HostAgent::find_latest(int32_t pid) const {
+  for (auto it = guests_.rbegin(); it != guests_.rend(); ++it) {
+    if (pid != 0 && (*it)->pid() == pid) {
+      return *it;
     }
   }
   return nullptr;
