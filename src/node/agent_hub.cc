@@ -354,22 +354,27 @@ void AgentHub::check_waiters() {
   }
 }
 
+// A job lists a process that has come home as its own until it ends, though another one may have
+// taken it along since: whoever has it away, or moves it, is meant.
 std::shared_ptr<Agent> AgentHub::home_of(pid_t pid) const {
+  std::shared_ptr<Agent> native;
   for (const auto& [key, agent] : agents_) {
     if (agent->role != wire::Register::HOME) {
       continue;
     }
+    if (!agent->has_status) {
+      native = agent->first_pid == pid ? agent : native;
+      continue;
+    }
     const auto& processes = agent->status.process();
-    const bool listed =
-        agent->has_status
-            ? std::any_of(processes.begin(), processes.end(),
-                          [pid](const wire::JobProcess& one) { return one.pid() == pid; })
-            : agent->first_pid == pid;
-    if (listed) {
+    const auto listed = std::find_if(processes.begin(), processes.end(),
+                                     [pid](const auto& one) { return one.pid() == pid; });
+    if (listed != processes.end() && listed->state() != "native") {
       return agent;
     }
+    native = listed != processes.end() ? agent : native;
   }
-  return nullptr;
+  return native;
 }
 
 std::shared_ptr<Agent> AgentHub::home_agent(uint64_t job) const {
