@@ -6,6 +6,7 @@ namespace tess::stub {
 namespace {
 
 inline constexpr uint64_t kOTrunc = 01000;
+inline constexpr uint64_t kSeekData = 3, kSeekHole = 4;
 inline constexpr uint32_t kTypeMask = 0170000, kRegular = 0100000, kCharacter = 0020000;
 
 const SharedTable& table_of(const Slot* slot) {
@@ -81,6 +82,12 @@ SharedGuard::SharedGuard(Slot* slot, uint64_t number, const uint64_t args[6])
       break;
     case __NR_sendfile:
       see((int32_t)args[1]);
+      change((int32_t)args[0]);
+      break;
+    case __NR_lseek:
+      if (args[2] == kSeekData || args[2] == kSeekHole) {
+        see((int32_t)args[0]);
+      }
       break;
     case __NR_splice:
       see((int32_t)args[0]);
@@ -192,8 +199,8 @@ void SharedGuard::change(int32_t fd) {
   if (open_segment_ != 0) {
     known_bytes_ = changes_known_bytes();
     const SharedMoment opens = known_bytes_ ? SharedMoment::kHold : SharedMoment::kOpen;
-    tell(slot_, number_ == __NR_splice ? SharedMoment::kBefore : opens, open_segment_, 0,
-         kSharedAll);
+    const bool may_wait = number_ == __NR_splice || number_ == __NR_sendfile;
+    tell(slot_, may_wait ? SharedMoment::kBefore : opens, open_segment_, 0, kSharedAll);
   }
 }
 

@@ -1,5 +1,5 @@
-// A file that is mapped shared and read and written by calls by turns: each way sees at once what the others have done. The
-// model is a copy in private memory.
+// A file that is mapped shared and read and written by calls by turns: each way sees at once what
+// the others have done. The model is a copy in private memory.
 #include "check.h"
 
 enum { MOST = 256 << 10, PAGE = 4096 };
@@ -32,7 +32,8 @@ static void fill(char* to, long n) {
 static void same(const char* got, long offset, long n, const char* how, int step) {
   for (long i = 0; i < n; i++)
     if (got[i] != model[offset + i])
-      FAIL("step %d: byte %ld by %s is %d, wanted %d", step, offset + i, how, got[i], model[offset + i]);
+      FAIL("step %d: byte %ld by %s is %d, wanted %d", step, offset + i, how, got[i],
+           model[offset + i]);
 }
 static void look(int fd, int step) {
   long offset = draw((unsigned)file_size), n = draw(20000) + 1;
@@ -212,6 +213,75 @@ T(threads_with_one_position) {
     pthread_join(t[i], 0);
   for (int i = 1; i <= 64; i++)
     EQ(seen[i], 1);
+}
+
+// The kernel moves the data from file to file: what is mapped shows it, and keeps it.
+T(sent_into_a_mapped_file) {
+  const int fd = fresh(30000, 0);
+  const int from = open("from", O_RDWR | O_CREAT | O_TRUNC, 0600);
+  char text[32] = "";
+  EQ(write(from, "other", 5), 5);
+  map[10] = 'M';
+  off_t position = 0;
+  EQ(sendfile(fd, from, &position, 5), 5);
+  EQ(memcmp(map, "other", 5), 0);
+  map[20] = 'N';
+  EQ(msync(map, 30000, MS_SYNC), 0);
+  EQ(pread(fd, text, 21, 0), 21);
+  EQ(memcmp(text, "other", 5), 0);
+  EQ(text[10], 'M');
+  EQ(text[20], 'N');
+  EQ(ftruncate(from, 20000), 0);
+  EQ(pwrite(from, "end", 3, 19997), 3);
+  EQ(lseek(fd, 30000, SEEK_SET), 30000);
+  position = 0;
+  EQ(sendfile(fd, from, &position, 20000), 20000);
+  EQ(memcmp(map + 30000 + 19997, "end", 3), 0);
+}
+T(data_and_holes_of_a_mapped_file) {
+  const int fd = fresh(MOST, 0);
+  map[40 * PAGE] = 1;
+  EQ(lseek(fd, 0, SEEK_DATA), 40 * PAGE);
+  EQ(lseek(fd, 40 * PAGE, SEEK_HOLE), 41 * PAGE);
+  ERR(lseek(fd, 41 * PAGE, SEEK_DATA), ENXIO);
+}
+// Mappings change places, and others are made where they were.
+T(mappings_that_move) {
+  const int a = open("a", O_RDWR | O_CREAT | O_TRUNC, 0600),
+            b = open("b", O_RDWR | O_CREAT | O_TRUNC, 0600);
+  const int rw = PROT_READ | PROT_WRITE;
+  char byte[2] = "";
+  EQ(ftruncate(a, PAGE), 0);
+  EQ(ftruncate(b, 2 * PAGE), 0);
+  for (int i = 0; i < 20; i++) {
+    char* const of_a = mmap(0, PAGE, rw, MAP_SHARED, a, 0);
+    char* of_b = mmap(0, PAGE, rw, MAP_SHARED, b, 0);
+    of_b[0] = (char)i;
+    char* const hole = mmap(0, 1 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char* const to = i % 2 ? of_a : hole;
+    char* const old = of_b;
+    of_b = mremap(of_b, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+    CHECK(of_b == to);
+    char* const again = mmap(old, PAGE, rw, MAP_SHARED | MAP_FIXED, a, 0);
+    again[1] = (char)(100 + i);
+    EQ(of_b[0], i);
+    of_b[1] = (char)(50 + i);
+    usleep(20000);
+    EQ(pread(b, byte, 2, 0), 2);
+    EQ(byte[0], i);
+    EQ(byte[1], 50 + i);
+    EQ(pread(a, byte, 2, 0), 2);
+    EQ(byte[1], 100 + i);
+    of_b = mremap(of_b, PAGE, 2 * PAGE, MREMAP_MAYMOVE);
+    CHECK(of_b != MAP_FAILED);
+    of_b[PAGE] = (char)(i + 1);
+    EQ(pread(b, byte, 1, PAGE), 1);
+    EQ(byte[0], i + 1);
+    EQ(munmap(of_b, 2 * PAGE), 0);
+    EQ(munmap(again, PAGE), 0);
+    munmap(hole, 1 << 20);
+    munmap(of_a, PAGE);
+  }
 }
 
 // ---- pages of the hugetlb pool, which the machine has to give ----
