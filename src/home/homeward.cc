@@ -1,4 +1,5 @@
 // Processes that return home for a call that they can only make there, and those whom they trace.
+#include <errno.h>
 #include <sys/syscall.h>
 
 #include "base/log.h"
@@ -39,6 +40,21 @@ bool is_a_tracers(uint32_t number) {
 
 }  // namespace
 
+// One that cannot come would ask for ever: now and then it is told so, and the call fails.
+void HomeAgent::called_home(Managed& process, uint32_t number, int64_t target) {
+  constexpr uint32_t kTries = 4;
+  const bool may_come = process.failed_returns < kTries;
+  stub::ChannelAnswer answer{};
+  answer.result = may_come ? 0 : -EPERM;
+  (void)process.session->answer_channel(answer, {});
+  if (may_come) {
+    bring_home_for(process, number, target);
+  } else {
+    process.failed_returns = 0;
+    log::warn("home", "event=cannot_come_home pid={} call={}", process.pid, number);
+  }
+}
+
 // The body waits at a call that it can only make at home. A move in progress comes first: wherever
 // the process is afterwards, it asks again. Programs that it executes later go where they would
 // have gone.
@@ -76,8 +92,10 @@ void HomeAgent::bring_home_for(Managed& process, uint32_t number, int64_t target
     returned->let_go = false;
     if (result) {
       returned->placed_on = placed_on;
+      returned->failed_returns = 0;
     } else {
       returned->stays_seized = seized;
+      ++returned->failed_returns;
     }
   });
 }

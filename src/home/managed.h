@@ -42,8 +42,9 @@ struct Managed {
   uint64_t program_cpu_ns = 0;  // what the process had used by then
   bool by_root = false;         // its last move was asked for by one who may move every process
   uint32_t moves = 0;
-  uint32_t attempts = 0;    // of the move it is waiting for
-  uint32_t gatherings = 0;  // tries in a row to bring it to what it wants to share
+  uint32_t attempts = 0;        // of the move it is waiting for
+  uint32_t failed_returns = 0;  // in a row, for calls that only home can make
+  uint32_t gatherings = 0;      // tries in a row to bring it to what it wants to share
   // What it comes home to map, and when it last said so or came.
   std::optional<std::pair<ObjectKey, std::chrono::steady_clock::time_point>> wish;
 

@@ -331,6 +331,7 @@ Result<> Migration::belongs_to_target() {
 
 Result<> Migration::become_native() {
   TESS_TRY(leave_stub());
+  room_.reset();
   return services_.on_main([&]() -> Result<> {
     count_cpu_time(*process_, process_cpu_ns_);
     process_->cpu_hosts_settled_ns += std::exchange(process_->cpu_host_ns, 0);
@@ -411,6 +412,7 @@ Result<> Migration::thaw_source() {
 }
 
 Result<> Migration::release_home() {
+  room_.reset();
   if (kind_ == Kind::kOut) {
     if (!injected_) {
       return {};

@@ -14,6 +14,7 @@
 #include "base/result.h"
 #include "home/host_link.h"
 #include "home/managed.h"
+#include "home/memory_room.h"
 #include "home/shared_object.h"
 #include "memory/image_stream.h"
 #include "migrate/coordinator.h"
@@ -142,7 +143,8 @@ class Migration {
   bool parked_ = false;    // all threads at home are in the stub and wait for us
   bool injected_ = false;  // the stub is in the process
   bool body_began_stopped_ = false;
-  bool is_stopped_ = false;  // as of let_go()
+  bool is_stopped_ = false;         // as of let_go()
+  std::optional<MemoryRoom> room_;  // while its memory comes home
   bool arrived_ = false;
   bool froze_ = false;  // these two steps have been begun
   bool transferred_ = false;

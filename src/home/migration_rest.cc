@@ -58,6 +58,7 @@ Result<> Migration::freeze_native() {
       result = tracer.follow_children(pid);
     }
     if (result) {
+      const MemoryRoom room(pid);
       auto injected = put_stub_in(tracer, pid, services_.job(), sleeps);
       if (injected) {
         process_->placement = injected->placement;

@@ -145,6 +145,7 @@ Result<> Migration::transfer_back() {
         hello.kind() != wire::AgentHello::STREAM) {
       continue;  // not whom we wait for
     }
+    room_.emplace(process_->pid);
     auto received = receive_and_apply(**stream, process_->pid, *process_->session);
     if (!received) {
       return fail_with(received.error(), "receive the image of process {}", process_->pid);

@@ -8,7 +8,7 @@
 
 namespace tess::stub {
 
-inline constexpr uint32_t kAbiVersion = 5;
+inline constexpr uint32_t kAbiVersion = 6;
 
 // ---- region ----
 inline constexpr uint64_t kRegionSize = uint64_t{2} << 30;
@@ -221,6 +221,7 @@ struct ControlBlock {
   uint32_t memory_files;   // deputy: may files of /proc be open? MemoryFiles of deputy_proc.h
   uint32_t timed_sockets;  // deputy: some socket has, or had, a timeout of its own
   uint32_t all_locked;     // mlockall(MCL_CURRENT) in force
+  uint32_t shares;         // body: it has, or had, shared memory that is home's, too
   // Deputy: CPU time of reaped children beyond what home's kernel counts (they used it on hosts).
   int64_t children_user_ns;
   int64_t children_system_ns;
@@ -306,7 +307,8 @@ enum class Note : uint32_t {
                      // Answered as kNeedChannel, with the open file
   kEnding = 8,       // deputy: this process is about to end; result, id: user and system ns that home's kernel does not count.
                      // Answered as kNeedChannel, without a channel, once the parent has been told
-  kGoHome = 9,       // deputy: the body wants to make system call `value` at home, on process `result` or 0; the agent brings both there
+  kGoHome = 9,       // deputy: the body wants to make system call `value` at home, on process `result` or 0; the agent brings both there.
+                     // Answered as kNeedChannel, without a channel: result 0, or -EPERM if it has failed to do so several times
   // The rest is about shared memory. Each is answered with a ChannelAnswer, at any time but while parked.
   kNeedShared = 10,   // body: the memory behind the shared mapping that home has made at `id`; value = 1: not for writing. Answer: one descriptor
   kSharedSize = 11,   // body: how long is the attached segment at `id`? Answer: result

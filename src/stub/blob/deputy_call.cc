@@ -224,8 +224,7 @@ void execute(Slot* slot, Call& call) {
       call.result = may_lock(r.args[0]);
       return;
     case kOpGoHome:
-      note(slot, Note::kGoHome, (uint32_t)r.args[0], (int64_t)r.args[1]);
-      call.result = 0;
+      call.result = go_home(slot, (uint32_t)r.args[0], (int64_t)r.args[1]);
       return;
     case kOpIsAway:
       call.result = is_away(slot, (int64_t)r.args[0]);

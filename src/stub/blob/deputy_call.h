@@ -78,6 +78,8 @@ int64_t may_lock(uint64_t limit);
 // 1: the memory of this process of the job is on a host, 0: it is not; is_away: or the errno that
 // forbids looking at it.
 int64_t ask_away(Slot* slot, int64_t pid);
+// kOpGoHome: 0 if the agent brings this process home, and that one (0: none).
+int64_t go_home(Slot* slot, uint32_t number, int64_t pid);
 int64_t is_away(Slot* slot, int64_t pid);
 // kOpWriteRoom.
 int64_t write_room(int fd, uint64_t message_flags);

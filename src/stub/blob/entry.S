@@ -7,7 +7,7 @@
   .globl tess_blob_header
 tess_blob_header:
   .ascii "TESSTUB1"
-  .long 5                        // kAbiVersion
+  .long 6                        // kAbiVersion
   .long tess_blob_size
   .long tess_entry_park
   .long tess_entry_blank

@@ -60,6 +60,25 @@ T(rlimit_as) {
   }
   child_ok(p);
 }
+// Away the second is made by a return, which is no matter of the program's limits.
+T(calls_with_little_memory) {
+  for (int resource = 0; resource < 2; resource++) {
+    const pid_t child = fork();
+    if (!child) {
+      const rlim_t left = resource ? 0 : (rlim_t)strtoul(slurp("/proc/self/statm"), 0, 10) * 4096 + 65536;
+      struct rlimit memory, files = {64, 64}, now;
+      EQ(getrlimit(resource ? RLIMIT_DATA : RLIMIT_AS, &memory), 0);
+      memory.rlim_cur = left;
+      EQ(setrlimit(resource ? RLIMIT_DATA : RLIMIT_AS, &memory), 0);
+      EQ(setrlimit(RLIMIT_NOFILE, &files), 0);
+      EQ(getrlimit(resource ? RLIMIT_DATA : RLIMIT_AS, &now), 0);
+      EQ(now.rlim_cur, left);
+      EQ(now.rlim_max, memory.rlim_max);
+      _exit(0);
+    }
+    child_ok(child);
+  }
+}
 T(rlimit_data) {
   struct rlimit r = {8 << 20, 8 << 20};
   EQ(setrlimit(RLIMIT_DATA, &r), 0);
