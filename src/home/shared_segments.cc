@@ -13,6 +13,23 @@ namespace {
 
 constexpr int kAskAgain = -static_cast<int>(stub::kKicked);
 
+// Where the body has this mapping home may have another one, or none: munmap is not told. The same
+// object is mapped elsewhere then.
+Result<SharedMapping> mapping_meant(pid_t pid, const wire::SharedOpen& wish) {
+  const ObjectKey key{wish.dev_major(), wish.dev_minor(), wish.inode()};
+  auto there = read_shared_mapping(pid, wish.address());
+  if (wish.inode() == 0 || (there && there->key == key)) {
+    return there;
+  }
+  for (const SharedMapping& other : shared_mappings(pid)) {
+    if (other.key == key) {
+      return read_shared_mapping(pid, other.start);
+    }
+  }
+  return fail(ErrorKind::kNotPossible, "process {} has object {}:{}:{} no longer mapped at home",
+              pid, key.dev_major, key.dev_minor, key.inode);
+}
+
 }  // namespace
 
 SharedSegments::Segment* SharedSegments::find(uint64_t number) {
@@ -45,7 +62,7 @@ void SharedSegments::open(const Link& link, pid_t pid, const wire::LinkMessage& 
   wire::LinkMessage reply;
   wire::SharedOpened& answer = *reply.mutable_shared_opened();
   answer.set_id(wish.id());
-  if (auto described = describe(link, pid, wish.address(), answer); !described) {
+  if (auto described = describe(link, pid, wish, answer); !described) {
     const int error = described.error().sys_errno();
     answer.set_error(error != 0 ? error : ENODEV);
     answer.set_reason(described.error().message());
@@ -57,12 +74,12 @@ void SharedSegments::open(const Link& link, pid_t pid, const wire::LinkMessage& 
   (void)link->send(reply);
 }
 
-Result<> SharedSegments::describe(const Link& link, pid_t pid, uint64_t address,
+Result<> SharedSegments::describe(const Link& link, pid_t pid, const wire::SharedOpen& wish,
                                   wire::SharedOpened& answer) {
   if (pid == 0) {
     return fail(ErrorKind::kBadInput, "shared memory of a process that is not of this job");
   }
-  TESS_TRY_ASSIGN(const SharedMapping mapping, read_shared_mapping(pid, address));
+  TESS_TRY_ASSIGN(const SharedMapping mapping, mapping_meant(pid, wish));
   TESS_TRY_ASSIGN(Segment* const segment, find_or_make(pid, mapping, link));
   answer.set_segment(segment->number);
   answer.set_dev_major(segment->key.dev_major);
@@ -71,8 +88,9 @@ Result<> SharedSegments::describe(const Link& link, pid_t pid, uint64_t address,
   answer.set_anonymous(segment->anonymous);
   answer.set_writable(mapping.may_write);
   answer.set_size(object_size(segment->fd));
-  answer.set_offset(mapping.offset + (address - mapping.start));
-  answer.set_length(mapping.end - address);
+  const bool as_wished = wish.inode() != 0;
+  answer.set_offset(as_wished ? wish.offset() : mapping.offset + (wish.address() - mapping.start));
+  answer.set_length(as_wished ? wish.length() : mapping.end - wish.address());
   return {};
 }
 

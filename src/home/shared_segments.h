@@ -26,6 +26,7 @@
 
 namespace tess::wire {
 class LinkMessage;
+class SharedOpen;
 class SharedOpened;
 }  // namespace tess::wire
 
@@ -128,7 +129,8 @@ class SharedSegments {
   Result<> make_writable(Segment& segment, pid_t pid, const SharedMapping& mapping,
                          const Link& link);
   void give_to(Segment& segment, pid_t pid, const Link& link);
-  Result<> describe(const Link& link, pid_t pid, uint64_t address, wire::SharedOpened& answer);
+  Result<> describe(const Link& link, pid_t pid, const wire::SharedOpen& wish,
+                    wire::SharedOpened& answer);
   void read(const Link& link, const wire::LinkMessage& message);
   void dirty(const wire::LinkMessage& message);
   void lock(uint64_t number, Done then);

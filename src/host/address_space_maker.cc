@@ -173,10 +173,12 @@ Result<AddressSpaceMaker::SharedFile*> AddressSpaceMaker::live_file(
       return &file;
     }
   }
-  auto opened = contents_.shared.open(home_pid_, mapping.start, false);
+  auto opened = contents_.shared.open(home_pid_, mapping);
   if (!opened) {
     return fail_with(std::move(opened.error()), "share {}", mapping.path);
   }
+  TESS_TRY(session_.memory().put(session_.control_address() + offsetof(stub::ControlBlock, shares),
+                                 uint32_t{1}));
   files.emplace_back().fd = std::move(*opened);
   return &files.back();
 }

@@ -148,12 +148,28 @@ Result<> SharedMemory::fetch(uint64_t number, Segment& segment, uint64_t offset,
 }
 
 Result<sys::Fd> SharedMemory::open(int32_t pid, uint64_t address, bool read_only) {
+  wire::LinkMessage question;
+  question.mutable_shared_open()->set_address(address);
+  return open(pid, question, read_only);
+}
+
+Result<sys::Fd> SharedMemory::open(int32_t pid, const memory::Mapping& mapping) {
+  wire::LinkMessage question;
+  wire::SharedOpen& wish = *question.mutable_shared_open();
+  wish.set_address(mapping.start);
+  wish.set_dev_major(mapping.dev_major);
+  wish.set_dev_minor(mapping.dev_minor);
+  wish.set_inode(mapping.inode);
+  wish.set_offset(mapping.offset);
+  wish.set_length(mapping.size());
+  return open(pid, question, false);
+}
+
+Result<sys::Fd> SharedMemory::open(int32_t pid, wire::LinkMessage& question, bool read_only) {
   const std::lock_guard one(open_mutex_);
   const uint64_t id = new_id();
-  wire::LinkMessage question;
   question.set_pid(pid);
   question.mutable_shared_open()->set_id(id);
-  question.mutable_shared_open()->set_address(address);
   TESS_TRY_ASSIGN(const Message answer, ask(question, id));
   const wire::SharedOpened& opened = answer->shared_opened();
   if (opened.error() != 0) {

@@ -16,6 +16,10 @@
 #include "memory/shared_file.h"
 #include "sys/fd.h"
 
+namespace tess::memory {
+struct Mapping;
+}
+
 namespace tess::wire {
 class LinkMessage;
 }
@@ -34,6 +38,8 @@ class SharedMemory {
   // What process `pid` has mapped at `address` at home, filled at least as far as that mapping
   // reaches. An Error with an errno is the answer that the application gets.
   Result<sys::Fd> open(int32_t pid, uint64_t address, bool read_only);
+  // The object that this mapping of the process's image means, wherever home has it mapped.
+  Result<sys::Fd> open(int32_t pid, const memory::Mapping& mapping);
   // Is it one of home's messages about shared memory?
   static bool is_meant(const wire::LinkMessage& message);
   // Takes one. Any thread.
@@ -42,6 +48,7 @@ class SharedMemory {
   void close();
 
  private:
+  Result<sys::Fd> open(int32_t pid, wire::LinkMessage& question, bool read_only);
   struct Segment {
     explicit Segment(memory::SharedFile made) : file(std::move(made)) {}
     memory::SharedFile file;

@@ -68,6 +68,7 @@ enum class Special : uint8_t {
   kTruncate,      // the file may be mapped private
   kPkeyMprotect,  // without a key: mprotect
   kWrite,         // a large one that does not wait goes in parts
+  kMremap,        // what is shared moves at home, too
 };
 
 // A relative timeout, so that an interrupted call can be repeated with what is left. Its argument

@@ -105,6 +105,7 @@ OWN = [
     c_program("limits", "a limit of memory that changes all the time"),
     c_program("sharedfile", "a mapped file with futexes in it, shared with a child and with programs executed"),
     c_program("sharedio", "a mapped file, also read, written and resized by calls of two processes"),
+    c_program("remapped", "shared mappings of files that change places"),
     c_program("sharedmem", "anonymous memory, memfd and process-shared locks of parent and child"),
     c_program("robust", "processes that end with a robust lock in shared memory"),
     c_program("sysvshm", "System V shared memory"),

@@ -54,6 +54,7 @@ Answer write_call(Trap& trap, const syscalls::SyscallInfo& info);
 Answer clone_call(Trap& trap);
 Answer map_call(Trap& trap);
 Answer map_shared_call(Trap& trap);
+Answer mremap_call(Trap& trap);
 // Private mappings of files (body_map.cc): a memfd that says by its name which file it stands for,
 // and bytes [from, to) of the file that is open at home, stored in it.
 long make_memfd(const FileIdentity& identity);
@@ -124,7 +125,8 @@ Answer lock_call(Trap& trap);
 Answer affinity_call(Trap& trap, const syscalls::SyscallInfo& info);
 void apply_cpu_limit(Slot* slot);
 bool cpu_limit_reached(Slot* slot);
-// If the title has changed since home was told (body_title.cc): in front of a request, which follows.
+// If the title has changed since home was told (body_title.cc): in front of a request, which
+// follows.
 void tell_title(Slot* slot);
 // Calls that name memory (body_memory.cc).
 Answer vmsplice_call(Trap& trap);

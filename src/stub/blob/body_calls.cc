@@ -332,6 +332,8 @@ Answer special_call(Trap& trap, const SyscallInfo& info) {
       return truncate_call(trap, info);
     case Special::kMunmap:
       return munmap_call(trap);
+    case Special::kMremap:
+      return mremap_call(trap);
     case Special::kMsync:
       return msync_call(trap);
     case Special::kShmat:

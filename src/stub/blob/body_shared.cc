@@ -34,6 +34,7 @@ int64_t map_agents_memory(Slot* slot, uint64_t address, uint64_t size, uint64_t 
   if (fd >= 0) {
     sys(__NR_close, fd);
   }
+  control_of(slot).shares = 1;
   if (result == kKicked) {
     // This process, or the others that share this, are on their way. We shall be stopped for the
     // move, or it will be over, when the call is made again.
@@ -90,6 +91,31 @@ Answer map_shared_call(Trap& trap) {
     sys(__NR_munmap, address, size);
   }
   return finish(result);
+}
+
+// What is shared is to be found at home where it is here: a move asks for it, and what is mapped
+// later may come to lie over its old place. Home has nothing of other memory, and says so.
+Answer mremap_call(Trap& trap) {
+  constexpr uint64_t kMayMove = 1, kFixed = 2, kDontUnmap = 4;
+  const uint64_t* a = trap.args;
+  const int64_t made = sys(__NR_mremap, a[0], a[1], a[2], a[3], a[4]);
+  const uint64_t before = page_up(a[1]), after = page_up(a[2]);
+  const bool moved = made != (int64_t)a[0];
+  if (is_error(made) || control_of(trap.slot).shares == 0 || (a[3] & kDontUnmap) != 0 ||
+      (!moved && after <= before)) {
+    return answer(made);
+  }
+  const uint64_t args[6] = {a[0], before, after, moved ? kMayMove | kFixed : 0, (uint64_t)made, 0};
+  if (!is_unfinished(own_request(trap.slot, __NR_mremap, args, nullptr, 0, 0)) ||
+      (after < before && before != 0)) {
+    return answer(made);
+  }
+  if (before == 0) {
+    sys(__NR_munmap, made, after);
+  } else {
+    sys(__NR_mremap, made, after, before, moved ? kMayMove | kFixed : 0, a[0]);
+  }
+  return again();
 }
 
 // What is checked (addresses, flags) is this kernel's to check; what is promised is home's to keep.
