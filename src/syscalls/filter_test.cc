@@ -93,7 +93,8 @@ TEST_F(Filter, follows_the_table_for_every_number) {
     const bool stub = std::binary_search(listed.begin(), listed.end(), number);
     // Arguments on which the conditional calls are not let through: a file, a timeout, a CPU-time
     // clock, a size, a permission.
-    const uint64_t second = number == SYS_futex ? 0 : number == SYS_munmap ? uint64_t{2} << 32 : 2;
+    const bool large = number == SYS_munmap || number == SYS_getrandom;
+    const uint64_t second = number == SYS_futex ? 0 : large ? uint64_t{2} << 32 : 2;
     const uint64_t first = number == SYS_arch_prctl ? 0x1023 : 2;
     const std::initializer_list<uint64_t> args = {first, second, 0, 2, 2, 2};
     EXPECT_EQ(action(call(number, 0x401000, args)), local ? SECCOMP_RET_ALLOW : SECCOMP_RET_TRAP);
@@ -125,6 +126,17 @@ TEST_F(Filter, lets_through_anonymous_memory_only) {
   EXPECT_EQ(action(call(SYS_mmap, 1, {0, 4096, 3, MAP_PRIVATE, 3, 0})), SECCOMP_RET_TRAP);
   EXPECT_EQ(action(call(SYS_munmap, 1, {4096, 0xffffffff})), SECCOMP_RET_ALLOW);
   EXPECT_EQ(action(call(SYS_munmap, 1, {4096, uint64_t{1} << 32})), SECCOMP_RET_TRAP);
+}
+
+TEST_F(Filter, traps_getrandom_of_more_than_a_page) {
+  for (const uint64_t size : {0, 1, 256, 4095}) {
+    EXPECT_EQ(action(call(SYS_getrandom, 1, {1, size, 0})), SECCOMP_RET_ALLOW) << size;
+  }
+  for (const uint64_t size :
+       {uint64_t{4096}, uint64_t{8191}, uint64_t{1} << 31, uint64_t{1} << 32}) {
+    EXPECT_EQ(action(call(SYS_getrandom, 1, {1, size, 0})), SECCOMP_RET_TRAP) << size;
+    EXPECT_EQ(action(call(SYS_getrandom, kSite, {1, size, 0})), SECCOMP_RET_ALLOW) << size;
+  }
 }
 
 TEST_F(Filter, traps_futex_waits_with_a_timeout_only) {

@@ -67,6 +67,7 @@ enum class Special : uint8_t {
   kGetRobustList,
   kTruncate,      // the file may be mapped private
   kPkeyMprotect,  // without a key: mprotect
+  kGetrandom,     // of more than a page, which our doorbell would cut short
   kWrite,         // a large one that does not wait goes in parts
 };
 

@@ -64,6 +64,7 @@ Answer msync_call(Trap& trap);
 Answer munmap_call(Trap& trap);
 Answer shmat_call(Trap& trap);
 Answer shmdt_call(Trap& trap);
+Answer getrandom_call(Trap& trap);
 // Time (body_time.cc).
 Answer sleep_call(Trap& trap);
 Answer futex_call(Trap& trap);
@@ -124,7 +125,8 @@ Answer lock_call(Trap& trap);
 Answer affinity_call(Trap& trap, const syscalls::SyscallInfo& info);
 void apply_cpu_limit(Slot* slot);
 bool cpu_limit_reached(Slot* slot);
-// If the title has changed since home was told (body_title.cc): in front of a request, which follows.
+// If the title has changed since home was told (body_title.cc): in front of a request, which
+// follows.
 void tell_title(Slot* slot);
 // Calls that name memory (body_memory.cc).
 Answer vmsplice_call(Trap& trap);
@@ -157,6 +159,8 @@ void receive_signals(Slot* slot, const Reply& reply);
 inline uint32_t& received_signals(Slot* slot) {
   return priv(slot).received_signals;
 }
+// The context stands in the vDSO, where nothing begins: it is let out of it first.
+bool in_vdso(const Slot* slot, const KernelUcontext* context);
 // Asks home for signals after a doorbell.
 void fetch_signals(Slot* slot);
 // True if a doorbell or a freeze wants the trap to end soon.

@@ -338,6 +338,8 @@ Answer special_call(Trap& trap, const SyscallInfo& info) {
       return shmat_call(trap);
     case Special::kShmdt:
       return shmdt_call(trap);
+    case Special::kGetrandom:
+      return getrandom_call(trap);
     case Special::kFutex:
       return futex_call(trap);
     case Special::kNanosleep:

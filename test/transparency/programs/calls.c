@@ -1750,3 +1750,17 @@ T(large_writes_and_edges) {
     child_ok(p);
   }
 }
+T(random_bytes_ended_by_a_handler) {
+  const long size = 64 << 20;
+  char* bytes = malloc(size);
+  const int fd = open("/dev/urandom", O_RDONLY);
+  on(SIGALRM, SA_RESTART);
+  for (int i = 0; i < 2; i++) {
+    const struct itimerval soon = {{0, 0}, {0, 30000}};
+    EQ(setitimer(ITIMER_REAL, &soon, 0), 0);
+    const long got = i ? read(fd, bytes, size) : syscall(SYS_getrandom, bytes, size, 0);
+    if (got <= 0 || got >= size || got % 4096)
+      FAIL("%ld bytes", got);
+    EQ(handled[SIGALRM], i + 1);
+  }
+}
