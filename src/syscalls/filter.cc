@@ -91,9 +91,10 @@ enum class Verdict : uint8_t {
   kFutex,
   kClockGettime,
   kArchPrctl,
-  kGetrandom
+  kGetrandom,
+  kMadvise
 };
-constexpr size_t kVerdicts = 9;
+constexpr size_t kVerdicts = 10;
 
 Verdict verdict(uint64_t number) {
   const SyscallInfo* info = syscall_info(number);
@@ -113,6 +114,8 @@ Verdict verdict(uint64_t number) {
         return Verdict::kArchPrctl;
       case Special::kGetrandom:
         return Verdict::kGetrandom;
+      case Special::kMadvise:
+        return Verdict::kMadvise;
       default:
         break;
     }
@@ -293,6 +296,17 @@ void emit_getrandom(Assembler& a) {
   a.go_to(Verdict::kFromStub);
 }
 
+// Guard pages cannot be carried, and not every kernel has them.
+void emit_madvise(Assembler& a) {
+  constexpr uint32_t kGuardInstall = 102, kGuardRemove = 103;
+  a.place(Verdict::kMadvise);
+  a.load(kArgLow(2));
+  a.if_equal(kGuardInstall, 2, 0);
+  a.if_equal(kGuardRemove, 1, 0);
+  a.answer(SECCOMP_RET_ALLOW);
+  a.go_to(Verdict::kFromStub);
+}
+
 void emit_from_stub(Assembler& a, uint64_t syscall_site, uint64_t cp_site) {
   a.place(Verdict::kFromStub);
   for (const uint64_t site : {syscall_site, cp_site}) {
@@ -324,6 +338,7 @@ std::vector<sock_filter> body_filter(uint64_t syscall_site, uint64_t cp_site) {
   emit_clock_gettime(a);
   emit_arch_prctl(a);
   emit_getrandom(a);
+  emit_madvise(a);
   emit_from_stub(a, syscall_site, cp_site);
   return std::move(a).finish();
 }

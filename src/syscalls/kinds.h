@@ -68,6 +68,7 @@ enum class Special : uint8_t {
   kTruncate,      // the file may be mapped private
   kPkeyMprotect,  // without a key: mprotect
   kGetrandom,     // of more than a page, which our doorbell would cut short
+  kMadvise,       // guard pages, which the oldest kernels have not
   kWrite,         // a large one that does not wait goes in parts
 };
 
