@@ -299,22 +299,28 @@ void Guest::give_shared(const stub::MailboxNote& note) {
   (void)session_->answer_channel(reply, fds);
 }
 
-// How far the memory that begins there reaches, in one or several mappings.
+// The first mapping, from page `value` on, of the segment that is attached at `id`: the segment is
+// that of the first memory from there on that lies as far behind `id` as in its object, as it is
+// for shmdt.
 void Guest::tell_shared_size(const stub::MailboxNote& note) {
+  constexpr uint64_t kPagesMax = uint64_t{1} << 31;
   stub::ChannelAnswer reply{};
   reply.id = note.id;
   if (const auto mappings = memory::read_address_space(process_.outer_pid); mappings) {
     const memory::Mapping* first = nullptr;
     for (const memory::Mapping& mapping : *mappings) {
-      if (first == nullptr) {
-        const bool here = mapping.start == note.id && mapping.offset == 0 &&
-                          mapping.kind == memory::MappingKind::kAnonShared;
-        first = here ? &mapping : nullptr;
+      if (mapping.kind != memory::MappingKind::kAnonShared || mapping.start < note.id ||
+          mapping.start - note.id != mapping.offset) {
+        continue;
       }
-      if (first != nullptr && mapping.inode == first->inode &&
-          mapping.dev_major == first->dev_major && mapping.dev_minor == first->dev_minor &&
-          mapping.start - first->start == mapping.offset) {
-        reply.result = static_cast<int64_t>(mapping.end - first->start);
+      first = first == nullptr ? &mapping : first;
+      const uint64_t page = mapping.offset / memory::kPageSize;
+      const uint64_t pages = mapping.size() / memory::kPageSize;
+      if (page >= note.value && page < kPagesMax && pages < kPagesMax &&
+          mapping.inode == first->inode && mapping.dev_major == first->dev_major &&
+          mapping.dev_minor == first->dev_minor) {
+        reply.result = static_cast<int64_t>(page << 32 | pages);
+        break;
       }
     }
   }

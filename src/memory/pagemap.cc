@@ -26,6 +26,7 @@ constexpr unsigned long kPagemapScan = _IOWR('f', 16, ScanArg);
 constexpr uint64_t kScanFile = 1 << 2;
 constexpr uint64_t kScanPresent = 1 << 3;
 constexpr uint64_t kScanSwapped = 1 << 4;
+constexpr uint64_t kScanGuard = 1 << 8;  // of 6.15
 
 // Bits of a /proc/PID/pagemap entry (Documentation/admin-guide/mm/pagemap.rst).
 constexpr uint64_t kEntryFile = uint64_t{1} << 61;
@@ -96,6 +97,28 @@ Result<std::vector<PageRange>> Pagemap::scan_by_ioctl(uint64_t start, uint64_t e
     start = arg.walk_end;
   }
   return ranges;
+}
+
+uint64_t Pagemap::first_guard_page() const {
+  constexpr uint64_t kEnd = 0x7fff'ffff'f000;
+  ScanRegion found{};
+  ScanArg arg{};
+  arg.size = sizeof(arg);
+  arg.end = kEnd;
+  arg.category_mask = arg.return_mask = kScanGuard;
+  arg.vec = reinterpret_cast<uint64_t>(&found);
+  arg.vec_len = arg.max_pages = 1;
+  while (method_ == Method::kScan && arg.start < kEnd) {
+    const int count = ::ioctl(fd_.get(), kPagemapScan, &arg);
+    if (count > 0) {
+      return found.start;
+    }
+    if ((count < 0 && errno != EINTR) || (count == 0 && arg.walk_end <= arg.start)) {
+      break;
+    }
+    arg.start = count == 0 ? arg.walk_end : arg.start;
+  }
+  return 0;
 }
 
 Result<std::vector<PageRange>> Pagemap::scan_by_reading(uint64_t start, uint64_t end) const {

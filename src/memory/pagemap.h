@@ -38,6 +38,9 @@ class Pagemap {
   // Ranges within [start, end) that are present or swapped, in order, neighbours with equal bits
   // joined.
   Result<std::vector<PageRange>> scan(uint64_t start, uint64_t end) const;
+  // The first page that MADV_GUARD_INSTALL has made a guard; 0: there is none, or the kernel cannot
+  // tell (before 6.15).
+  uint64_t first_guard_page() const;
   Method method() const { return method_; }
 
  private:

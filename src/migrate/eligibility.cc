@@ -13,6 +13,7 @@
 #include <sstream>
 
 #include "memory/address_space.h"
+#include "memory/pagemap.h"
 #include "migrate/cpu_timers.h"
 #include "migrate/sharing.h"
 
@@ -184,6 +185,13 @@ void check_memory(pid_t pid, const EligibilityOptions& options, Reasons& reasons
     if (reasons.size() - before < kListedMax) {
       check_mapping(pid, mapping, reasons);
     }
+  }
+  const auto pages = memory::Pagemap::open(pid);
+  if (const uint64_t guard = pages ? pages->first_guard_page() : 0; guard != 0) {
+    reasons.push_back(
+        fmt::format("process {} has guard pages ({:x}; MADV_GUARD_INSTALL), which cannot be put "
+                    "back after a move; it stays at home while it uses them",
+                    pid, guard));
   }
   for (const Sharer& sharer : find_mapping_sharers(pid, *mappings)) {
     if (!options.moves_along || !options.moves_along(sharer.pid)) {

@@ -75,6 +75,30 @@ std::string all(const std::vector<std::string>& reasons) {
   return text;
 }
 
+constexpr int kGuardInstall = 102, kGuardRemove = 103;
+
+TEST(Eligibility, GuardPagesStay) {
+  constexpr size_t kSize = 64 << 10, kPage = 4096;
+  void* const area =
+      ::mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(area, MAP_FAILED);
+  char* const page = static_cast<char*>(area) + 3 * kPage;
+  if (::madvise(page, kPage, kGuardInstall) != 0) {
+    ::munmap(area, kSize);
+    GTEST_SKIP() << "this kernel has no guard pages (Linux 6.13)";
+  }
+  const Child guarded([] { return true; });
+  ASSERT_EQ(::madvise(page, kPage, kGuardRemove), 0);
+  const Child free([] { return true; });
+  ASSERT_TRUE(guarded.ready() && free.ready());
+  ::munmap(area, kSize);
+  char named[32];
+  (void)std::snprintf(named, sizeof(named), "%lx", reinterpret_cast<unsigned long>(page));
+  const auto reasons = check_eligibility(guarded.pid());
+  EXPECT_TRUE(mentions(reasons, "guard pages") && mentions(reasons, named)) << all(reasons);
+  EXPECT_TRUE(check_eligibility(free.pid()).empty()) << all(check_eligibility(free.pid()));
+}
+
 TEST(Eligibility, AnOrdinaryProcessCanMove) {
   const Child child([] { return true; });
   ASSERT_TRUE(child.ready());

@@ -311,7 +311,8 @@ enum class Note : uint32_t {
                      // Answered as kNeedChannel, without a channel: result 0, or -EPERM if it has failed to do so several times
   // The rest is about shared memory. Each is answered with a ChannelAnswer, at any time but while parked.
   kNeedShared = 10,   // body: the memory behind the shared mapping that home has made at `id`; value = 1: not for writing. Answer: one descriptor
-  kSharedSize = 11,   // body: how long is the attached segment at `id`? Answer: result
+  kSharedSize = 11,   // body: which is the first mapping, from page `value` on, of the segment attached at `id`? Answer: result: the page at which it
+                      // begins << 32 | its pages, 0: there is none
   kSharedCall = 12,   // deputy: a SharedCall follows the note; value = SharedMoment
   kIsAway = 13,       // deputy: is the memory of process `result` away from home? Answered as kNeedChannel, without a channel: result 1 or 0
   kCallState = 14,    // deputy: does thread `id` of process `result` wait in a call of its program at home? Answered as kNeedChannel, without a

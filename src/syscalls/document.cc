@@ -25,7 +25,8 @@ Made from `src/syscalls/table.def`; do not edit (`ninja syscalls_md` writes it a
 | homeward | the process returns home and makes the call there |
 | refused | fails at once, as on a kernel without it |
 
-`mmap` is local if anonymous and private, `munmap` of less than 4 GiB, `futex` unless it waits with a timeout, `clock_gettime` unless it asks for a CPU-time clock; otherwise the
+`mmap` is local if anonymous and private, `munmap` of less than 4 GiB, `futex` unless it waits with a timeout, `clock_gettime` unless it asks for a CPU-time clock,
+`getrandom` of less than a page, `madvise` but for guard pages (`MADV_GUARD_INSTALL`: EINVAL, as on kernels without them); otherwise the
 stub does its part. Numbers that are in no list get ENOSYS. Homeward are also `prctl(PR_SET_SECCOMP)`, `PR_SET_SYSCALL_USER_DISPATCH`,
 `clone` of a thread with a descriptor table of its own, `clone`, `unshare` and `setns` with a new
 pid or time namespace, `clone3` into a cgroup, `unshare(CLONE_FILES)` of one thread among several, `timer_create` on the CPU-time

@@ -73,6 +73,7 @@ constexpr auto kStubCalls = std::to_array<uint16_t>({
     SYS_dup3,
     SYS_prlimit64,
     SYS_seccomp,
+    SYS_getrandom,
     SYS_memfd_create,
     SYS_membarrier,
     SYS_mlock2,
@@ -89,9 +90,11 @@ enum class Verdict : uint8_t {
   kMunmap,
   kFutex,
   kClockGettime,
-  kArchPrctl
+  kArchPrctl,
+  kGetrandom,
+  kMadvise
 };
-constexpr size_t kVerdicts = 8;
+constexpr size_t kVerdicts = 10;
 
 Verdict verdict(uint64_t number) {
   const SyscallInfo* info = syscall_info(number);
@@ -109,6 +112,10 @@ Verdict verdict(uint64_t number) {
         return Verdict::kClockGettime;
       case Special::kArchPrctl:
         return Verdict::kArchPrctl;
+      case Special::kGetrandom:
+        return Verdict::kGetrandom;
+      case Special::kMadvise:
+        return Verdict::kMadvise;
       default:
         break;
     }
@@ -277,6 +284,29 @@ void emit_arch_prctl(Assembler& a) {
   a.go_to(Verdict::kFromStub);
 }
 
+// The kernel looks for signals, our doorbell among them, at the end of each page.
+void emit_getrandom(Assembler& a) {
+  constexpr uint32_t kBeyondPage = ~uint32_t{4095};
+  a.place(Verdict::kGetrandom);
+  a.load(kArgHigh(1));
+  a.if_equal(0, 0, 3);
+  a.load(kArgLow(1));
+  a.if_any(kBeyondPage, 1, 0);
+  a.answer(SECCOMP_RET_ALLOW);
+  a.go_to(Verdict::kFromStub);
+}
+
+// Guard pages cannot be carried, and not every kernel has them.
+void emit_madvise(Assembler& a) {
+  constexpr uint32_t kGuardInstall = 102, kGuardRemove = 103;
+  a.place(Verdict::kMadvise);
+  a.load(kArgLow(2));
+  a.if_equal(kGuardInstall, 2, 0);
+  a.if_equal(kGuardRemove, 1, 0);
+  a.answer(SECCOMP_RET_ALLOW);
+  a.go_to(Verdict::kFromStub);
+}
+
 void emit_from_stub(Assembler& a, uint64_t syscall_site, uint64_t cp_site) {
   a.place(Verdict::kFromStub);
   for (const uint64_t site : {syscall_site, cp_site}) {
@@ -307,6 +337,8 @@ std::vector<sock_filter> body_filter(uint64_t syscall_site, uint64_t cp_site) {
   emit_futex(a);
   emit_clock_gettime(a);
   emit_arch_prctl(a);
+  emit_getrandom(a);
+  emit_madvise(a);
   emit_from_stub(a, syscall_site, cp_site);
   return std::move(a).finish();
 }

@@ -92,10 +92,12 @@ TEST_F(Filter, follows_the_table_for_every_number) {
     const auto listed = stub_calls();
     const bool stub = std::binary_search(listed.begin(), listed.end(), number);
     // Arguments on which the conditional calls are not let through: a file, a timeout, a CPU-time
-    // clock, a size, a permission.
-    const uint64_t second = number == SYS_futex ? 0 : number == SYS_munmap ? uint64_t{2} << 32 : 2;
+    // clock, a size, a permission, a guard page.
+    const bool large = number == SYS_munmap || number == SYS_getrandom;
+    const uint64_t second = number == SYS_futex ? 0 : large ? uint64_t{2} << 32 : 2;
     const uint64_t first = number == SYS_arch_prctl ? 0x1023 : 2;
-    const std::initializer_list<uint64_t> args = {first, second, 0, 2, 2, 2};
+    const uint64_t third = number == SYS_madvise ? 102 : 0;
+    const std::initializer_list<uint64_t> args = {first, second, third, 2, 2, 2};
     EXPECT_EQ(action(call(number, 0x401000, args)), local ? SECCOMP_RET_ALLOW : SECCOMP_RET_TRAP);
     for (const uint64_t site : {kSite, kCpSite}) {
       EXPECT_EQ(action(call(number, site, args)),
@@ -125,6 +127,26 @@ TEST_F(Filter, lets_through_anonymous_memory_only) {
   EXPECT_EQ(action(call(SYS_mmap, 1, {0, 4096, 3, MAP_PRIVATE, 3, 0})), SECCOMP_RET_TRAP);
   EXPECT_EQ(action(call(SYS_munmap, 1, {4096, 0xffffffff})), SECCOMP_RET_ALLOW);
   EXPECT_EQ(action(call(SYS_munmap, 1, {4096, uint64_t{1} << 32})), SECCOMP_RET_TRAP);
+}
+
+TEST_F(Filter, traps_guard_pages_only) {
+  for (const uint64_t advice : {0, 4, 8, 14, 25, 100, 101, 104}) {
+    EXPECT_EQ(action(call(SYS_madvise, 1, {4096, 4096, advice})), SECCOMP_RET_ALLOW) << advice;
+  }
+  for (const uint64_t advice : {102, 103}) {
+    EXPECT_EQ(action(call(SYS_madvise, 1, {4096, 4096, advice})), SECCOMP_RET_TRAP) << advice;
+  }
+}
+
+TEST_F(Filter, traps_getrandom_of_more_than_a_page) {
+  for (const uint64_t size : {0, 1, 256, 4095}) {
+    EXPECT_EQ(action(call(SYS_getrandom, 1, {1, size, 0})), SECCOMP_RET_ALLOW) << size;
+  }
+  for (const uint64_t size :
+       {uint64_t{4096}, uint64_t{8191}, uint64_t{1} << 31, uint64_t{1} << 32}) {
+    EXPECT_EQ(action(call(SYS_getrandom, 1, {1, size, 0})), SECCOMP_RET_TRAP) << size;
+    EXPECT_EQ(action(call(SYS_getrandom, kSite, {1, size, 0})), SECCOMP_RET_ALLOW) << size;
+  }
 }
 
 TEST_F(Filter, traps_futex_waits_with_a_timeout_only) {
@@ -178,7 +200,7 @@ TEST_F(Filter, decides_unconditional_calls_by_number_alone) {
     cut.push_back(looks_further ? sock_filter{BPF_RET | BPF_K, 0, 0, SECCOMP_RET_KILL_PROCESS}
                                 : at);
   }
-  for (const uint32_t number : {SYS_mprotect, SYS_getpid, SYS_madvise, SYS_sched_yield}) {
+  for (const uint32_t number : {SYS_mprotect, SYS_getpid, SYS_mincore, SYS_sched_yield}) {
     EXPECT_EQ(run(cut, call(number, 1)).action, SECCOMP_RET_ALLOW);
   }
 }

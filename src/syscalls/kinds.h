@@ -67,6 +67,8 @@ enum class Special : uint8_t {
   kGetRobustList,
   kTruncate,      // the file may be mapped private
   kPkeyMprotect,  // without a key: mprotect
+  kGetrandom,     // of more than a page, which our doorbell would cut short
+  kMadvise,       // guard pages, which the oldest kernels have not
   kWrite,         // a large one that does not wait goes in parts
   kMremap,        // what is shared moves at home, too
 };

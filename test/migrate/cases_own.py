@@ -92,6 +92,7 @@ OWN = [
               arguments=("leaderless",), proof=b"timerthreads:", placements=("start",)),
     c_program("polling", "poll, select and epoll over pipes"),
     c_program("transfers", "blocking writes and whole receives", placements=("start", "mid", "hops3")),
+    c_program("endless", "whole reads of /dev/zero, /dev/urandom and getrandom"),
     c_program("eventfds", "eventfd, timerfd, signalfd"),
     c_program("unixfds", "unix sockets, descriptors passed"),
     c_program("locks", "file locks between processes"),

@@ -65,6 +65,7 @@ Answer msync_call(Trap& trap);
 Answer munmap_call(Trap& trap);
 Answer shmat_call(Trap& trap);
 Answer shmdt_call(Trap& trap);
+Answer getrandom_call(Trap& trap);
 // Time (body_time.cc).
 Answer sleep_call(Trap& trap);
 Answer futex_call(Trap& trap);
@@ -159,6 +160,8 @@ void receive_signals(Slot* slot, const Reply& reply);
 inline uint32_t& received_signals(Slot* slot) {
   return priv(slot).received_signals;
 }
+// The context stands in the vDSO, where nothing begins: it is let out of it first.
+bool in_vdso(const Slot* slot, const KernelUcontext* context);
 // Asks home for signals after a doorbell.
 void fetch_signals(Slot* slot);
 // True if a doorbell or a freeze wants the trap to end soon.

@@ -340,6 +340,10 @@ Answer special_call(Trap& trap, const SyscallInfo& info) {
       return shmat_call(trap);
     case Special::kShmdt:
       return shmdt_call(trap);
+    case Special::kMadvise:
+      return answer(kEinval);  // as Debian 12's: C libraries use mprotect then
+    case Special::kGetrandom:
+      return getrandom_call(trap);
     case Special::kFutex:
       return futex_call(trap);
     case Special::kNanosleep:

@@ -48,6 +48,21 @@ int64_t map_agents_memory(Slot* slot, uint64_t address, uint64_t size, uint64_t 
   return result;
 }
 
+// A mapping of an attached segment, in bytes from where the segment begins.
+struct SegmentPart {
+  uint64_t offset;
+  uint64_t size;  // 0: there is none
+};
+
+// The first part of the segment attached at args[0] that lies `from` bytes or more into it.
+SegmentPart part_of_segment(const Trap& trap, uint64_t from) {
+  const auto pages = (uint32_t)(from / 4096);
+  const int64_t found =
+      ask_shared(trap.slot, Note::kSharedSize, pages, trap.args[0], nullptr, 0, nullptr);
+  return found <= 0 ? SegmentPart{}
+                    : SegmentPart{((uint64_t)found >> 32) * 4096, (uint64_t)(uint32_t)found * 4096};
+}
+
 Answer finish(int64_t result) {
   return is_unfinished(result) ? again() : answer(result);
 }
@@ -182,16 +197,22 @@ Answer shmat_call(Trap& trap) {
   return pool ? homeward_call(trap, result) : finish(result);
 }
 
+// What is still that segment goes, from the second part on; the first, by which the agent knows
+// the segment, goes last. Programs may have unmapped parts of it, or mapped something else there.
 Answer shmdt_call(Trap& trap) {
-  const int64_t size =
-      ask_shared(trap.slot, Note::kSharedSize, 0, trap.args[0], nullptr, 0, nullptr);
-  if (size <= 0) {
+  const uint64_t address = trap.args[0];
+  const SegmentPart first = part_of_segment(trap, 0);
+  if (first.size == 0) {
     return answer(kEinval);
   }
-  const uint64_t args[6] = {trap.args[0], 0, 0, 0, 0, 0};
+  const uint64_t args[6] = {address, 0, 0, 0, 0, 0};
   const int64_t result = own_request(trap.slot, __NR_shmdt, args, nullptr, 0, 0);
   if (result == 0) {
-    sys(__NR_munmap, trap.args[0], (uint64_t)size);
+    SegmentPart part = first;
+    while ((part = part_of_segment(trap, part.offset + part.size)).size != 0) {
+      sys(__NR_munmap, address + part.offset, part.size);
+    }
+    sys(__NR_munmap, address + first.offset, first.size);
   }
   return finish(result);
 }

@@ -1769,3 +1769,35 @@ T(large_writes_and_edges) {
     child_ok(p);
   }
 }
+T(random_bytes_ended_by_a_handler) {
+  const long size = 64 << 20;
+  char* bytes = malloc(size);
+  const int fd = open("/dev/urandom", O_RDONLY);
+  on(SIGALRM, SA_RESTART);
+  for (int i = 0; i < 2; i++) {
+    const struct itimerval soon = {{0, 0}, {0, 30000}};
+    EQ(setitimer(ITIMER_REAL, &soon, 0), 0);
+    const long got = i ? read(fd, bytes, size) : syscall(SYS_getrandom, bytes, size, 0);
+    if (got <= 0 || got >= size || got % 4096)
+      FAIL("%ld bytes", got);
+    EQ(handled[SIGALRM], i + 1);
+  }
+}
+// Kernels older than 6.13 have no guard pages: C libraries use mprotect then.
+T(guard_pages_or_none) {
+  char* pages = mmap(0, 16384, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  const int guard = madvise(pages + 4096, 4096, 102);
+  if (guard)
+    EQ(errno, EINVAL);
+  if (guard)
+    EQ(mprotect(pages + 4096, 4096, PROT_NONE), 0);
+  unsigned action = SECCOMP_RET_KILL_PROCESS;  // where guards cannot go
+  EQ(syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action), 0);
+  pages[0] = pages[8192] = 1;
+  const pid_t child = fork();
+  if (!child) {
+    pages[4096] = 1;
+    _exit(0);
+  }
+  EQ(reap(child) & 0x7f, SIGSEGV);
+}

@@ -282,6 +282,66 @@ T(mappings_that_move) {
     munmap(hole, 1 << 20);
     munmap(of_a, PAGE);
   }
+
+// ---- System V segments of which a part is mapped no more ----
+
+static int segment_id;
+static char* segment_of(int pages) {
+  segment_id = shmget(IPC_PRIVATE, pages * PAGE, 0600);
+  CHECK(segment_id >= 0);
+  char* at = shmat(segment_id, 0, 0);
+  CHECK(at != (void*)-1);
+  EQ(shmctl(segment_id, IPC_RMID, 0), 0);
+  return at;
+}
+static void no_segment(void) {
+  struct shmid_ds about;
+  CHECK(shmctl(segment_id, IPC_STAT, &about) == -1 && (errno == EINVAL || errno == EIDRM));
+}
+static int is_mapped(char* page) {
+  unsigned char there;
+  return mincore(page, PAGE, &there) == 0;
+}
+T(shmdt_leaves_what_replaced_it) {
+  char* at = segment_of(5);
+  const int flags = MAP_FIXED | MAP_ANONYMOUS;
+  char* own = mmap(at + PAGE, PAGE, PROT_READ | PROT_WRITE, flags | MAP_PRIVATE, -1, 0);
+  char* shared = mmap(at + 3 * PAGE, PAGE, PROT_READ | PROT_WRITE, flags | MAP_SHARED, -1, 0);
+  CHECK(own == at + PAGE && shared == at + 3 * PAGE);
+  *own = 'o';
+  *shared = 's';
+  at[4 * PAGE] = 'x';
+  EQ(shmdt(at), 0);
+  EQ(*own, 'o');
+  EQ(*shared, 's');
+  CHECK(!is_mapped(at) && !is_mapped(at + 2 * PAGE) && !is_mapped(at + 4 * PAGE));
+  no_segment();
+  ERR(shmdt(at), EINVAL);
+  EQ(*own, 'o');
+}
+T(shmdt_without_the_first_page) {
+  char* at = segment_of(3);
+  EQ(munmap(at, PAGE), 0);
+  at[2 * PAGE] = 'x';
+  ERR(shmdt(at + PAGE), EINVAL);
+  EQ(at[2 * PAGE], 'x');
+  EQ(shmdt(at), 0);
+  CHECK(!is_mapped(at + PAGE) && !is_mapped(at + 2 * PAGE));
+  no_segment();
+}
+T(shmdt_of_one_of_two) {
+  char* at = segment_of(4);
+  char* byte = at + 2 * PAGE;
+  *byte = 'x';
+  const int id = shmget(IPC_PRIVATE, PAGE, 0600);
+  CHECK(shmat(id, at, SHM_REMAP) == at);
+  EQ(shmctl(id, IPC_RMID, 0), 0);
+  EQ(shmdt(at), 0);
+  EQ(*byte, 'x');
+  CHECK(!is_mapped(at));
+  EQ(shmdt(at), 0);
+  CHECK(!is_mapped(byte));
+  no_segment();
 }
 
 // ---- pages of the hugetlb pool, which the machine has to give ----
