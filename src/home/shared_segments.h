@@ -37,6 +37,7 @@ class SharedSegments {
  public:
   using Link = std::shared_ptr<HostLink>;
   using Done = std::function<void()>;
+  enum class Whose { kStranger, kHome, kMoving, kAway };  // all but the first: of this job
   struct Handlers {
     std::function<void()> table_changed;           // table() has
     std::function<std::vector<pid_t>()> deputies;  // all processes with a body elsewhere
@@ -45,6 +46,10 @@ class SharedSegments {
     // Brings the process to where what it wants to share is (a node, or home if that is empty); it
     // will ask again. False: it cannot go.
     std::function<bool(pid_t, const std::string& node, const ObjectKey& wish)> gather;
+    std::function<Whose(pid_t)> whose;
+    // Has a stranger come home, if it is of another job; `done` when it is there. kRetry: nobody
+    // could be asked now.
+    std::function<void(pid_t, std::function<void(const Result<>&)> done)> fetch;
   };
   explicit SharedSegments(Handlers handlers) : handlers_(std::move(handlers)) {}
 
@@ -114,6 +119,14 @@ class SharedSegments {
     std::set<uint64_t> segments;
     std::set<uint64_t> opened;  // by the target
   };
+  // Strangers that have mapped for writing what a body wants to map so.
+  struct Fetch {
+    ObjectKey key;
+    enum class State { kAsked, kHome, kRefused } state = State::kAsked;
+    std::string reason;            // of the refusal
+    Clock::time_point believed{};  // until then, once answered
+  };
+  static constexpr std::chrono::seconds kBelieved{2};
   struct Pending {
     Link link;
     uint64_t segment;
@@ -124,6 +137,8 @@ class SharedSegments {
   Segment* find(const ObjectKey& key);
   Result<Segment*> find_or_make(pid_t pid, const SharedMapping& mapping, const Link& link);
   Result<> refuse_if_written_at_home(pid_t pid, const SharedMapping& mapping, const Link& link);
+  Result<> fetch_stranger(pid_t stranger, const ObjectKey& key);
+  bool is_fetched(const ObjectKey& key) const;
   Result<> admit(Segment& segment, pid_t pid, const Link& link);
   Result<> make_writable(Segment& segment, pid_t pid, const SharedMapping& mapping,
                          const Link& link);
@@ -159,6 +174,7 @@ class SharedSegments {
   std::map<uint64_t, Segment> segments_;
   std::map<uint64_t, Move> moves_;
   std::map<uint64_t, Pending> pending_;
+  std::map<pid_t, Fetch> fetches_;
   std::vector<stub::SharedFile> table_;
   uint64_t next_number_ = 1;
   uint64_t next_id_ = 1;
