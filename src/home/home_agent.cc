@@ -137,7 +137,10 @@ HomeAgent::HomeAgent(HomeConfig config, net::TlsContext tls, migrate::Journal jo
                [this](pid_t pid, const std::string& node, const ObjectKey& wish) {
                  return gather(pid, node, wish);
                },
-               [this](pid_t pid) { return whose(pid); },
+               [this](pid_t pid) { return whose(pid); }, [this] { tracer_.handle_events(); },
+               [this](pid_t pid, pid_t other, const std::string& command) {
+                 call_home(pid, other, command);
+               },
                [this](pid_t pid, Done done) { fetch_stranger(pid, 0, std::move(done)); }}),
       next_operation_(static_cast<uint64_t>(read_clocks().boottime_ns)) {}
 

@@ -95,6 +95,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   SharedSegments::Whose whose(pid_t pid);
   void fetch_stranger(pid_t pid, uint32_t attempts, Done done);
   void fetched(pid_t pid, Done done);
+  void call_home(pid_t pid, pid_t other, const std::string& command);
   struct Companions {
     std::vector<pid_t> pids;
     std::optional<pid_t> elsewhere;  // one that shares with a group at home but is away

@@ -47,6 +47,11 @@ class SharedSegments {
     // will ask again. False: it cannot go.
     std::function<bool(pid_t, const std::string& node, const ObjectKey& wish)> gather;
     std::function<Whose(pid_t)> whose;
+    // So that whose() tells of what has happened by now.
+    std::function<void()> catch_up;
+    // A process at home, or of another job, has mapped what this one with a body elsewhere writes
+    // to: that one comes home.
+    std::function<void(pid_t body, pid_t other, const std::string& command)> call_home;
     // Has a stranger come home, if it is of another job; `done` when it is there. kRetry: nobody
     // could be asked now.
     std::function<void(pid_t, std::function<void(const Result<>&)> done)> fetch;
@@ -160,6 +165,7 @@ class SharedSegments {
   void note_others(Segment& segment);
   void note_own(Segment& segment);
   void look_at_others();
+  void look_for_writers();
   void open_window(uint64_t number, pid_t pid);
   void close_window(uint64_t number, uint64_t offset, uint64_t size, Done done);
   bool still_mapped(Segment& segment);
@@ -175,6 +181,7 @@ class SharedSegments {
   std::map<uint64_t, Move> moves_;
   std::map<uint64_t, Pending> pending_;
   std::map<pid_t, Fetch> fetches_;
+  Clock::time_point next_writers_look_{};
   std::vector<stub::SharedFile> table_;
   uint64_t next_number_ = 1;
   uint64_t next_id_ = 1;

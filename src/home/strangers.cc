@@ -1,5 +1,6 @@
 // Processes that are not of this job, and share memory with those that are: only at home can that
 // work, where the kernel does it.
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -52,6 +53,22 @@ void HomeAgent::fetch_stranger(pid_t pid, uint32_t attempts, Done done) {
                    [this, timer, pid, attempts, done] { fetch_stranger(pid, attempts + 1, done); });
     }
   });
+}
+
+// Seen at one of the looks for it. If it cannot come now, the next one sees the same.
+void HomeAgent::call_home(pid_t pid, pid_t other, const std::string& command) {
+  const Managed* const process = find(pid);
+  if (process == nullptr || process->busy || process->state != Managed::State::kDeputy) {
+    return;
+  }
+  log::info("home",
+            "event=called_home pid={} reason=\"process {} ({}) at home maps what it shares\"", pid,
+            other, command);
+  tessd_->log(pid,
+              fmt::format("process {} comes home: process {} ({}) there has mapped memory that "
+                          "it shares",
+                          pid, other, command));
+  migrate(pid, "", [](const Result<>&) {});
 }
 
 // What another job asks for.

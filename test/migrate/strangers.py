@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Programs of different jobs that write to one file through shared mappings: wherever they begin, nothing that one
+"""Programs of different jobs, and of none, that write to one file through shared mappings: wherever they begin, nothing that one
 of them writes is lost. See README.md."""
 
 import os
@@ -121,6 +121,18 @@ def jobs_in_turn(lab, first, second):
         programs.judge(f"a job on {second} after one on {first}")
 
 
+def native_comes(lab):
+    with Programs(lab) as programs:
+        one = programs.job("n2", "count", MANY)
+        native = programs.start("late", COUNTS)
+        labs.wait_until(lambda: place_of(lab, one) == "n1", DEADLINE, "the job to come home to the program that shares with it")
+        refused(lab, one, native)
+        (programs.folder / "begin").touch()
+        native.process.wait(DEADLINE)
+        (programs.folder / "stop").touch()
+        programs.judge("a native program after a job")
+
+
 def databases(lab):
     with Programs(lab) as programs:
         for node in ("n2", "n3"):
@@ -137,6 +149,7 @@ def steps(lab):
     jobs_in_turn(lab, "n2", "n3")
     jobs_in_turn(lab, "n3", "n2")
     databases(lab)
+    native_comes(lab)
 
 
 def main():
