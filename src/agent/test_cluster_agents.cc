@@ -228,6 +228,11 @@ void TestAgents::handle(const wire::AgentUp& message) {
       changed_.notify_all();
       break;
     }
+    case wire::AgentUp::kFetchHome:  // there is no other job
+      reply.set_request(message.request());
+      reply.mutable_home_fetched()->set_ok(true);
+      send(reply);
+      break;
     case wire::AgentUp::kPlaceProgram:  // no agent of theirs asks
     case wire::AgentUp::kTransfer:
     case wire::AgentUp::BODY_NOT_SET:

@@ -136,7 +136,12 @@ HomeAgent::HomeAgent(HomeConfig config, net::TlsContext tls, migrate::Journal jo
                },
                [this](pid_t pid, const std::string& node, const ObjectKey& wish) {
                  return gather(pid, node, wish);
-               }}),
+               },
+               [this](pid_t pid) { return whose(pid); }, [this] { tracer_.handle_events(); },
+               [this](pid_t pid, pid_t other, const std::string& command) {
+                 call_home(pid, other, command);
+               },
+               [this](pid_t pid, Done done) { fetch_stranger(pid, 0, std::move(done)); }}),
       next_operation_(static_cast<uint64_t>(read_clocks().boottime_ns)) {}
 
 HomeAgent::~HomeAgent() {
@@ -300,6 +305,10 @@ void HomeAgent::handle_request(const wire::AgentDown& message) {
   follow_name();
   switch (message.body_case()) {
     case wire::AgentDown::kMigrate:
+      if (message.migrate().fetched()) {
+        fetched(message.migrate().pid(), answer);
+        break;
+      }
       if (Managed* const process = find(message.migrate().pid()); process != nullptr) {
         process->put_by_hand = message.migrate().by_hand() && !message.migrate().home();
         process->by_root = message.migrate().by_root();

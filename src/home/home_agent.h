@@ -91,6 +91,11 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
               const Result<>& result);
   Result<Group> find_companions(const Group& group, const std::string& node);
   bool gather(pid_t pid, const std::string& node, const ObjectKey& wish);
+  // with those who share from outside (strangers.cc)
+  SharedSegments::Whose whose(pid_t pid);
+  void fetch_stranger(pid_t pid, uint32_t attempts, Done done);
+  void fetched(pid_t pid, Done done);
+  void call_home(pid_t pid, pid_t other, const std::string& command);
   struct Companions {
     std::vector<pid_t> pids;
     std::optional<pid_t> elsewhere;  // one that shares with a group at home but is away

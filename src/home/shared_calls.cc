@@ -121,6 +121,7 @@ void SharedSegments::tick() {
   prune();
   flush_due();
   look_at_others();
+  look_for_writers();
 }
 
 void SharedSegments::flush_due() {

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <sys/stat.h>
 
+#include <algorithm>
+
 #include "base/log.h"
 #include "home/host_link.h"
 #include "migrate/sharing.h"
@@ -133,6 +135,9 @@ Result<SharedSegments::Segment*> SharedSegments::find_or_make(pid_t pid,
 
 Result<> SharedSegments::refuse_if_written_at_home(pid_t pid, const SharedMapping& mapping,
                                                    const Link& link) {
+  if (is_fetched(mapping.key)) {
+    return tl::unexpected(Error(ErrorKind::kRetry, "another job's process comes home", kAskAgain));
+  }
   for (const migrate::Sharer& other : migrate::find_writers(
            pid, mapping.key.dev_major, mapping.key.dev_minor, mapping.key.inode)) {
     if (handlers_.is_away(other.pid, link->host().node)) {
@@ -141,12 +146,52 @@ Result<> SharedSegments::refuse_if_written_at_home(pid_t pid, const SharedMappin
     if (move_of(other.pid) != nullptr) {
       return tl::unexpected(Error(ErrorKind::kRetry, "it is moving", kAskAgain));
     }
+    if (move_of(pid) == nullptr && handlers_.whose(other.pid) == Whose::kStranger) {
+      TESS_TRY(fetch_stranger(other.pid, mapping.key));
+    }
     if (move_of(pid) == nullptr && handlers_.gather(pid, "", mapping.key)) {
       return tl::unexpected(Error(ErrorKind::kRetry, "it is used at home", kAskAgain));
     }
     return fail(ErrorKind::kNotPossible,
                 "process {} cannot map {} away from home: process {} ({}) has it mapped there", pid,
                 mapping.path, other.pid, other.command);
+  }
+  return {};
+}
+
+bool SharedSegments::is_fetched(const ObjectKey& key) const {
+  return std::ranges::any_of(fetches_, [&](const auto& fetch) {
+    return fetch.second.key == key && fetch.second.state == Fetch::State::kAsked;
+  });
+}
+
+// It may be another job's deputy, whose body writes to a copy of its own: first that comes home.
+// Success: it is at home now.
+Result<> SharedSegments::fetch_stranger(pid_t stranger, const ObjectKey& key) {
+  const auto now = Clock::now();
+  std::erase_if(fetches_, [&](const auto& fetch) {
+    return fetch.second.state != Fetch::State::kAsked && fetch.second.believed < now;
+  });
+  const auto [fetch, fresh] = fetches_.try_emplace(stranger);
+  if (fresh) {
+    fetch->second.key = key;
+    handlers_.fetch(stranger, [this, stranger](const Result<>& result) {
+      Fetch& answered = fetches_[stranger];
+      answered.state = result ? Fetch::State::kHome : Fetch::State::kRefused;
+      answered.reason = result ? "" : result.error().message();
+      answered.believed = Clock::now() + kBelieved;
+    });
+  }
+  switch (fetch->second.state) {
+    case Fetch::State::kAsked:
+      return tl::unexpected(
+          Error(ErrorKind::kRetry, "another job's process comes home", kAskAgain));
+    case Fetch::State::kRefused:
+      return fail(ErrorKind::kNotPossible,
+                  "process {}, which is not of this job, has it mapped and does not come home: {}",
+                  stranger, fetch->second.reason);
+    case Fetch::State::kHome:
+      break;
   }
   return {};
 }

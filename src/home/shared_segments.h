@@ -38,6 +38,7 @@ class SharedSegments {
  public:
   using Link = std::shared_ptr<HostLink>;
   using Done = std::function<void()>;
+  enum class Whose { kStranger, kHome, kMoving, kAway };  // all but the first: of this job
   struct Handlers {
     std::function<void()> table_changed;           // table() has
     std::function<std::vector<pid_t>()> deputies;  // all processes with a body elsewhere
@@ -46,6 +47,15 @@ class SharedSegments {
     // Brings the process to where what it wants to share is (a node, or home if that is empty); it
     // will ask again. False: it cannot go.
     std::function<bool(pid_t, const std::string& node, const ObjectKey& wish)> gather;
+    std::function<Whose(pid_t)> whose;
+    // So that whose() tells of what has happened by now.
+    std::function<void()> catch_up;
+    // A process at home, or of another job, has mapped what this one with a body elsewhere writes
+    // to: that one comes home.
+    std::function<void(pid_t body, pid_t other, const std::string& command)> call_home;
+    // Has a stranger come home, if it is of another job; `done` when it is there. kRetry: nobody
+    // could be asked now.
+    std::function<void(pid_t, std::function<void(const Result<>&)> done)> fetch;
   };
   explicit SharedSegments(Handlers handlers) : handlers_(std::move(handlers)) {}
 
@@ -115,6 +125,14 @@ class SharedSegments {
     std::set<uint64_t> segments;
     std::set<uint64_t> opened;  // by the target
   };
+  // Strangers that have mapped for writing what a body wants to map so.
+  struct Fetch {
+    ObjectKey key;
+    enum class State { kAsked, kHome, kRefused } state = State::kAsked;
+    std::string reason;            // of the refusal
+    Clock::time_point believed{};  // until then, once answered
+  };
+  static constexpr std::chrono::seconds kBelieved{2};
   struct Pending {
     Link link;
     uint64_t segment;
@@ -125,6 +143,8 @@ class SharedSegments {
   Segment* find(const ObjectKey& key);
   Result<Segment*> find_or_make(pid_t pid, const SharedMapping& mapping, const Link& link);
   Result<> refuse_if_written_at_home(pid_t pid, const SharedMapping& mapping, const Link& link);
+  Result<> fetch_stranger(pid_t stranger, const ObjectKey& key);
+  bool is_fetched(const ObjectKey& key) const;
   Result<> admit(Segment& segment, pid_t pid, const Link& link);
   Result<> make_writable(Segment& segment, pid_t pid, const SharedMapping& mapping,
                          const Link& link);
@@ -147,6 +167,7 @@ class SharedSegments {
   void note_others(Segment& segment);
   void note_own(Segment& segment);
   void look_at_others();
+  void look_for_writers();
   void open_window(uint64_t number, pid_t pid);
   void close_window(uint64_t number, uint64_t offset, uint64_t size, Done done);
   bool still_mapped(Segment& segment);
@@ -161,6 +182,8 @@ class SharedSegments {
   std::map<uint64_t, Segment> segments_;
   std::map<uint64_t, Move> moves_;
   std::map<uint64_t, Pending> pending_;
+  std::map<pid_t, Fetch> fetches_;
+  Clock::time_point next_writers_look_{};
   std::vector<stub::SharedFile> table_;
   uint64_t next_number_ = 1;
   uint64_t next_id_ = 1;

@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "home/shared_segments.h"
+#include "migrate/sharing.h"
 
 namespace tess::home {
 namespace {
@@ -95,6 +96,43 @@ void SharedSegments::look_at_others() {
         });
       });
     });
+  }
+}
+
+// Who maps such an object for writing at home tells nobody. It is one machine's memory from then
+// on: that of home, where what bodies have written comes with them.
+void SharedSegments::look_for_writers() {
+  const auto now = Clock::now();
+  if (next_writers_look_ > now) {
+    return;
+  }
+  std::vector<uint64_t> numbers;
+  std::vector<migrate::ObjectId> objects;
+  for (const auto& [number, segment] : segments_) {
+    if (segment.writable && segment.holder != nullptr && segment.move == 0) {
+      numbers.push_back(number);
+      objects.push_back({segment.key.dev_major, segment.key.dev_minor, segment.key.inode});
+    }
+  }
+  if (objects.empty()) {
+    return;
+  }
+  const auto writers = migrate::find_writers(objects);
+  const auto end = Clock::now();
+  next_writers_look_ = end + (end - now) * kUnaskedShare;
+  handlers_.catch_up();  // children that have just been made
+  std::set<uint64_t> called;
+  for (const auto& [index, writer] : writers) {
+    Segment* const segment = find(numbers[index]);
+    if (segment == nullptr || segment->holder == nullptr || segment->move != 0 ||
+        called.contains(segment->number)) {
+      continue;
+    }
+    const Whose whose = handlers_.whose(writer.pid);
+    if ((whose == Whose::kStranger || whose == Whose::kHome) && still_mapped(*segment)) {
+      called.insert(segment->number);
+      handlers_.call_home(segment->mapper, writer.pid, writer.command);
+    }
   }
 }
 

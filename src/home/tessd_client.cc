@@ -9,6 +9,7 @@ namespace {
 
 constexpr std::chrono::seconds kHostTimeout{20};
 constexpr std::chrono::milliseconds kPlaceTimeout(3000);
+constexpr std::chrono::minutes kFetchTimeout(11);  // tessd's own is shorter
 
 }  // namespace
 
@@ -44,6 +45,10 @@ void TessdClient::lost() {
   while (!placings_.empty()) {
     finish_placing(placings_.begin()->first, "");
   }
+  while (!fetchings_.empty()) {
+    finish_fetching(fetchings_.begin()->first,
+                    fail(ErrorKind::kRetry, "this node's tessd went away; try again"));
+  }
   while (!questions_.empty()) {
     finish_question(questions_.begin()->first,
                     fail(ErrorKind::kRetry, "this node's tessd went away; try again"));
@@ -72,6 +77,12 @@ void TessdClient::handle(const wire::AgentDown& message) {
     case wire::AgentDown::kProgramPlaced:
       finish_placing(message.request(), message.program_placed().node());
       break;
+    case wire::AgentDown::kHomeFetched: {
+      const wire::HomeFetched& said = message.home_fetched();
+      finish_fetching(message.request(),
+                      said.ok() ? Result<>() : fail(ErrorKind::kNotPossible, "{}", said.message()));
+      break;
+    }
     default:
       handlers_.request(message);
   }
@@ -98,6 +109,30 @@ void TessdClient::place_program(pid_t pid, uint64_t work_ns,
   message.set_request(request);
   message.mutable_place_program()->set_pid(pid);
   message.mutable_place_program()->set_work_ns(work_ns);
+  send(message);
+}
+
+void TessdClient::finish_fetching(uint64_t request, const Result<>& result) {
+  auto fetching = fetchings_.extract(request);
+  if (!fetching.empty()) {
+    fetching.mapped().done(result);
+  }
+}
+
+void TessdClient::fetch_home(pid_t pid, std::function<void(const Result<>&)> done) {
+  if (!tessd_.connected()) {
+    done(fail(ErrorKind::kRetry, "this node's tessd does not answer"));
+    return;
+  }
+  const uint64_t request = next_question_++;
+  auto timer = std::make_unique<net::Timer>(loop_);
+  timer->start(kFetchTimeout, [this, request] {
+    finish_fetching(request, fail(ErrorKind::kNotPossible, "this node's tessd does not answer"));
+  });
+  fetchings_[request] = {std::move(done), std::move(timer)};
+  wire::AgentUp message;
+  message.set_request(request);
+  message.mutable_fetch_home()->set_pid(pid);
   send(message);
 }
 

@@ -41,6 +41,8 @@ class TessdClient {
                  std::function<void(Result<HostAddress>)> done);
   // Where a program runs that `pid` has just executed; empty: at home, also if tessd does not say.
   void place_program(pid_t pid, uint64_t work_ns, std::function<void(const std::string&)> done);
+  // That process of whichever job comes home. kRetry: tessd is not there, or went away.
+  void fetch_home(pid_t pid, std::function<void(const Result<>&)> done);
 
  private:
   struct Question {
@@ -66,6 +68,12 @@ class TessdClient {
   };
   void finish_placing(uint64_t request, const std::string& node);
   std::map<uint64_t, Placing> placings_;
+  struct Fetching {
+    std::function<void(const Result<>&)> done;
+    std::unique_ptr<net::Timer> timer;
+  };
+  void finish_fetching(uint64_t request, const Result<>& result);
+  std::map<uint64_t, Fetching> fetchings_;
 };
 
 }  // namespace tess::home

@@ -9,6 +9,8 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <optional>
+#include <set>
 #include <string_view>
 #include <tuple>
 
@@ -46,39 +48,56 @@ bool carries_changes(const memory::Mapping& mapping) {
           (mapping.traits & memory::kTraitMayWrite) != 0);
 }
 
-}  // namespace
+struct SharedLine {
+  FileId file;
+  bool writable = false;
+  std::string_view path;
+};
 
-namespace {
+// A line of /proc/PID/maps, if it is of a shared mapping.
+std::optional<SharedLine> parse_shared(const std::string& line) {
+  char permissions[5] = {};
+  unsigned major = 0;
+  unsigned minor = 0;
+  unsigned long inode = 0;
+  const size_t space = line.find(' ');
+  if (space == std::string::npos || line.size() < space + 5 || line[space + 4] != 's' ||
+      std::sscanf(line.c_str(), "%*x-%*x %4s %*x %x:%x %lu", permissions, &major, &minor, &inode) !=
+          4) {
+    return std::nullopt;
+  }
+  const size_t name = line.find('/');
+  SharedLine shared;
+  shared.writable = permissions[1] == 'w';
+  shared.path =
+      name == std::string::npos ? std::string_view() : std::string_view(line).substr(name);
+  shared.file = {major, minor, memory::object_number(inode, shared.path)};
+  return shared;
+}
 
-// Other processes with a shared mapping of one of these objects; `writers`: only those that have it
-// mapped for writing.
-std::vector<Sharer> find_sharers(pid_t pid, const std::map<FileId, std::string>& wanted,
-                                 bool writers) {
+// Until `look` gives false.
+void each_shared(pid_t pid, auto look) {
+  std::ifstream maps("/proc/" + std::to_string(pid) + "/maps");
+  std::string line;
+  while (std::getline(maps, line)) {
+    if (const auto shared = parse_shared(line); shared && !look(*shared)) {
+      break;
+    }
+  }
+}
+
+// Other processes with a shared mapping of one of these objects.
+std::vector<Sharer> find_sharers(pid_t pid, const std::map<FileId, std::string>& wanted) {
   std::vector<Sharer> sharers;
   for (const pid_t other : other_processes(pid)) {
-    std::ifstream maps("/proc/" + std::to_string(other) + "/maps");
-    std::string line;
-    while (std::getline(maps, line)) {
-      char permissions[5] = {};
-      unsigned major = 0;
-      unsigned minor = 0;
-      unsigned long inode = 0;
-      const size_t space = line.find(' ');
-      if (space == std::string::npos || line.size() < space + 5 || line[space + 4] != 's' ||
-          std::sscanf(line.c_str(), "%*x-%*x %4s %*x %x:%x %lu", permissions, &major, &minor,
-                      &inode) != 4 ||
-          (writers && permissions[1] != 'w')) {
-        continue;
+    each_shared(other, [&](const SharedLine& shared) {
+      const auto it = wanted.find(shared.file);
+      if (it == wanted.end()) {
+        return true;
       }
-      const size_t name = line.find('/');
-      const std::string_view path =
-          name == std::string::npos ? std::string_view() : std::string_view(line).substr(name);
-      if (const auto it = wanted.find({major, minor, memory::object_number(inode, path)});
-          it != wanted.end()) {
-        sharers.push_back({other, command_of(other), it->second});
-        break;
-      }
-    }
+      sharers.push_back({other, command_of(other), it->second});
+      return false;
+    });
   }
   return sharers;
 }
@@ -87,7 +106,34 @@ std::vector<Sharer> find_sharers(pid_t pid, const std::map<FileId, std::string>&
 
 std::vector<Sharer> find_writers(pid_t pid, uint32_t dev_major, uint32_t dev_minor,
                                  uint64_t inode) {
-  return find_sharers(pid, {{{dev_major, dev_minor, inode}, std::string()}}, true);
+  std::vector<Sharer> writers;
+  for (auto& [index, writer] : find_writers({{dev_major, dev_minor, inode}})) {
+    if (writer.pid != pid) {
+      writers.push_back(std::move(writer));
+    }
+  }
+  return writers;
+}
+
+std::multimap<size_t, Sharer> find_writers(const std::vector<ObjectId>& objects) {
+  std::map<FileId, size_t> wanted;
+  for (size_t i = 0; i < objects.size(); ++i) {
+    wanted.emplace(FileId{objects[i].dev_major, objects[i].dev_minor, objects[i].inode}, i);
+  }
+  std::multimap<size_t, Sharer> writers;
+  for (const pid_t pid : other_processes(0)) {
+    std::set<size_t> found;
+    each_shared(pid, [&](const SharedLine& shared) {
+      if (const auto it = wanted.find(shared.file); shared.writable && it != wanted.end()) {
+        found.insert(it->second);
+      }
+      return found.size() < wanted.size();
+    });
+    for (const size_t index : found) {
+      writers.emplace(index, Sharer{pid, command_of(pid), std::string()});
+    }
+  }
+  return writers;
 }
 
 std::vector<Sharer> find_mapping_sharers(pid_t pid, const std::vector<memory::Mapping>& mappings) {
@@ -97,7 +143,7 @@ std::vector<Sharer> find_mapping_sharers(pid_t pid, const std::vector<memory::Ma
       wanted[{mapping.dev_major, mapping.dev_minor, mapping.inode}] = mapping.path;
     }
   }
-  return wanted.empty() ? std::vector<Sharer>() : find_sharers(pid, wanted, false);
+  return wanted.empty() ? std::vector<Sharer>() : find_sharers(pid, wanted);
 }
 
 std::vector<Sharer> find_clone_sharers(pid_t pid) {

@@ -190,6 +190,15 @@ void AgentHub::on_message(const std::shared_ptr<Session>& session, wire::AgentUp
                             down.mutable_program_placed()->set_node(node);
                             send(std::move(down));
                           });
+  } else if (message.has_fetch_home()) {
+    events_.fetch_home(
+        agent, message.fetch_home(),
+        [send = answer_to(agent, message.request())](const Result<>& fetched) {
+          wire::AgentDown down;
+          down.mutable_home_fetched()->set_ok(fetched.has_value());
+          down.mutable_home_fetched()->set_message(fetched ? "" : fetched.error().message());
+          send(std::move(down));
+        });
   } else {
     const uint64_t request = message.request();  // before the move: arguments have no order
     answer(request, std::move(message));

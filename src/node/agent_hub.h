@@ -70,6 +70,10 @@ class AgentHub {
     std::function<void(const Agent&, const wire::PlaceProgram&,
                        std::function<void(const std::string& node)> reply)>
         place_program;
+    // `reply` when that process is at home, or cannot be brought there.
+    std::function<void(const Agent&, const wire::FetchHome&,
+                       std::function<void(const Result<>&)> reply)>
+        fetch_home;
     std::function<void(const Agent&)> status;  // a new one, or it has ended
   };
 

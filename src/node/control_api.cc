@@ -21,12 +21,19 @@ constexpr milliseconds kAgentReturns{
     4000};  // an agent that has lost tessd connects again each second
 constexpr milliseconds kWhyTimeout{20000};
 constexpr milliseconds kMigrateTimeout{60 * 60 * 1000};
+constexpr milliseconds kFetchTimeout{10 * 60 * 1000};
 
 // Is it an agent, perhaps one that this tessd does not know yet?
 bool is_agent(pid_t pid) {
   std::error_code error;
   const auto exe = std::filesystem::read_symlink(fmt::format("/proc/{}/exe", pid), error);
   return !error && exe.filename().string().starts_with("tess-agent");
+}
+
+// An agent traces it: a deputy, or one of a job that is at home.
+bool is_held(pid_t pid) {
+  const auto facts = process_facts(pid);
+  return facts && *facts && (*facts)->tracer != 0 && is_agent((*facts)->tracer);
 }
 
 }  // namespace
@@ -203,11 +210,7 @@ void ControlApi::with_home_agent(pid_t pid, WithAgent then) {
     then(fail(ErrorKind::kFailed, "process {} has ended", pid), false);
     return;
   }
-  const auto held = [pid] {
-    const auto now = process_facts(pid);
-    return now && *now && (*now)->tracer != 0 && is_agent((*now)->tracer);
-  };
-  if (hub_.home_of(pid) == nullptr && !held()) {
+  if (hub_.home_of(pid) == nullptr && !is_held(pid)) {
     const auto hold = manager_->hold_of(pid).value_or(Manager::Hold{job_ids_.next(), ""});
     hub_.start_home(hold.job, pid, false, "", hold.note,
                     [then](Result<std::shared_ptr<Agent>> started) { then(started, true); });
@@ -216,9 +219,9 @@ void ControlApi::with_home_agent(pid_t pid, WithAgent then) {
   // It has an agent, which may be just starting, or not have found this tessd again yet, or be
   // about to end because it has nothing left to hold.
   hub_.when(
-      [this, pid, held] {
+      [this, pid] {
         const auto agent = hub_.home_of(pid);
-        return agent != nullptr ? agent->connected() : !held();
+        return agent != nullptr ? agent->connected() : !is_held(pid);
       },
       kAgentReturns,
       [this, pid, then](bool settled) {
@@ -319,9 +322,7 @@ void ControlApi::op_migrate(const RequestPtr& request) {
   }
   if (home) {
     node = options_.node_name;
-    const auto facts = process_facts(*pid);
-    const bool held = facts && *facts && (*facts)->tracer != 0 && is_agent((*facts)->tracer);
-    if (hub_.home_of(*pid) == nullptr && !held) {
+    if (hub_.home_of(*pid) == nullptr && !is_held(*pid)) {
       request->ok({{"pid", *pid}, {"node", node}, {"message", "it is at home already"}});
       return;
     }
@@ -356,6 +357,39 @@ void ControlApi::ask_migrate(const RequestPtr& request, pid_t pid, const std::st
                                 {"node", node},
                                 {"message", answer.answer().message()}});
                  });
+}
+
+void ControlApi::fetch_home(pid_t pid, std::function<void(const Result<>&)> done) {
+  if (hub_.home_of(pid) == nullptr && !is_held(pid)) {
+    done({});
+    return;
+  }
+  with_home_agent(pid, [=, this](const Result<std::shared_ptr<Agent>>& found, bool fresh) {
+    const auto ended = [pid] {
+      const auto facts = process_facts(pid);
+      return facts && !*facts;
+    };
+    if (!found || fresh) {
+      if (fresh && found) {
+        (void)(*found)->process.signal(SIGTERM);  // nobody held it
+      }
+      done(found || ended() ? Result<>() : tl::unexpected(found.error()));
+      return;
+    }
+    wire::AgentDown ask;
+    ask.mutable_migrate()->set_pid(pid);
+    ask.mutable_migrate()->set_home(true);
+    ask.mutable_migrate()->set_fetched(true);
+    hub_.ask(*found, std::move(ask), kFetchTimeout, [=](const Result<wire::AgentUp>& answer) {
+      if (ended() || (answer && answer->answer().ok())) {
+        done({});
+      } else if (!answer) {
+        done(tl::unexpected(answer.error()));
+      } else {
+        done(fail(ErrorKind::kNotPossible, "{}", answer->answer().message()));
+      }
+    });
+  });
 }
 
 void ControlApi::on_job_log(const Agent& agent, const wire::JobLog& entry) {

@@ -66,6 +66,9 @@ class ControlApi {
               const std::function<void(const wire::ClusterMessage&)>& reply);
   // What an agent says about a job goes to those who wait for it.
   void on_job_log(const Agent& agent, const wire::JobLog& entry);
+  // Another process is about to share memory with that one, which works only at home. `done` when
+  // it is there; also if it has ended, or no job of ours has it.
+  void fetch_home(pid_t pid, std::function<void(const Result<>&)> done);
   // From now on nothing new is started here.
   void set_stopping() { stopping_ = true; }
 

@@ -93,6 +93,9 @@ Daemon::Daemon(net::Loop& loop, DaemonPaths paths, Config config, net::TlsContex
   events.place_program = [this](const Agent& agent, const wire::PlaceProgram& ask, auto reply) {
     placer_->place_program(agent, ask, std::move(reply));
   };
+  events.fetch_home = [this](const Agent&, const wire::FetchHome& ask, auto reply) {
+    api_->fetch_home(ask.pid(), std::move(reply));
+  };
   events.transfer = [this](const Agent& agent, const wire::Transfer& transfer) {
     placer_->on_transfer(agent, transfer);
   };
