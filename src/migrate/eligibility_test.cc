@@ -19,7 +19,13 @@
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <set>
 #include <thread>
+#include <utility>
+#include <vector>
+
+#include "memory/address_space.h"
+#include "migrate/sharing.h"
 
 namespace tess::migrate {
 namespace {
@@ -222,6 +228,40 @@ TEST(Eligibility, SharedFilesMatterOnlyIfWritable) {
   EXPECT_TRUE(reasons.empty()) << all(reasons);
   ::unlink(name);
   ::close(fd);
+}
+
+TEST(Sharing, WritersOfSeveralObjectsAreFoundByObject) {
+  const int fds[2] = {::memfd_create("one", MFD_CLOEXEC), ::memfd_create("two", MFD_CLOEXEC)};
+  std::vector<ObjectId> objects;
+  const auto map = [](int fd, int prot) {
+    return ::mmap(nullptr, 4096, prot, MAP_SHARED, fd, 0) != MAP_FAILED;
+  };
+  constexpr int kWrite = PROT_READ | PROT_WRITE;
+  const Child both([&] { return map(fds[0], kWrite) && map(fds[1], kWrite); });
+  const Child one([&] { return map(fds[0], PROT_READ) && map(fds[1], kWrite); });
+  ASSERT_TRUE(both.ready() && one.ready());
+  for (const char* name : {"/memfd:one", "/memfd:two"}) {
+    const auto mappings = memory::read_address_space(both.pid());
+    ASSERT_TRUE(mappings);
+    for (const memory::Mapping& mapping : *mappings) {
+      if (mapping.path.starts_with(name)) {
+        objects.push_back({mapping.dev_major, mapping.dev_minor, mapping.inode});
+      }
+    }
+  }
+  ASSERT_EQ(objects.size(), 2U);
+  std::set<std::pair<size_t, pid_t>> found;
+  for (const auto& [index, writer] : find_writers(objects)) {
+    found.emplace(index, writer.pid);
+  }
+  const std::set<std::pair<size_t, pid_t>> wanted{{0, both.pid()}, {1, both.pid()}, {1, one.pid()}};
+  EXPECT_EQ(found, wanted);
+  const auto others =
+      find_writers(both.pid(), objects[1].dev_major, objects[1].dev_minor, objects[1].inode);
+  ASSERT_EQ(others.size(), 1U);
+  EXPECT_EQ(others.front().pid, one.pid());
+  ::close(fds[0]);
+  ::close(fds[1]);
 }
 
 TEST(Eligibility, MemorySharedByClone) {
