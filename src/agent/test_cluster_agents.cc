@@ -187,6 +187,7 @@ void TestAgents::handle(const wire::AgentUp& message) {
   switch (message.body_case()) {
     case wire::AgentUp::kRegister:
       reply.mutable_registered()->set_node(kHomeNode);
+      reply.mutable_registered()->set_fetches_home(true);
       send(reply);
       break;
     case wire::AgentUp::kNeedHost: {

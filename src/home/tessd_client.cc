@@ -42,6 +42,7 @@ void TessdClient::introduce(bool again) {
 }
 
 void TessdClient::lost() {
+  fetches_home_ = false;
   while (!placings_.empty()) {
     finish_placing(placings_.begin()->first, "");
   }
@@ -59,6 +60,7 @@ void TessdClient::handle(const wire::AgentDown& message) {
   switch (message.body_case()) {
     case wire::AgentDown::kRegistered:
       node_ = message.registered().node();
+      fetches_home_ = message.registered().fetches_home();
       break;
     case wire::AgentDown::kHostPrepared: {
       const wire::HostPrepared& host = message.host_prepared();
@@ -120,8 +122,10 @@ void TessdClient::finish_fetching(uint64_t request, const Result<>& result) {
 }
 
 void TessdClient::fetch_home(pid_t pid, std::function<void(const Result<>&)> done) {
-  if (!tessd_.connected()) {
-    done(fail(ErrorKind::kRetry, "this node's tessd does not answer"));
+  if (!tessd_.connected() || !fetches_home_) {
+    done(fail(
+        ErrorKind::kRetry, "this node's tessd {}",
+        tessd_.connected() ? "is older than the agent of the job; restart it" : "does not answer"));
     return;
   }
   const uint64_t request = next_question_++;

@@ -41,7 +41,7 @@ class TessdClient {
                  std::function<void(Result<HostAddress>)> done);
   // Where a program runs that `pid` has just executed; empty: at home, also if tessd does not say.
   void place_program(pid_t pid, uint64_t work_ns, std::function<void(const std::string&)> done);
-  // That process of whichever job comes home. kRetry: tessd is not there, or went away.
+  // That process of whichever job comes home. kRetry: tessd is not there, too old, or went away.
   void fetch_home(pid_t pid, std::function<void(const Result<>&)> done);
 
  private:
@@ -60,6 +60,7 @@ class TessdClient {
   const Handlers handlers_;
   net::AgentSocket tessd_;
   std::string node_;
+  bool fetches_home_ = false;  // whether this tessd knows that question
   uint64_t next_question_ = uint64_t{1} << 63;
   std::map<uint64_t, Question> questions_;
   struct Placing {

@@ -241,6 +241,7 @@ Result<> AgentHub::on_register(const std::shared_ptr<Session>& session,
   agent->connection = session->connection;
   wire::AgentDown down;
   down.mutable_registered()->set_node(options_.node_name);
+  down.mutable_registered()->set_fetches_home(true);
   TESS_TRY_ASSIGN(const std::string frame, wire::encode_frame(down));
   agent->connection->send(frame);
   const auto starting = starting_.find(agent->job);
