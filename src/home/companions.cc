@@ -305,15 +305,20 @@ bool HomeAgent::has_left(const Managed& process) {
 // ---- shared memory ----
 
 Result<HomeAgent::Share> HomeAgent::begin_share(const Group& group, const std::string& node,
-                                                const std::shared_ptr<HostLink>& target) {
+                                                const std::shared_ptr<HostLink>& target,
+                                                bool patient) {
   const auto flushed = std::make_shared<std::promise<void>>();
   auto future = flushed->get_future();
   Share share;
   TESS_TRY(on_main([&]() -> Result<> {
     // In one turn: nobody can come to share what moves between the look and the lock.
     TESS_TRY_ASSIGN(share.more, find_companions(group, node));
-    note_dying(group.front()->where());
-    share.bodies_end = any_ending_body(group.front()->where());
+    const bool shares = std::ranges::any_of(
+        group, [](const auto& process) { return !shared_mappings(process->pid).empty(); });
+    if (patient && shares) {
+      note_dying(group.front()->where());
+      share.bodies_end = any_ending_body(group.front()->where());
+    }
     if (share.more.empty() && !share.bodies_end) {
       std::vector<pid_t> pids;
       for (const auto& process : group) {

@@ -227,14 +227,18 @@ Result<> GroupMigration::freeze() {
 // That memory is about to be taken away.
 Result<MainServices::Share> GroupMigration::begin_share() {
   constexpr std::chrono::milliseconds kLook(1);  // hosts tell the main thread
+  constexpr std::chrono::seconds kLongest(3);    // others of the job may end all the time
+  const auto deadline = std::chrono::steady_clock::now() + kLongest;
   while (true) {
-    auto share = services_.begin_share(at_rest(), node_, members_.front()->target());
+    const bool patient = std::chrono::steady_clock::now() < deadline;
+    auto share = services_.begin_share(at_rest(), node_, members_.front()->target(), patient);
     if (!share || !share->more.empty() || !share->bodies_end) {
       return share;
     }
     do {
       std::this_thread::sleep_for(kLook);
-    } while (services_.bodies_are_ending(members_.front()->from()));
+    } while (services_.bodies_are_ending(members_.front()->from()) &&
+             std::chrono::steady_clock::now() < deadline);
   }
 }
 

@@ -57,7 +57,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   void watch(Managed& process) override;
   void signal_body(const Managed& process, int signal) override;
   Result<Share> begin_share(const Group& group, const std::string& node,
-                            const std::shared_ptr<HostLink>& target) override;
+                            const std::shared_ptr<HostLink>& target, bool patient) override;
   void end_share(uint64_t move, bool committed) override;
   Result<std::set<ObjectKey>> shared_objects() override;
   void write_shared_table(const Managed& process) override;

@@ -46,8 +46,9 @@ class MainServices {
   virtual void signal_body(const Managed& process, int signal) = 0;
   // What bodies share (SharedSegments). All threads of these processes rest. Either there are
   // others by now that must move with them, which are busy with it from now on; or bodies where
-  // they are end, and it has to be asked again (bodies_are_ending); or waits until everything that
-  // they share is at home, and gives the number for end_share. `target` null: home.
+  // they are end, and it has to be asked again (bodies_are_ending), unless it is not `patient`; or
+  // waits until everything that they share is at home, and gives the number for end_share. `target`
+  // null: home.
   using Group = std::vector<std::shared_ptr<Managed>>;
   struct Share {
     Group more;
@@ -55,7 +56,7 @@ class MainServices {
     uint64_t number = 0;
   };
   virtual Result<Share> begin_share(const Group& group, const std::string& node,
-                                    const std::shared_ptr<HostLink>& target) = 0;
+                                    const std::shared_ptr<HostLink>& target, bool patient) = 0;
   virtual void end_share(uint64_t move, bool committed) = 0;
   virtual Result<std::set<ObjectKey>> shared_objects() = 0;
   // Tells a deputy which files are shared (main thread only).
