@@ -282,6 +282,7 @@ T(mappings_that_move) {
     munmap(hole, 1 << 20);
     munmap(of_a, PAGE);
   }
+}
 
 // ---- System V segments of which a part is mapped no more ----
 
