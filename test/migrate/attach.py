@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "common"))
 import build_programs  # noqa: E402
 import lab as labs  # noqa: E402
-from workers import Worker, migrate  # noqa: E402
+from workers import Worker, must_migrate  # noqa: E402
 
 # The child waits in a call that the kernel repeats when tracing ends, for what comes through the pipe.
 PROGRAM = """
@@ -54,12 +54,6 @@ class Failure(Exception):
     pass
 
 
-def go(lab, pid, node):
-    done = migrate(lab, pid, node)
-    if done.returncode != 0:
-        raise Failure(f"tess migrate {pid} {node}: {done.stdout.strip()}")
-
-
 def trace(lab, pid):
     return lab.run("n1", ["/usr/bin/python3", "-c", TRACER, str(pid)], check=False).stderr.strip()
 
@@ -71,11 +65,11 @@ def must_trace(lab, pid, what):
 
 def child_of_one_away(lab):
     with Worker(lab, ["/usr/bin/python3", "-c", PROGRAM], True) as worker:
-        go(lab, worker.pid, "n2")
+        must_migrate(lab, worker.pid, "n2")
         (worker.folder / "fork").touch()
         worker.wait_output(b" waits\n", DEADLINE)
         child = int(worker.output().split()[1])
-        go(lab, child, "home")
+        must_migrate(lab, child, "home")
         must_trace(lab, child, "a process that has come home while its parent is away")
         (worker.folder / "write").touch()
         worker.wait_output(b"child ended 7\n", DEADLINE)
@@ -87,10 +81,10 @@ def started_by_run(lab):
     with Worker(lab, ["tess", "run", "--on", "n2", "/usr/bin/python3", "-c", PROGRAM], True) as worker:
         if "not permitted" not in trace(lab, worker.pid):
             raise Failure("a process that is away could be traced")
-        go(lab, worker.pid, "home")
-        go(lab, worker.pid, "home")
+        must_migrate(lab, worker.pid, "home")
+        must_migrate(lab, worker.pid, "home")
         must_trace(lab, worker.pid, "a process that was sent home twice")
-        go(lab, worker.pid, "n3")
+        must_migrate(lab, worker.pid, "n3")
         for name in ("fork", "write"):
             (worker.folder / name).touch()
         worker.wait_output(b"child ended 7\n", DEADLINE)

@@ -10,7 +10,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "common")]
 import lab as labs  # noqa: E402
-from workers import migrate  # noqa: E402
+from workers import must_migrate  # noqa: E402
 
 DEADLINE = 60
 WANTED = "child reads parent\nparent reads child status 0\n"
@@ -20,12 +20,6 @@ class Failure(Exception):
     pass
 
 
-def go(lab, pid, target):
-    done = migrate(lab, pid, target)
-    if done.returncode != 0:
-        raise Failure(f"tess migrate to {target}: {done.stdout.strip()}")
-
-
 def round_of(lab, folder, point):
     """The parent, on n3, maps what the child has mapped, which is held at that point of its way from home to n2."""
     for name in ("join", "joined", "write"):
@@ -33,7 +27,7 @@ def round_of(lab, folder, point):
     program = lab.popen("n1", ["tess", "run", "--home", "/usr/bin/python3", str(HERE / "programs" / "joining.py")], cwd=folder,
                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     parent, child = map(int, program.stdout.readline().split())
-    go(lab, parent, "n3")
+    must_migrate(lab, parent, "n3")
     armed = Path(f"/proc/{lab.node_pid('n1')}/root/run/tessera/fault")
     armed.write_text(point + ":delay")
     moving = lab.popen("n1", ["tess", "migrate", str(child), "n2"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "common"))
 import lab as labs  # noqa: E402
-from workers import Worker, jobs, migrate  # noqa: E402
+from workers import Worker, jobs, must_migrate  # noqa: E402
 
 # Two pages of the file are looked at, by way of the mapping that was there from the start; then again by a new one.
 PROGRAM = """
@@ -82,12 +82,6 @@ def stay(lab, worker, places):
         raise Failure(f"readers are on {found}, not on {places}")
 
 
-def go(lab, pid, node):
-    done = migrate(lab, pid, node)
-    if done.returncode != 0:
-        raise Failure(f"tess migrate {pid} {node}: {done.stdout.strip()}")
-
-
 def steps(lab, folder):
     by_hand = Path(folder)
     (by_hand / "data").write_bytes(b"zero".ljust(FAR, b"-") + b"zero".ljust(SIZE - FAR, b"-"))
@@ -97,8 +91,8 @@ def steps(lab, folder):
         worker.child = int(worker.output().split(b"child ")[1].split()[0])
         all_see(worker, "zero")
         for number, places in enumerate((("n2", "n3"), ("n1", "n3"), ("n3", "n2"))):
-            go(lab, worker.pid, places[0])
-            go(lab, worker.child, places[1])
+            must_migrate(lab, worker.pid, places[0])
+            must_migrate(lab, worker.child, places[1])
             for name, change in (("wri", by_write), ("map", by_mapping)):
                 change(by_hand, f"{name}{number}".encode())
                 all_see(worker, f"{name}{number}")

@@ -74,6 +74,12 @@ def migrate(lab, pid, target, deadline=60):
                           env=labs.clean_environment(lab.bin_dir))
 
 
+def must_migrate(lab, pid, target):
+    done = migrate(lab, pid, target)
+    if done.returncode != 0:
+        raise labs.LabError(f"tess migrate {pid} {target}: {done.stdout.strip()}")
+
+
 def jobs(lab):
     """pid -> entry of `tess ps --json`."""
     text = lab.run("n1", ["tess", "ps", "--json"]).stdout
