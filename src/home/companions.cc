@@ -98,10 +98,10 @@ std::vector<pid_t> children_of(pid_t pid) {
   return children;
 }
 
-// Who has just been forked and executes a program that may map the same file again: moved out with
-// the others it finds their memory; left here it would find the file alone. Later it is too late.
 constexpr std::chrono::seconds kYoung(2);
 
+// Who has just been forked and executes a program that may map the same file again: moved out with
+// the others it finds their memory; left here it would find the file alone. Later it is too late.
 bool about_to_share(pid_t pid) {
   return age_of(pid) < static_cast<double>(kYoung.count());
 }
@@ -313,11 +313,11 @@ Result<HomeAgent::Share> HomeAgent::begin_share(const Group& group, const std::s
   TESS_TRY(on_main([&]() -> Result<> {
     // In one turn: nobody can come to share what moves between the look and the lock.
     TESS_TRY_ASSIGN(share.more, find_companions(group, node));
-    const bool shares = std::ranges::any_of(
-        group, [](const auto& process) { return !shared_mappings(process->pid).empty(); });
-    if (patient && shares) {
-      note_dying(group.front()->where());
-      share.bodies_end = any_ending_body(group.front()->where());
+    const std::string from = group.front()->where();
+    const auto shares = [](const auto& process) { return !shared_mappings(process->pid).empty(); };
+    if (patient && !from.empty() && std::ranges::any_of(group, shares)) {
+      note_dying(from);
+      share.bodies_end = any_ending_body(from);
     }
     if (share.more.empty() && !share.bodies_end) {
       std::vector<pid_t> pids;

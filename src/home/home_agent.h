@@ -120,7 +120,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   void shared_open(const std::string& node, const wire::LinkMessage& message);
   std::shared_ptr<HostLink> link_of(const std::string& node);
   void answer_channel(Managed& process, const stub::MailboxNote& note);
-  void called_home(Managed& process, uint32_t number, int64_t target);
+  void asked_to_go_home(Managed& process, uint32_t number, int64_t target);
   void bring_home_for(Managed& process, uint32_t number, int64_t target);
   bool let_go_of(Managed& process);
   bool leave_alone(Managed& process);

@@ -89,7 +89,7 @@ void HomeAgent::handle_note(Managed& process, const stub::MailboxNote& note,
       settle_children_time(process, note);
       break;
     case stub::Note::kGoHome:
-      called_home(process, note.value, note.result);
+      asked_to_go_home(process, note.value, note.result);
       break;
     case stub::Note::kIsAway:
       tell_whether_away(process, note.result);

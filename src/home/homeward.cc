@@ -41,7 +41,7 @@ bool is_a_tracers(uint32_t number) {
 }  // namespace
 
 // One that cannot come would ask for ever: now and then it is told so, and the call fails.
-void HomeAgent::called_home(Managed& process, uint32_t number, int64_t target) {
+void HomeAgent::asked_to_go_home(Managed& process, uint32_t number, int64_t target) {
   constexpr uint32_t kTries = 4;
   const bool may_come = process.failed_returns < kTries;
   stub::ChannelAnswer answer{};

@@ -157,7 +157,7 @@ class Tracer {
   bool stops_unnoticed(pid_t pid, pid_t tid) const;
   void show_call_end(Process& process, pid_t tid);
   void repeat_call(const Tracee& tracee) const;
-  static void read_again(const Tracee& tracee);
+  static void read_again(const Tracee& tracee, Registers registers);
   void keep_waiting(pid_t pid, const Tracee& tracee, int signal) const;
   Result<> seize_threads(pid_t pid, Process& process, bool& changed);
   Result<> set_follow(pid_t pid, bool follow);

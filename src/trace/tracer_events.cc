@@ -53,29 +53,34 @@ void Tracer::repeat_call(const Tracee& tracee) const {
 
 // The thread is within the kernel's handling of signals, which then sees a call that is to be made
 // again, after a handler too.
-void Tracer::read_again(const Tracee& tracee) {
+void Tracer::read_again(const Tracee& tracee, Registers registers) {
   constexpr int64_t kRestartNoIntr = -513;  // ERESTARTNOINTR
-  auto registers = tracee.registers();
-  if (registers && is_cut_read(tracee.tid(), *registers)) {
-    registers->rax = static_cast<uint64_t>(kRestartNoIntr);
-    ignore_gone("repeat a read", tracee.set_registers(*registers));
-  }
+  registers.rax = static_cast<uint64_t>(kRestartNoIntr);
+  ignore_gone("repeat a read", tracee.set_registers(registers));
 }
 
 // A signal that is ignored wakes a traced thread all the same (sig_ignored in kernel/signal.c): the
 // wait that it has ended goes on. Not at SIGCONT: the stop before it ends such a wait natively too.
 void Tracer::keep_waiting(pid_t pid, const Tracee& tracee, int signal) const {
   const auto registers = tracee.registers();
-  const bool waits = registers && static_cast<int64_t>(registers->rax) == -EINTR &&
+  if (!registers) {
+    return;
+  }
+  const bool waits = static_cast<int64_t>(registers->rax) == -EINTR &&
                      listener_.waits_without_limit(pid, *registers);
-  if (!registers || (!waits && !is_cut_read(tracee.tid(), *registers))) {
+  if (!waits && !is_cut_read(tracee.tid(), *registers)) {
     return;
   }
   const SignalMasks masks = signal_masks(tracee.tid());
   const auto is_in = [signal](uint64_t mask) { return (mask >> (signal - 1) & 1) != 0; };
   const bool by_default = signal == SIGCHLD || signal == SIGURG || signal == SIGWINCH;
-  if (is_in(masks.ignored) || (by_default && !is_in(masks.caught))) {
-    waits ? repeat_call(tracee) : read_again(tracee);
+  if (!is_in(masks.ignored) && !(by_default && !is_in(masks.caught))) {
+    return;
+  }
+  if (waits) {
+    repeat_call(tracee);
+  } else {
+    read_again(tracee, *registers);
   }
 }
 
@@ -221,7 +226,11 @@ void Tracer::handle_event_stop(pid_t pid, Process& process, const WaitEvent& eve
   // It may have just been born, with the options of whoever made it.
   set_options(process, pid, event.tid());
   if (event.kind() == WaitEvent::Kind::kInterrupt) {
-    read_again(Tracee::attached(event.tid()));
+    const Tracee tracee = Tracee::attached(event.tid());
+    if (const auto registers = tracee.registers();
+        registers && is_cut_read(tracee.tid(), *registers)) {
+      read_again(tracee, *registers);
+    }
   }
   const bool was_stopped = process.group_stop;
   process.group_stop = stopping;

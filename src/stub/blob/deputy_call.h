@@ -75,6 +75,8 @@ int64_t leave_handler(Slot* slot, uint64_t mask);
 void raise_fault(Slot* slot, Call& call);
 // kOpMayLock.
 int64_t may_lock(uint64_t limit);
+// Asks the agent what it answers without a descriptor: the answer's result, or EAGAIN.
+int64_t ask_for_word(Slot* slot, const MailboxNote& question);
 // 1: the memory of this process of the job is on a host, 0: it is not; is_away: or the errno that
 // forbids looking at it.
 int64_t ask_away(Slot* slot, int64_t pid);

@@ -88,13 +88,10 @@ void tell_ending(Slot* slot, int64_t user_ns, int64_t system_ns, uint64_t maxrss
   }
   MailboxNote said{};
   said.kind = Note::kEnding;
-  ChannelAnswer answer;
-  int32_t fd;
-  uint32_t count = 0;
   said.value = (uint32_t)most_kb;
   said.result = user;
   said.id = (uint64_t)system;
-  ask_agent(slot, said, &answer, &fd, 0, &count);
+  ask_for_word(slot, said);
 }
 
 // After wait4 or waitid: `rusage` is argument 3 of the one, 4 of the other.

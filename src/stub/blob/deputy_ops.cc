@@ -168,13 +168,7 @@ void take_title(const Call& call) {
   }
 }
 
-namespace {
-
-int64_t ask_for_word(Slot* slot, Note kind, uint32_t value, int64_t pid) {
-  MailboxNote question{};
-  question.kind = kind;
-  question.value = value;
-  question.result = pid;
+int64_t ask_for_word(Slot* slot, const MailboxNote& question) {
   ChannelAnswer answer;
   int32_t fd = -1;
   uint32_t count = 0;
@@ -182,15 +176,20 @@ int64_t ask_for_word(Slot* slot, Note kind, uint32_t value, int64_t pid) {
   return asked < 0 ? asked : answer.result;
 }
 
-}  // namespace
-
 // Whether another process of the job has its memory on a host: its deputy's is not the truth then.
 int64_t ask_away(Slot* slot, int64_t pid) {
-  return ask_for_word(slot, Note::kIsAway, 0, pid);
+  MailboxNote question{};
+  question.kind = Note::kIsAway;
+  question.result = pid;
+  return ask_for_word(slot, question);
 }
 
 int64_t go_home(Slot* slot, uint32_t number, int64_t pid) {
-  return ask_for_word(slot, Note::kGoHome, number, pid);
+  MailboxNote question{};
+  question.kind = Note::kGoHome;
+  question.value = number;
+  question.result = pid;
+  return ask_for_word(slot, question);
 }
 
 // For those who may look at it only, which is what a read of nothing that is mapped finds out.

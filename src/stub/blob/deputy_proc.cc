@@ -189,11 +189,8 @@ char state_of(Slot* slot, const Request& r, const ProcPath& path) {
   question.kind = Note::kCallState;
   question.result = path.pid;
   question.id = (uint64_t)(path.tid != 0 ? path.tid : path.pid);
-  ChannelAnswer answer;
-  int32_t fd = -1;
-  uint32_t count = 0;
-  const long asked = ask_agent(slot, question, &answer, &fd, 0, &count);
-  return asked < 0 || answer.result < 0 ? 0 : answer.result != 0 ? 'S' : 'R';
+  const int64_t waits = ask_for_word(slot, question);
+  return waits < 0 ? 0 : waits != 0 ? 'S' : 'R';
 }
 
 // Without a text of a host the process is at home, where the truth is then.
