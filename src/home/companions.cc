@@ -311,7 +311,16 @@ Result<HomeAgent::Share> HomeAgent::begin_share(const Group& group, const std::s
   auto future = flushed->get_future();
   Share share;
   TESS_TRY(on_main([&]() -> Result<> {
-    // In one turn: nobody can come to share what moves between the look and the lock.
+    // In one turn: nobody can come to share what moves between the look and the lock. Who comes
+    // between the look and the move is seen.
+    const auto reachable = [](const SharedMapping& mapping) {
+      return mapping.written && !mapping.inherited;
+    };
+    if (target != nullptr && std::ranges::any_of(group, [&](const auto& process) {
+          return std::ranges::any_of(shared_mappings(process->pid), reachable);
+        })) {
+      watch_home();
+    }
     TESS_TRY_ASSIGN(share.more, find_companions(group, node));
     const std::string from = group.front()->where();
     const auto shares = [](const auto& process) { return !shared_mappings(process->pid).empty(); };

@@ -138,6 +138,7 @@ HomeAgent::HomeAgent(HomeConfig config, net::TlsContext tls, migrate::Journal jo
                  return gather(pid, node, wish);
                },
                [this](pid_t pid) { return whose(pid); }, [this] { tracer_.handle_events(); },
+               [this] { watch_home(); },
                [this](pid_t pid, pid_t other, const std::string& command) {
                  call_home(pid, other, command);
                },
@@ -415,6 +416,8 @@ void HomeAgent::tick() {
   }
   ++idle_ticks_;
   shared_.tick();
+  watching_home_ = watching_home_ && shared_.any_elsewhere();
+  let_kept_go();
   drop_unused_links();
   if (may_rest()) {
     resting_ = true;

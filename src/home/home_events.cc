@@ -423,6 +423,7 @@ void HomeAgent::host_lost(const std::string& node, const Error& error) {
       tell_lost(*process, fmt::format("node {} is lost", node));
     }
   }
+  let_kept_go();
 }
 
 void HomeAgent::tell_lost(const Managed& process, const std::string& reason) {

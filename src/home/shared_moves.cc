@@ -82,7 +82,7 @@ uint64_t SharedSegments::begin_move(const std::vector<pid_t>& pids, const Link& 
   Move& move = moves_[id];
   move.pids.insert(pids.begin(), pids.end());
   move.target = target;
-  std::set<ObjectKey> keys;
+  std::set<ObjectKey>& keys = move.keys;
   for (const pid_t pid : pids) {
     for (const SharedMapping& mapping : shared_mappings(pid)) {
       keys.insert(mapping.key);

@@ -23,6 +23,7 @@ SharedMapping to_shared(const memory::Mapping& mapping) {
   shared.written = (mapping.prot & PROT_WRITE) != 0;
   shared.anonymous = mapping.kind == memory::MappingKind::kAnonShared;
   shared.path = mapping.path;
+  shared.inherited = shared.anonymous && mapping.path.starts_with("/dev/zero");
   return shared;
 }
 

@@ -32,6 +32,8 @@ struct SharedMapping {
   bool may_write = false;  // now, or by mprotect. Only from read_shared_mapping
   bool written = false;    // is mapped for writing now
   bool anonymous = false;  // not a file that could be opened or read
+  // Who does not inherit it cannot come to have it: memory without file or key (MAP_ANONYMOUS).
+  bool inherited = false;
   std::string path;
 };
 

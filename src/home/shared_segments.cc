@@ -118,6 +118,7 @@ Result<SharedSegments::Segment*> SharedSegments::find_or_make(pid_t pid,
   segment.identity = {info.st_dev, info.st_ino, segment.number};
   segment.writable = mapping.may_write;
   segment.anonymous = mapping.anonymous;
+  segment.inherited = mapping.inherited;
   segment.mapper = pid;
   segment.next_flush = Clock::now() + kFlushInterval;
   if (segment.writable) {
@@ -135,6 +136,9 @@ Result<SharedSegments::Segment*> SharedSegments::find_or_make(pid_t pid,
 
 Result<> SharedSegments::refuse_if_written_at_home(pid_t pid, const SharedMapping& mapping,
                                                    const Link& link) {
+  if (!mapping.inherited) {
+    handlers_.watch_home();
+  }
   if (is_fetched(mapping.key)) {
     return tl::unexpected(Error(ErrorKind::kRetry, "another job's process comes home", kAskAgain));
   }

@@ -50,6 +50,9 @@ class SharedSegments {
     std::function<Whose(pid_t)> whose;
     // So that whose() tells of what has happened by now.
     std::function<void()> catch_up;
+    // From now on, for as long as any_elsewhere(), the job's processes at home are watched for what
+    // they map.
+    std::function<void()> watch_home;
     // A process at home, or of another job, has mapped what this one with a body elsewhere writes
     // to: that one comes home.
     std::function<void(pid_t body, pid_t other, const std::string& command)> call_home;
@@ -87,6 +90,13 @@ class SharedSegments {
   // not suffice.
   std::set<ObjectKey> live_objects() const;
 
+  // ---- of processes at home ----
+  // Bodies write, or are about to, what a process at home could come to map.
+  bool any_elsewhere() const;
+  bool is_elsewhere(const ObjectKey& key) const;
+  // Has it come home, unless it is moving.
+  void fetch_home(const ObjectKey& key, pid_t pid, const std::string& command);
+
  private:
   using Clock = std::chrono::steady_clock;
   static constexpr std::chrono::milliseconds kFlushInterval{1'000};
@@ -106,6 +116,7 @@ class SharedSegments {
     stub::SharedFile identity{};
     bool writable = false;
     bool anonymous = false;
+    bool inherited = false;
     Link holder;  // null while it is only being opened by the target of a move, or not writable
     std::set<Link> readers;  // hosts that have a copy which nobody there can write to
     bool locked = false;
@@ -118,10 +129,13 @@ class SharedSegments {
     Stamp stamp;
     bool changed_by_others = false;
     Clock::time_point next_look{};
+    // Those at home do not have what is in it, and could come to map it.
+    bool elsewhere() const;
   };
   struct Move {
     std::set<pid_t> pids;
     Link target;
+    std::set<ObjectKey> keys;  // what the processes share
     std::set<uint64_t> segments;
     std::set<uint64_t> opened;  // by the target
   };

@@ -136,4 +136,39 @@ void SharedSegments::look_for_writers() {
   }
 }
 
+// ---- processes of the job at home ----
+
+bool SharedSegments::Segment::elsewhere() const {
+  return writable && !inherited && (holder != nullptr || move != 0);
+}
+
+bool SharedSegments::any_elsewhere() const {
+  const auto leaves = [](const auto& move) { return move.second.target != nullptr; };
+  return std::ranges::any_of(moves_, leaves) ||
+         std::ranges::any_of(segments_, [](const auto& entry) { return entry.second.elsewhere(); });
+}
+
+bool SharedSegments::is_elsewhere(const ObjectKey& key) const {
+  return std::ranges::any_of(moves_,
+                             [&](const auto& move) {
+                               return move.second.target != nullptr &&
+                                      move.second.keys.contains(key);
+                             }) ||
+         std::ranges::any_of(segments_, [&](const auto& entry) {
+           return entry.second.key == key && entry.second.elsewhere();
+         });
+}
+
+void SharedSegments::fetch_home(const ObjectKey& key, pid_t pid, const std::string& command) {
+  Segment* const segment = find(key);
+  if (segment == nullptr || segment->holder == nullptr || segment->move != 0) {
+    return;
+  }
+  if (still_mapped(*segment)) {
+    handlers_.call_home(segment->mapper, pid, command);
+  } else {
+    prune();  // its last content comes
+  }
+}
+
 }  // namespace tess::home

@@ -190,6 +190,7 @@ struct SignalAction {
 };
 
 inline constexpr uint32_t kEndedMax = 256;
+inline constexpr uint32_t kLeaversMax = 64;
 
 struct ControlBlock {
   char magic[8];  // "TESSCTL1"
@@ -244,6 +245,8 @@ struct ControlBlock {
     int64_t user_ns;
     int64_t system_ns;
   } ended[kEndedMax];
+  uint32_t leavers_next;    // deputy: threads whose bodies hear that they have ended, and which do so next; 0: none
+  int32_t leavers[kLeaversMax];
 };
 static_assert(sizeof(ControlBlock) <= kSharedTableOffset - kControlOffset);
 

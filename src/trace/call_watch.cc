@@ -2,6 +2,7 @@
 #include <cerrno>
 #include <fstream>
 #include <string>
+#include <utility>
 
 #include "trace/tracer.h"
 
@@ -27,9 +28,48 @@ void Tracer::watch_calls(pid_t pid, CallEnd look) {
     return;
   }
   process->look = std::move(look);
-  for (const auto& [tid, state] : process->threads) {
+  stop_unnoticed(pid, *process);
+}
+
+void Tracer::stop_unnoticed(pid_t pid, const Process& process) {
+  for (const auto& [tid, state] : process.threads) {
     if (state == State::kRunning && stops_unnoticed(pid, tid)) {
       ignore_gone("interrupt", Tracee::attached(tid).interrupt());
+    }
+  }
+}
+
+void Tracer::begin_watch(pid_t pid) {
+  const Process* const process = find(pid);
+  if (process != nullptr && !process->hold && !process->leaving && !process->until) {
+    stop_unnoticed(pid, *process);
+  }
+}
+
+// The process may be held meanwhile, and let go: not this thread.
+bool Tracer::keeps(pid_t pid, Process& process, pid_t tid) {
+  if (process.leaving || process.until || !listener_.watches(pid)) {
+    return false;
+  }
+  const auto registers = Tracee::attached(tid).registers();
+  if (!registers || static_cast<int64_t>(registers->orig_rax) < 0 ||
+      !listener_.keeps_at_call_end(pid, *registers)) {
+    return false;
+  }
+  process.threads[tid] = State::kHeld;
+  process.kept.insert(tid);
+  return true;
+}
+
+void Tracer::let_kept_go(pid_t pid) {
+  Process* const process = find(pid);
+  if (process == nullptr) {
+    return;
+  }
+  for (const pid_t tid : std::exchange(process->kept, {})) {
+    const auto thread = process->threads.find(tid);
+    if (!process->hold && thread != process->threads.end() && thread->second == State::kHeld) {
+      go_on(pid, *process, tid, 0);
     }
   }
 }

@@ -45,6 +45,54 @@ TEST_F(CallWatchTest, AWaitThatHasBegunIsShownWhenItEnds) {
   EXPECT_EQ(shown, by_then);
 }
 
+TEST_F(CallWatchTest, AThreadIsKeptAtTheEndOfItsCallUntilItIsLetGo) {
+  Shared* const shared = shared_;
+  const pid_t pid = child([shared] {
+    shared->threads = 1;
+    while (shared->go == 0) {
+    }
+    ::getppid();
+    shared->handled = 1;
+    ::pause();
+  });
+  ASSERT_TRUE(tracer_->seize(pid, false));
+  ASSERT_TRUE(until([&] { return shared->threads == 1; }));
+  heard_.watching = true;
+  heard_.kept_at = SYS_getppid;
+  tracer_->begin_watch(pid);
+  shared->go = 1;
+  ASSERT_TRUE(until([&] { return heard_.kept == 1; }));
+  // Whoever holds the process and lets it go does not let this thread go.
+  ASSERT_TRUE(tracer_->hold(pid, kTimeout));
+  ASSERT_TRUE(tracer_->release(pid));
+  ASSERT_EQ(::kill(pid, SIGWINCH), 0);
+  tracer_->handle_events();
+  EXPECT_EQ(shared->handled, 0u);
+  heard_.watching = false;
+  tracer_->let_kept_go(pid);
+  ASSERT_TRUE(until([&] { return shared->handled == 1; }));
+  EXPECT_EQ(heard_.kept, 1);
+}
+
+TEST_F(CallWatchTest, AKeptThreadDiesWithItsProcess) {
+  Shared* const shared = shared_;
+  const pid_t pid = child([shared] {
+    while (shared->go == 0) {
+    }
+    ::getppid();
+    ::pause();
+  });
+  ASSERT_TRUE(tracer_->seize(pid, false));
+  heard_.watching = true;
+  heard_.kept_at = SYS_getppid;
+  tracer_->begin_watch(pid);
+  shared->go = 1;
+  ASSERT_TRUE(until([&] { return heard_.kept == 1; }));
+  ASSERT_EQ(::kill(pid, SIGKILL), 0);
+  ASSERT_TRUE(until([&] { return !heard_.exits.empty(); }));
+  tracer_->let_kept_go(pid);  // nobody
+}
+
 TEST_F(CallWatchTest, AWaitWithATimeLimitIsNotDisturbed) {
   Shared* const shared = shared_;
   heard_.ended_by_our_stops = SYS_epoll_wait;

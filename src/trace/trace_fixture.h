@@ -42,6 +42,9 @@ struct Heard : TraceListener {
   bool hold_at_exec = false;
   uint64_t ended_by_our_stops = ~uint64_t{0};  // which call
   bool has_limit = false;                      // that call
+  bool watching = false;
+  uint64_t kept_at = ~uint64_t{0};  // the end of which call
+  int kept = 0;
 
   void forked(pid_t parent, pid_t, pid_t child) override { forks.emplace_back(parent, child); }
   bool executed(pid_t pid) override {
@@ -56,6 +59,14 @@ struct Heard : TraceListener {
   }
   bool waits_without_limit(pid_t, const Registers& registers) override {
     return !has_limit && ended_by_stop(registers);
+  }
+  bool watches(pid_t) override { return watching; }
+  bool keeps_at_call_end(pid_t, const Registers& registers) override {
+    constexpr int64_t kNotImplemented = -38;  // it begins
+    const bool keep =
+        registers.orig_rax == kept_at && static_cast<int64_t>(registers.rax) != kNotImplemented;
+    kept += keep ? 1 : 0;
+    return keep;
   }
 };
 

@@ -258,7 +258,7 @@ Result<> Tracer::release(pid_t pid) {
   }
   process->hold = false;
   for (auto& [tid, state] : process->threads) {
-    if (state != State::kHeld) {
+    if (state != State::kHeld || process->kept.contains(tid)) {
       continue;
     }
     const Tracee tracee = Tracee::attached(tid);
@@ -267,7 +267,7 @@ Result<> Tracer::release(pid_t pid) {
       state = State::kListening;
     } else {
       repeat_call(tracee);
-      ignore_gone("resume", tracee.resume());
+      ignore_gone("resume", resume(pid, tracee));
       state = State::kRunning;
     }
   }
@@ -281,8 +281,9 @@ Result<> Tracer::release_until(pid_t pid, std::function<bool(const Registers&)> 
   }
   process->hold = false;
   process->until = std::move(there);
+  process->kept.clear();
   for (const auto& [tid, state] : process->threads) {
-    go_on(*process, tid, 0);
+    go_on(pid, *process, tid, 0);
   }
   return {};
 }
@@ -411,6 +412,7 @@ bool Tracer::stop_overridden(pid_t pid) const {
 void Tracer::mark_running(pid_t pid) {
   if (Process* const process = find(pid); process != nullptr) {
     process->hold = false;
+    process->kept.clear();
     for (auto& [tid, state] : process->threads) {
       state = State::kRunning;
     }
@@ -488,7 +490,7 @@ Result<> Tracer::resume_thread(pid_t tid) {
     return fail(ErrorKind::kDisconnected, "thread {} is gone", tid);
   }
   process->threads[tid] = State::kRunning;
-  return Tracee::attached(tid).resume();
+  return resume(pid_of(tid), Tracee::attached(tid));
 }
 
 }  // namespace tess::trace

@@ -35,6 +35,12 @@ class TraceListener {
   virtual bool ended_by_stop(const Registers& /*registers*/) { return false; }
   // Such a call would wait as long as it takes, so making it again loses no time limit.
   virtual bool waits_without_limit(pid_t /*pid*/, const Registers& /*registers*/) { return false; }
+  // Whether the end of each call of the process is to be told; asked whenever a thread is let go
+  // on. When it becomes true for one that runs, begin_watch().
+  virtual bool watches(pid_t /*pid*/) { return false; }
+  // True: the thread stands there until let_kept_go(). May come in the middle of whatever waits for
+  // threads.
+  virtual bool keeps_at_call_end(pid_t /*pid*/, const Registers& /*registers*/) { return false; }
 };
 
 class Tracer {
@@ -94,6 +100,10 @@ class Tracer {
   // many threads.
   using CallEnd = std::function<bool(const Registers&)>;
   void watch_calls(pid_t pid, CallEnd look);
+  // The listener watches() the running process from now on: each call that ends after this has
+  // returned is told. Threads as above are told of later.
+  void begin_watch(pid_t pid);
+  void let_kept_go(pid_t pid);
   // The threads are no longer held as far as the tracer goes: the caller has resumed them itself.
   void mark_running(pid_t pid);
   // Stops tracing (from held or running). The process goes on.
@@ -133,6 +143,7 @@ class Tracer {
     std::set<pid_t> entered;       // held in a call (enter_calls)
     bool leaving = false;          // its threads are let go one by one (detach_after_calls)
     CallEnd look;                  // watch_calls
+    std::set<pid_t> kept;          // by keeps_at_call_end
   };
 
   // A failure that only says "the thread died" is no failure: its exit event comes by itself.
@@ -153,9 +164,12 @@ class Tracer {
   void handle_event_stop(pid_t pid, Process& process, const WaitEvent& event);
   void handle_exec(pid_t pid, const WaitEvent& event);
   void handle_new_task(pid_t pid, const WaitEvent& event);
-  void go_on(Process& process, pid_t tid, int signal);
+  void go_on(pid_t pid, Process& process, pid_t tid, int signal);
+  Result<> resume(pid_t pid, const Tracee& tracee, int signal = 0);
   bool stops_unnoticed(pid_t pid, pid_t tid) const;
+  void stop_unnoticed(pid_t pid, const Process& process);
   void show_call_end(Process& process, pid_t tid);
+  bool keeps(pid_t pid, Process& process, pid_t tid);
   void repeat_call(const Tracee& tracee) const;
   static void read_again(const Tracee& tracee, Registers registers);
   void keep_waiting(pid_t pid, const Tracee& tracee, int signal) const;

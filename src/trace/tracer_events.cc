@@ -24,14 +24,19 @@ void Tracer::handle_events() {
 
 // Lets a thread go on after a stop that is not one to be held at; asks again for the stop if the
 // process is being held, because any ptrace stop takes a pending PTRACE_INTERRUPT off.
-void Tracer::go_on(Process& process, pid_t tid, int signal) {
+void Tracer::go_on(pid_t pid, Process& process, pid_t tid, int signal) {
   const Tracee tracee = Tracee::attached(tid);
   if (process.hold) {
     ignore_gone("interrupt", tracee.interrupt());
   }
   const bool to_syscall = process.until || process.leaving || process.look;
-  ignore_gone("resume", to_syscall ? tracee.resume_to_syscall(signal) : tracee.resume(signal));
+  ignore_gone("resume",
+              to_syscall ? tracee.resume_to_syscall(signal) : resume(pid, tracee, signal));
   process.threads[tid] = State::kRunning;
+}
+
+Result<> Tracer::resume(pid_t pid, const Tracee& tracee, int signal) {
+  return listener_.watches(pid) ? tracee.resume_to_syscall(signal) : tracee.resume(signal);
 }
 
 // A call that a signal has ended as well stays so: the signal is still to be taken.
@@ -110,7 +115,9 @@ void Tracer::handle_syscall(pid_t pid, Process& process, pid_t tid) {
     }
   }
   show_call_end(process, tid);
-  go_on(process, tid, 0);
+  if (process.hold || !keeps(pid, process, tid)) {  // else it is seen at the stop that follows
+    go_on(pid, process, tid, 0);
+  }
 }
 
 void Tracer::adopt_unknown(const WaitEvent& event) {
@@ -144,6 +151,7 @@ void Tracer::handle(const WaitEvent& event) {
   switch (event.kind()) {
     case WaitEvent::Kind::kEnding:
       process->threads.erase(event.tid());
+      process->kept.erase(event.tid());
       break;
     case WaitEvent::Kind::kExited:
       handle_exit(event);
@@ -154,7 +162,7 @@ void Tracer::handle(const WaitEvent& event) {
       } else {
         keep_waiting(pid, Tracee::attached(event.tid()), event.signal());
       }
-      go_on(*process, event.tid(), event.signal());
+      go_on(pid, *process, event.tid(), event.signal());
       break;
     case WaitEvent::Kind::kSyscall:
       handle_syscall(pid, *process, event.tid());
@@ -170,7 +178,7 @@ void Tracer::handle(const WaitEvent& event) {
                  event.event() == PTRACE_EVENT_CLONE) {
         handle_new_task(pid, event);
       } else {
-        go_on(*process, event.tid(), 0);
+        go_on(pid, *process, event.tid(), 0);
       }
       break;
   }
@@ -184,6 +192,7 @@ void Tracer::handle_exit(const WaitEvent& event) {
     return;
   }
   process->threads.erase(event.tid());
+  process->kept.erase(event.tid());
   // The leader's status is the process's; it is reported last, when no other thread is left.
   if (event.tid() == pid) {
     processes_.erase(pid);
@@ -235,17 +244,18 @@ void Tracer::handle_event_stop(pid_t pid, Process& process, const WaitEvent& eve
   const bool was_stopped = process.group_stop;
   process.group_stop = stopping;
   process.stop_signal = stopping ? event.signal() : 0;
-  if (process.hold) {
+  const bool kept = !stopping && keeps(pid, process, event.tid());
+  if (kept || process.hold) {
     process.threads[event.tid()] = State::kHeld;
   } else if (stopping) {
     ignore_gone("listen", Tracee::attached(event.tid()).listen());
     process.threads[event.tid()] = State::kListening;
   } else {
-    if (process.look) {
-      show_call_end(process, event.tid());
-      repeat_call(Tracee::attached(event.tid()));  // our stop has ended it (watch_calls)
+    show_call_end(process, event.tid());
+    if (process.look || listener_.watches(pid)) {
+      repeat_call(Tracee::attached(event.tid()));  // our stop has ended it
     }
-    go_on(process, event.tid(), 0);
+    go_on(pid, process, event.tid(), 0);
   }
   if (stopping && !was_stopped) {
     listener_.group_stopped(pid, event.signal());
@@ -258,16 +268,17 @@ void Tracer::handle_exec(pid_t pid, const WaitEvent& event) {
   // The caller has become the leader, whichever thread it was; all others are gone without a word.
   Process& process = processes_[pid];
   process.threads.clear();
+  process.kept.clear();
   process.threads[event.tid()] = State::kRunning;
   set_options(process, pid, event.tid());
   if (!listener_.executed(pid)) {
-    go_on(process, event.tid(), 0);
+    go_on(pid, process, event.tid(), 0);
     return;
   }
   // Still inside execve here: one more stop at its very end, where registers can be changed like at
   // any other.
   process.hold = true;
-  go_on(process, event.tid(), 0);
+  go_on(pid, process, event.tid(), 0);
 }
 
 void Tracer::handle_new_task(pid_t pid, const WaitEvent& event) {
@@ -289,7 +300,7 @@ void Tracer::handle_new_task(pid_t pid, const WaitEvent& event) {
     }
   }
   if (Process* const process = find(pid); process != nullptr) {
-    go_on(*process, event.tid(), 0);
+    go_on(pid, *process, event.tid(), 0);
   }
 }
 

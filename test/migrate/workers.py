@@ -3,6 +3,7 @@
 import json
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import lab as labs
@@ -74,8 +75,12 @@ def migrate(lab, pid, target, deadline=60):
                           env=labs.clean_environment(lab.bin_dir))
 
 
-def must_migrate(lab, pid, target):
-    done = migrate(lab, pid, target)
+def must_migrate(lab, pid, target, deadline=60):
+    """Waits for the end of a move that somebody else has begun."""
+    until = time.monotonic() + deadline
+    done = migrate(lab, pid, target, deadline)
+    while "moving already" in done.stdout and time.monotonic() < until:
+        done = migrate(lab, pid, target, deadline)
     if done.returncode != 0:
         raise labs.LabError(f"tess migrate {pid} {target}: {done.stdout.strip()}")
 

@@ -10,6 +10,15 @@ inline constexpr uint64_t kCarried =
     CLONE_PARENT | CLONE_PIDFD | CLONE_IO | CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS |
     CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_CLEAR_SIGHAND;
 
+// A new thread has the number of one that has ended; 0: it is another process.
+void forget_leavers(Slot* slot, int32_t tid) {
+  for (int32_t& leaver : control_of(slot).leavers) {
+    if (tid == 0 || __atomic_load_n(&leaver, __ATOMIC_RELAXED) == tid) {
+      __atomic_store_n(&leaver, 0, __ATOMIC_RELAXED);
+    }
+  }
+}
+
 void reset_control(Slot* slot) {
   ControlBlock& control = control_of(slot);
   begin_alone(slot);
@@ -21,6 +30,7 @@ void reset_control(Slot* slot) {
   for (ControlBlock::EndedChild& child : control.ended) {
     child.pid = 0;
   }
+  forget_leavers(slot, 0);
   // Last: by this the agent knows that what it writes from now on stays.
   __atomic_store_n(&control.pid, (int32_t)sys(__NR_getpid), __ATOMIC_RELEASE);
 }
@@ -37,6 +47,7 @@ void forget_handlers(Slot* slot) {
 void deputy_child(Slot* slot) {
   SlotPrivate& p = priv(slot);
   slot->thread.tid = (int32_t)sys(__NR_gettid);
+  forget_leavers(slot, slot->thread.tid);
   if ((p.clone_flags & CLONE_THREAD) == 0) {
     if ((p.clone_flags & CLONE_FILES) == 0) {
       close_other_channels(slot);

@@ -385,6 +385,19 @@ void take_proc_text(Slot* slot, Call& call) {
   }
 }
 
+namespace {
+
+// The application's thread has ended, and may have been joined.
+bool is_leaving(Slot* slot, int32_t tid) {
+  bool leaving = false;
+  for (const int32_t& leaver : control_of(slot).leavers) {
+    leaving = leaving || __atomic_load_n(&leaver, __ATOMIC_ACQUIRE) == tid;
+  }
+  return leaving;
+}
+
+}  // namespace
+
 void hide_entries(Slot* slot, Call& call) {
   const Request& r = call.request;
   if (call.result <= 0 || r.segment_count == 0) {
@@ -395,6 +408,7 @@ void hide_entries(Slot* slot, Call& call) {
   ProcFile kind = kProcNone;
   bool own = false;
   bool known = false;
+  uint64_t leader = 0;  // stays in sight until the others have ended, too
   uint64_t kept = 0;
   for (uint64_t at = 0; at < (uint64_t)call.result;) {
     uint16_t length = 0;
@@ -408,13 +422,14 @@ void hide_entries(Slot* slot, Call& call) {
         const int fd = (int)r.args[0];
         const ProcPath path = is_proc(fd) ? path_of(fd) : ProcPath{};
         own = path.pid != 0 && path.pid == own_number();
+        leader = (uint64_t)path.pid;
         kind = own || (path.file == kProcFdDir && of_our_job(path.pid)) ? path.file : kProcNone;
       }
       if (kind == kProcFdDir) {
         hide = own ? is_ours(slot, (int32_t)value) : (int32_t)value >= control_of(slot).fd_base;
-      } else if (kind == kProcTaskDir) {
+      } else if (kind == kProcTaskDir && value != leader) {
         const char state = thread_state(value);
-        hide = state == 0 || state == 'Z' || state == 'X';
+        hide = state == 0 || state == 'Z' || state == 'X' || is_leaving(slot, (int32_t)value);
       }
     }
     if (!hide) {

@@ -407,11 +407,23 @@ extern "C" [[noreturn]] void tess_blank_body(Slot* slot) {
   __builtin_unreachable();
 }
 
+namespace {
+
+// Of very many that leave at once the first are forgotten.
+void note_leaver(Slot* slot) {
+  ControlBlock& control = control_of(slot);
+  const uint32_t at = __atomic_fetch_add(&control.leavers_next, 1, __ATOMIC_RELAXED);
+  __atomic_store_n(&control.leavers[at % kLeaversMax], slot->thread.tid, __ATOMIC_RELEASE);
+}
+
+}  // namespace
+
 void leave_process(Slot* slot, int status) {
   uint64_t ignored;
   block_all_signals(&ignored);
   __atomic_store_n(&slot->state, (uint32_t)kSlotFree,
                    __ATOMIC_SEQ_CST);  // before the others may be seen complete
+  note_leaver(slot);
   if (priv(slot).vfork_child == 0) {
     thread_gone(slot);
   }
