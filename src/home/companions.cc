@@ -112,6 +112,14 @@ bool about_to_share(const Managed& process, const std::set<ObjectKey>& keys) {
          (process.busy || std::chrono::steady_clock::now() - process.wish->second < kYoung);
 }
 
+// Of what the one only reads the other may be the writer.
+bool writes_to_any(pid_t pid, const std::vector<SharedMapping>& objects) {
+  return std::ranges::any_of(shared_mappings(pid), [&](const SharedMapping& mapping) {
+    return mapping.written &&
+           std::ranges::find(objects, mapping.key, &SharedMapping::key) != objects.end();
+  });
+}
+
 bool shares_a_file(pid_t pid) {
   const auto mappings = shared_mappings(pid);
   return std::any_of(mappings.begin(), mappings.end(),
@@ -128,8 +136,15 @@ HomeAgent::Companions HomeAgent::look_for_companions(const std::vector<pid_t>& g
   const bool away = first != nullptr && first->state == Managed::State::kDeputy;
   std::vector<pid_t> all = group;
   for (size_t i = 0; i < all.size(); ++i) {
-    if (shared_mappings(all[i]).empty()) {
+    const auto shared = shared_mappings(all[i]);
+    if (shared.empty()) {
       continue;  // most processes; the closer look takes its time where there is much memory
+    }
+    for (const auto& [pid, process] : processes_) {
+      if (!away && process->state == Managed::State::kNative &&
+          std::find(all.begin(), all.end(), pid) == all.end() && writes_to_any(pid, shared)) {
+        all.push_back(pid);
+      }
     }
     const auto mappings = memory::read_address_space(all[i]);
     if (!mappings) {
@@ -319,7 +334,7 @@ Result<HomeAgent::Share> HomeAgent::begin_share(const Group& group, const std::s
     if (target != nullptr && std::ranges::any_of(group, [&](const auto& process) {
           return std::ranges::any_of(shared_mappings(process->pid), reachable);
         })) {
-      watch_home();
+      home_watch_.begin();
     }
     TESS_TRY_ASSIGN(share.more, find_companions(group, node));
     const std::string from = group.front()->where();

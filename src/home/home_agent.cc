@@ -120,15 +120,8 @@ HomeAgent::HomeAgent(HomeConfig config, net::TlsContext tls, migrate::Journal jo
                    }
                  }
                },
-               [this] {
-                 std::vector<pid_t> pids;
-                 for (const auto& [pid, process] : processes_) {
-                   if (process->state == Managed::State::kDeputy) {
-                     pids.push_back(pid);
-                   }
-                 }
-                 return pids;
-               },
+               [this] { return pids_of(Managed::State::kDeputy); },
+               [this] { return pids_of(Managed::State::kNative); },
                [this](pid_t pid, const std::string& node) {
                  const Managed* const process = find(pid);
                  return process != nullptr && (process->state == Managed::State::kDeputy ||
@@ -138,11 +131,19 @@ HomeAgent::HomeAgent(HomeConfig config, net::TlsContext tls, migrate::Journal jo
                  return gather(pid, node, wish);
                },
                [this](pid_t pid) { return whose(pid); }, [this] { tracer_.handle_events(); },
-               [this] { watch_home(); },
+               [this] { home_watch_.begin(); },
                [this](pid_t pid, pid_t other, const std::string& command) {
                  call_home(pid, other, command);
                },
                [this](pid_t pid, Done done) { fetch_stranger(pid, 0, std::move(done)); }}),
+      home_watch_(tracer_, shared_,
+                  {[this](pid_t pid) {
+                     const Managed* const process = find(pid);
+                     return process == nullptr ||
+                            (process->stays_seized && process->state == Managed::State::kNative);
+                   },
+                   [this] { loop_.post([this] { home_watch_.settle(); }); },
+                   [this](pid_t pid, const std::string& text) { tessd_->log(pid, text); }}),
       next_operation_(static_cast<uint64_t>(read_clocks().boottime_ns)) {}
 
 HomeAgent::~HomeAgent() {
@@ -192,6 +193,16 @@ void HomeAgent::attach() {
 Managed* HomeAgent::find(pid_t pid) {
   const auto it = processes_.find(pid);
   return it == processes_.end() ? nullptr : it->second.get();
+}
+
+std::vector<pid_t> HomeAgent::pids_of(Managed::State state) const {
+  std::vector<pid_t> pids;
+  for (const auto& [pid, process] : processes_) {
+    if (process->state == state) {
+      pids.push_back(pid);
+    }
+  }
+  return pids;
 }
 
 std::shared_ptr<Managed> HomeAgent::make_process(pid_t pid) {
@@ -291,6 +302,18 @@ bool HomeAgent::ended_by_stop(const trace::Registers& registers) {
 
 bool HomeAgent::waits_without_limit(pid_t pid, const trace::Registers& registers) {
   return home::waits_without_limit(pid, registers);
+}
+
+bool HomeAgent::watches(pid_t pid) {
+  return home_watch_.watches(pid);
+}
+
+bool HomeAgent::postpones(pid_t pid, pid_t tid, const trace::Registers& registers) {
+  return home_watch_.postpones(pid, tid, registers);
+}
+
+bool HomeAgent::keeps_at_call_end(pid_t pid, pid_t tid, const trace::Registers& registers) {
+  return home_watch_.keeps(pid, tid, registers);
 }
 
 // ---- requests ----
@@ -416,8 +439,7 @@ void HomeAgent::tick() {
   }
   ++idle_ticks_;
   shared_.tick();
-  watching_home_ = watching_home_ && shared_.any_elsewhere();
-  let_kept_go();
+  home_watch_.settle();
   drop_unused_links();
   if (may_rest()) {
     resting_ = true;

@@ -14,6 +14,7 @@
 
 #include "base/fault.h"
 #include "home/home_config.h"
+#include "home/home_watch.h"
 #include "home/managed.h"
 #include "home/migration.h"
 #include "home/program_book.h"
@@ -40,7 +41,8 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   bool ended_by_stop(const trace::Registers& registers) override;
   bool waits_without_limit(pid_t pid, const trace::Registers& registers) override;
   bool watches(pid_t pid) override;
-  bool keeps_at_call_end(pid_t pid, const trace::Registers& registers) override;
+  bool postpones(pid_t pid, pid_t tid, const trace::Registers& registers) override;
+  bool keeps_at_call_end(pid_t pid, pid_t tid, const trace::Registers& registers) override;
   void exited(pid_t pid, int wait_status) override;
   void ending(pid_t pid, int wait_status) override;
 
@@ -98,10 +100,6 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   void fetch_stranger(pid_t pid, uint32_t attempts, Done done);
   void fetched(pid_t pid, Done done);
   void call_home(pid_t pid, pid_t other, const std::string& command);
-  // with those of the job that are at home (mapping_watch.cc)
-  void watch_home();
-  void let_kept_go();
-  bool has_stood_long(pid_t pid, std::chrono::steady_clock::time_point until);
   struct Companions {
     std::vector<pid_t> pids;
     std::optional<pid_t> elsewhere;  // one that shares with a group at home but is away
@@ -159,6 +157,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   pid_t outer_tid(pid_t pid, int32_t inner_tid) const;
 
   Managed* find(pid_t pid);
+  std::vector<pid_t> pids_of(Managed::State state) const;
   std::shared_ptr<Managed> make_process(pid_t pid);
 
   const HomeConfig config_;
@@ -176,9 +175,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   // when, until their host tells that they are gone.
   std::map<std::pair<std::string, int32_t>, std::chrono::steady_clock::time_point> ending_bodies_;
   SharedSegments shared_;
-  bool watching_home_ = false;
-  // Processes that stand where they have mapped what is elsewhere, and until when at the most.
-  std::map<pid_t, std::map<ObjectKey, std::chrono::steady_clock::time_point>> kept_;
+  HomeWatch home_watch_;
   ProgramBook programs_;
   std::map<pid_t, sys::Fd> newborn_mailboxes_;  // by the thread that is forking
   std::list<std::thread> workers_;

@@ -346,6 +346,7 @@ void HomeAgent::exited(pid_t pid, int wait_status) {
   processes_.erase(it);
   shared_.left(pid);
   loop_.post([this] {
+    home_watch_.settle();
     tessd_->send_status();
     maybe_finish();
   });
@@ -423,7 +424,7 @@ void HomeAgent::host_lost(const std::string& node, const Error& error) {
       tell_lost(*process, fmt::format("node {} is lost", node));
     }
   }
-  let_kept_go();
+  home_watch_.settle();
 }
 
 void HomeAgent::tell_lost(const Managed& process, const std::string& reason) {

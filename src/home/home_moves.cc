@@ -144,7 +144,7 @@ void HomeAgent::migration_ended(const std::vector<std::shared_ptr<Managed>>& gro
     log::warn("home", "event=moved_with_trouble pid={} reason=\"{}\"", group.front()->pid, warning);
   }
   after_events();
-  let_kept_go();
+  home_watch_.settle();
   tessd_->send_status();  // before the answer: who asks next is told the new place
   for (const Done& one : told) {
     one(result);

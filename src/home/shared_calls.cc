@@ -31,12 +31,26 @@ void SharedSegments::call(pid_t pid, stub::SharedMoment moment, const stub::Shar
       });
       break;
     case stub::SharedMoment::kClose:
-      close_window(number, call.offset, call.size, done);
+      close_window(number, pid, call.offset, call.size, done);
       break;
     case stub::SharedMoment::kAll:
       flush_all(false, done);
       break;
   }
+}
+
+bool SharedSegments::try_open(uint64_t number, pid_t tid, Done free) {
+  Segment* const segment = find(number);
+  if (segment != nullptr && !segment->locked) {
+    segment->locked = true;
+    open_window(number, tid);
+    return true;
+  }
+  lock(number, [this, number, free = std::move(free)] {
+    unlock(number);
+    free();
+  });
+  return false;
 }
 
 void SharedSegments::open_window(uint64_t number, pid_t pid) {
@@ -46,9 +60,10 @@ void SharedSegments::open_window(uint64_t number, pid_t pid) {
   }
 }
 
-void SharedSegments::close_window(uint64_t number, uint64_t offset, uint64_t size, Done done) {
+void SharedSegments::close_window(uint64_t number, pid_t pid, uint64_t offset, uint64_t size,
+                                  Done done) {
   Segment* const segment = find(number);
-  const bool had_window = segment != nullptr && segment->window != 0;
+  const bool had_window = segment != nullptr && segment->window == pid;
   if (segment != nullptr) {
     note_own(*segment);
   }
@@ -108,7 +123,7 @@ void SharedSegments::left(pid_t pid) {
     }
   }
   for (const uint64_t number : windows) {
-    close_window(number, 0, stub::kSharedAll, [] {});
+    close_window(number, pid, 0, stub::kSharedAll, [] {});
   }
   flush_all(false, [] {});
   prune();
@@ -122,6 +137,7 @@ void SharedSegments::tick() {
   flush_due();
   look_at_others();
   look_for_writers();
+  look_for_relatives();
 }
 
 void SharedSegments::flush_due() {

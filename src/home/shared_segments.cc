@@ -107,6 +107,7 @@ Result<SharedSegments::Segment*> SharedSegments::find_or_make(pid_t pid,
   if (mapping.may_write) {
     TESS_TRY(refuse_if_written_at_home(pid, mapping, link));
   }
+  TESS_TRY(join_those_at_home(pid, mapping));
   Segment segment;
   TESS_TRY_ASSIGN(segment.fd, open_object(pid, mapping));
   struct stat info {};
@@ -159,6 +160,21 @@ Result<> SharedSegments::refuse_if_written_at_home(pid_t pid, const SharedMappin
     return fail(ErrorKind::kNotPossible,
                 "process {} cannot map {} away from home: process {} ({}) has it mapped there", pid,
                 mapping.path, other.pid, other.command);
+  }
+  return {};
+}
+
+// One writes, the other may only read. If the body cannot go there, its host has the news late.
+Result<> SharedSegments::join_those_at_home(pid_t pid, const SharedMapping& mapping) {
+  const auto shares = [&](pid_t other) {
+    return move_of(other) == nullptr &&
+           std::ranges::any_of(shared_mappings(other), [&](const SharedMapping& theirs) {
+             return theirs.key == mapping.key && (mapping.may_write || theirs.written);
+           });
+  };
+  if (move_of(pid) == nullptr && std::ranges::any_of(handlers_.natives(), shares) &&
+      handlers_.gather(pid, "", mapping.key)) {
+    return tl::unexpected(Error(ErrorKind::kRetry, "it is used at home", kAskAgain));
   }
   return {};
 }
@@ -225,6 +241,7 @@ Result<> SharedSegments::make_writable(Segment& segment, pid_t pid, const Shared
     return tl::unexpected(Error(ErrorKind::kRetry, "it is being changed", kAskAgain));
   }
   TESS_TRY(refuse_if_written_at_home(pid, mapping, link));
+  TESS_TRY(join_those_at_home(pid, mapping));
   if (segment.readers.size() == 1 && !segment.readers.contains(link) && move_of(pid) == nullptr) {
     const std::string& node = (*segment.readers.begin())->host().node;
     if (handlers_.gather(pid, node, mapping.key)) {

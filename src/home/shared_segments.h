@@ -42,6 +42,7 @@ class SharedSegments {
   struct Handlers {
     std::function<void()> table_changed;           // table() has
     std::function<std::vector<pid_t>()> deputies;  // all processes with a body elsewhere
+    std::function<std::vector<pid_t>()> natives;   // those of the job at home
     // Away, or on its way to that node.
     std::function<bool(pid_t, const std::string& node)> is_away;
     // Brings the process to where what it wants to share is (a node, or home if that is empty); it
@@ -94,6 +95,12 @@ class SharedSegments {
   // Bodies write, or are about to, what a process at home could come to map.
   bool any_elsewhere() const;
   bool is_elsewhere(const ObjectKey& key) const;
+  bool is_elsewhere(uint64_t number) const;
+  // The segment that a descriptor of that process is of; 0: none.
+  uint64_t file_shared(pid_t pid, int fd) const;
+  // Keeps the segment for a change by that thread, until its kClose. False: it is kept already;
+  // `free` is called when it no longer is.
+  bool try_open(uint64_t number, pid_t tid, Done free);
   // Has it come home, unless it is moving.
   void fetch_home(const ObjectKey& key, pid_t pid, const std::string& command);
 
@@ -157,6 +164,7 @@ class SharedSegments {
   Segment* find(const ObjectKey& key);
   Result<Segment*> find_or_make(pid_t pid, const SharedMapping& mapping, const Link& link);
   Result<> refuse_if_written_at_home(pid_t pid, const SharedMapping& mapping, const Link& link);
+  Result<> join_those_at_home(pid_t pid, const SharedMapping& mapping);
   Result<> fetch_stranger(pid_t stranger, const ObjectKey& key);
   bool is_fetched(const ObjectKey& key) const;
   Result<> admit(Segment& segment, pid_t pid, const Link& link);
@@ -182,8 +190,9 @@ class SharedSegments {
   void note_own(Segment& segment);
   void look_at_others();
   void look_for_writers();
+  void look_for_relatives();
   void open_window(uint64_t number, pid_t pid);
-  void close_window(uint64_t number, uint64_t offset, uint64_t size, Done done);
+  void close_window(uint64_t number, pid_t pid, uint64_t offset, uint64_t size, Done done);
   bool still_mapped(Segment& segment);
   void prune();
   void erase(uint64_t number);

@@ -2,6 +2,7 @@
 // that are not away. Nobody tells of it, so each object is looked at now and then. What is written
 // by write() and its like shows in the file's times; what is written through a mapping need not, so
 // the content of small objects that bodies only read is looked at, too.
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #define XXH_INLINE_ALL
@@ -12,6 +13,7 @@
 
 #include "home/shared_segments.h"
 #include "migrate/sharing.h"
+#include "sys/process.h"
 
 namespace tess::home {
 namespace {
@@ -138,6 +140,24 @@ void SharedSegments::look_for_writers() {
 
 // ---- processes of the job at home ----
 
+// Who begins to write to what bodies only read is not watched for: most programs read such files.
+void SharedSegments::look_for_relatives() {
+  std::map<uint64_t, pid_t> found;
+  for (const pid_t pid : handlers_.natives()) {
+    for (const SharedMapping& mapping : shared_mappings(pid)) {
+      const Segment* const segment = mapping.written ? find(mapping.key) : nullptr;
+      if (segment != nullptr && !segment->writable && segment->move == 0) {
+        found.emplace(segment->number, pid);
+      }
+    }
+  }
+  for (const auto& [number, pid] : found) {
+    if (Segment* const segment = find(number); segment != nullptr && still_mapped(*segment)) {
+      handlers_.call_home(segment->mapper, pid, sys::process_name(pid));
+    }
+  }
+}
+
 bool SharedSegments::Segment::elsewhere() const {
   return writable && !inherited && (holder != nullptr || move != 0);
 }
@@ -157,6 +177,23 @@ bool SharedSegments::is_elsewhere(const ObjectKey& key) const {
          std::ranges::any_of(segments_, [&](const auto& entry) {
            return entry.second.key == key && entry.second.elsewhere();
          });
+}
+
+bool SharedSegments::is_elsewhere(uint64_t number) const {
+  const auto segment = segments_.find(number);
+  return segment != segments_.end() && segment->second.elsewhere();
+}
+
+uint64_t SharedSegments::file_shared(pid_t pid, int fd) const {
+  struct stat info {};
+  if (fd < 0 || ::stat(fmt::format("/proc/{}/fd/{}", pid, fd).c_str(), &info) != 0) {
+    return 0;
+  }
+  const auto found = std::ranges::find_if(segments_, [&](const auto& entry) {
+    const stub::SharedFile& file = entry.second.identity;
+    return file.device == info.st_dev && file.inode == info.st_ino;
+  });
+  return found == segments_.end() ? 0 : found->first;
 }
 
 void SharedSegments::fetch_home(const ObjectKey& key, pid_t pid, const std::string& command) {

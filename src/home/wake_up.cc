@@ -54,15 +54,16 @@ bool waits_without_limit(pid_t pid, const trace::Registers& registers) {
   if (!stopped_in_call(registers) || has_time_limit(registers)) {
     return false;
   }
+  const auto fd = static_cast<int>(registers.rdi);
   switch (const auto number = static_cast<int64_t>(registers.orig_rax); number) {
     case SYS_read:
-      return is_inotify(pid, static_cast<int>(registers.rdi));
+      return is_inotify(pid, fd) || !has_timeout(pid, fd);
     case SYS_io_getevents:
       return registers.r8 == 0;
     case SYS_recvmmsg:
       return false;
     default:
-      return !ends_by_timeout_of_socket(number);
+      return !ends_by_timeout_of_socket(number) || !has_timeout(pid, fd);
   }
 }
 

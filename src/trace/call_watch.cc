@@ -1,4 +1,4 @@
-// The ends of a running process's calls, as long as somebody wants to see them.
+// The beginnings and ends of a running process's calls, as long as somebody wants to see them.
 #include <cerrno>
 #include <fstream>
 #include <string>
@@ -53,7 +53,7 @@ bool Tracer::keeps(pid_t pid, Process& process, pid_t tid) {
   }
   const auto registers = Tracee::attached(tid).registers();
   if (!registers || static_cast<int64_t>(registers->orig_rax) < 0 ||
-      !listener_.keeps_at_call_end(pid, *registers)) {
+      !listener_.keeps_at_call_end(pid, tid, *registers)) {
     return false;
   }
   process.threads[tid] = State::kHeld;
@@ -61,16 +61,47 @@ bool Tracer::keeps(pid_t pid, Process& process, pid_t tid) {
   return true;
 }
 
-void Tracer::let_kept_go(pid_t pid) {
+void Tracer::let_kept_go(pid_t pid, pid_t tid) {
   Process* const process = find(pid);
-  if (process == nullptr) {
+  if (process == nullptr || process->kept.erase(tid) == 0 || process->hold) {
     return;
   }
-  for (const pid_t tid : std::exchange(process->kept, {})) {
-    const auto thread = process->threads.find(tid);
-    if (!process->hold && thread != process->threads.end() && thread->second == State::kHeld) {
-      go_on(pid, *process, tid, 0);
-    }
+  const auto thread = process->threads.find(tid);
+  if (thread != process->threads.end() && thread->second == State::kHeld) {
+    go_on(pid, *process, tid, 0);
+  }
+}
+
+// At the beginning of a call. To stand there would be no place to be moved from: the call is passed
+// over, and at its end the thread is put before it (step_before_call).
+bool Tracer::postpone(pid_t pid, Process& process, pid_t tid) {
+  const Tracee tracee = Tracee::attached(tid);
+  if (!listener_.watches(pid) || !tracee.begins_call()) {
+    return false;
+  }
+  auto registers = tracee.registers();
+  if (!registers || !listener_.postpones(pid, tid, *registers)) {
+    return false;
+  }
+  process.kept.insert(tid);
+  process.postponed[tid] = std::exchange(registers->orig_rax, ~uint64_t{0});
+  ignore_gone("put off a call", tracee.set_registers(*registers));
+  if (process.hold) {
+    ignore_gone("interrupt", tracee.interrupt());
+  }
+  ignore_gone("resume", tracee.resume_to_syscall());
+  return true;
+}
+
+void Tracer::step_before_call(Process& process, pid_t tid) {
+  constexpr uint64_t kSyscallLength = 2;
+  const uint64_t number = process.postponed.extract(tid).mapped();
+  const Tracee tracee = Tracee::attached(tid);
+  if (auto registers = tracee.registers(); registers) {
+    registers->rax = number;
+    registers->rip -= kSyscallLength;
+    registers->orig_rax = ~uint64_t{0};
+    ignore_gone("put off a call", tracee.set_registers(*registers));
   }
 }
 

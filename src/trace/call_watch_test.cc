@@ -69,9 +69,45 @@ TEST_F(CallWatchTest, AThreadIsKeptAtTheEndOfItsCallUntilItIsLetGo) {
   tracer_->handle_events();
   EXPECT_EQ(shared->handled, 0u);
   heard_.watching = false;
-  tracer_->let_kept_go(pid);
+  tracer_->let_kept_go(pid, pid);
   ASSERT_TRUE(until([&] { return shared->handled == 1; }));
   EXPECT_EQ(heard_.kept, 1);
+}
+
+TEST_F(CallWatchTest, ACallIsPutOffAndMadeOnceWhenItsThreadIsLetGo) {
+  Shared* const shared = shared_;
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  const pid_t pid = child([shared, end = ends[1]] {
+    shared->threads = 1;
+    while (shared->go == 0) {
+    }
+    shared->counter = static_cast<uint64_t>(::write(end, "once", 4));
+    shared->handled = 1;
+    ::pause();
+  });
+  ASSERT_TRUE(tracer_->seize(pid, false));
+  ASSERT_TRUE(until([&] { return shared->threads == 1; }));
+  heard_.watching = true;
+  heard_.put_off_at = SYS_write;
+  tracer_->begin_watch(pid);
+  shared->go = 1;
+  ASSERT_TRUE(until([&] { return heard_.put_offs == 1; }));
+  ASSERT_TRUE(tracer_->hold(pid, kTimeout));
+  // It stands before the call, as anybody would find it who has it go on elsewhere.
+  const auto registers = Tracee::attached(pid).registers();
+  ASSERT_TRUE(registers);
+  EXPECT_EQ(registers->rax, uint64_t{SYS_write});
+  EXPECT_EQ(registers->orig_rax, ~uint64_t{0});
+  EXPECT_EQ(registers->rdx, 4u);
+  ASSERT_TRUE(tracer_->release(pid));
+  EXPECT_EQ(shared->handled, 0u);
+  tracer_->let_kept_go(pid, pid);
+  ASSERT_TRUE(until([&] { return shared->handled == 1; }));
+  EXPECT_EQ(shared->counter, 4u);
+  char text[8] = {};
+  EXPECT_EQ(::read(ends[0], text, sizeof(text)), 4);
+  EXPECT_STREQ(text, "once");
 }
 
 TEST_F(CallWatchTest, AKeptThreadDiesWithItsProcess) {
@@ -90,7 +126,7 @@ TEST_F(CallWatchTest, AKeptThreadDiesWithItsProcess) {
   ASSERT_TRUE(until([&] { return heard_.kept == 1; }));
   ASSERT_EQ(::kill(pid, SIGKILL), 0);
   ASSERT_TRUE(until([&] { return !heard_.exits.empty(); }));
-  tracer_->let_kept_go(pid);  // nobody
+  tracer_->let_kept_go(pid, pid);  // nobody
 }
 
 TEST_F(CallWatchTest, AWaitWithATimeLimitIsNotDisturbed) {

@@ -45,6 +45,8 @@ struct Heard : TraceListener {
   bool watching = false;
   uint64_t kept_at = ~uint64_t{0};  // the end of which call
   int kept = 0;
+  uint64_t put_off_at = ~uint64_t{0};  // the first call of that number
+  int put_offs = 0;
 
   void forked(pid_t parent, pid_t, pid_t child) override { forks.emplace_back(parent, child); }
   bool executed(pid_t pid) override {
@@ -61,7 +63,12 @@ struct Heard : TraceListener {
     return !has_limit && ended_by_stop(registers);
   }
   bool watches(pid_t) override { return watching; }
-  bool keeps_at_call_end(pid_t, const Registers& registers) override {
+  bool postpones(pid_t, pid_t, const Registers& registers) override {
+    const bool put_off = registers.orig_rax == put_off_at && put_offs == 0;
+    put_offs += put_off ? 1 : 0;
+    return put_off;
+  }
+  bool keeps_at_call_end(pid_t, pid_t, const Registers& registers) override {
     constexpr int64_t kNotImplemented = -38;  // it begins
     const bool keep =
         registers.orig_rax == kept_at && static_cast<int64_t>(registers.rax) != kNotImplemented;

@@ -102,6 +102,13 @@ Result<> Tracee::detach(int signal) const {
   return {};
 }
 
+bool Tracee::begins_call() const {
+  __ptrace_syscall_info info{};
+  void* const size = reinterpret_cast<void*>(sizeof(info));
+  return request(PTRACE_GET_SYSCALL_INFO, size, &info, "PTRACE_GET_SYSCALL_INFO").has_value() &&
+         info.op == PTRACE_SYSCALL_INFO_ENTRY;
+}
+
 Result<Registers> Tracee::registers() const {
   Registers registers{};
   TESS_TRY(request(PTRACE_GETREGS, nullptr, &registers, "PTRACE_GETREGS"));

@@ -47,6 +47,8 @@ class Tracee {
   Result<> listen() const;                           // stay in a group-stop
   Result<> detach(int signal = 0) const;
 
+  // Stands where a call begins (PTRACE_GET_SYSCALL_INFO, since Linux 5.3).
+  bool begins_call() const;
   Result<Registers> registers() const;
   Result<> set_registers(const Registers& registers) const;
   Result<std::vector<std::byte>> xstate() const;

@@ -81,6 +81,11 @@ bool Tracer::held(pid_t pid) const {
   return it != processes_.end() && it->second.hold;
 }
 
+bool Tracer::has_thread(pid_t pid, pid_t tid) const {
+  const auto it = processes_.find(pid);
+  return it != processes_.end() && it->second.threads.contains(tid);
+}
+
 std::vector<pid_t> Tracer::processes() const {
   std::vector<pid_t> pids;
   for (const auto& [pid, process] : processes_) {

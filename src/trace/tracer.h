@@ -38,9 +38,15 @@ class TraceListener {
   // Whether the end of each call of the process is to be told; asked whenever a thread is let go
   // on. When it becomes true for one that runs, begin_watch().
   virtual bool watches(pid_t /*pid*/) { return false; }
-  // True: the thread stands there until let_kept_go(). May come in the middle of whatever waits for
-  // threads.
-  virtual bool keeps_at_call_end(pid_t /*pid*/, const Registers& /*registers*/) { return false; }
+  // One of its calls begins, or has just ended. True: the thread stands before it, or at its end,
+  // until let_kept_go(); a call that has been put off is told again when it is made. Both may come
+  // in the middle of whatever waits for threads.
+  virtual bool postpones(pid_t /*pid*/, pid_t /*tid*/, const Registers& /*registers*/) {
+    return false;
+  }
+  virtual bool keeps_at_call_end(pid_t /*pid*/, pid_t /*tid*/, const Registers& /*registers*/) {
+    return false;
+  }
 };
 
 class Tracer {
@@ -103,7 +109,7 @@ class Tracer {
   // The listener watches() the running process from now on: each call that ends after this has
   // returned is told. Threads as above are told of later.
   void begin_watch(pid_t pid);
-  void let_kept_go(pid_t pid);
+  void let_kept_go(pid_t pid, pid_t tid);
   // The threads are no longer held as far as the tracer goes: the caller has resumed them itself.
   void mark_running(pid_t pid);
   // Stops tracing (from held or running). The process goes on.
@@ -121,6 +127,7 @@ class Tracer {
   bool traced(pid_t pid) const { return processes_.contains(pid); }
   bool held(pid_t pid) const;
   std::vector<pid_t> processes() const;
+  bool has_thread(pid_t pid, pid_t tid) const;
   // Leader first.
   std::vector<pid_t> threads(pid_t pid) const;
 
@@ -143,7 +150,9 @@ class Tracer {
     std::set<pid_t> entered;       // held in a call (enter_calls)
     bool leaving = false;          // its threads are let go one by one (detach_after_calls)
     CallEnd look;                  // watch_calls
-    std::set<pid_t> kept;          // by keeps_at_call_end
+    std::set<pid_t> kept;          // by the listener
+    std::map<pid_t, uint64_t>
+        postponed;  // threads on their way out of a call that is to be made later
   };
 
   // A failure that only says "the thread died" is no failure: its exit event comes by itself.
@@ -158,6 +167,7 @@ class Tracer {
   void handle(const WaitEvent& event);
   void handle_exit(const WaitEvent& event);
   void handle_syscall(pid_t pid, Process& process, pid_t tid);
+  static void forget_dead(Process& process, pid_t tid);
   void forget_thread(pid_t pid, pid_t tid);
   void end_overridden_stop(pid_t pid, Process& process);
   void end_stop_due(pid_t pid, Process& process, const WaitEvent& event);
@@ -170,6 +180,8 @@ class Tracer {
   void stop_unnoticed(pid_t pid, const Process& process);
   void show_call_end(Process& process, pid_t tid);
   bool keeps(pid_t pid, Process& process, pid_t tid);
+  bool postpone(pid_t pid, Process& process, pid_t tid);
+  static void step_before_call(Process& process, pid_t tid);
   void repeat_call(const Tracee& tracee) const;
   static void read_again(const Tracee& tracee, Registers registers);
   void keep_waiting(pid_t pid, const Tracee& tracee, int signal) const;

@@ -89,6 +89,12 @@ void Tracer::keep_waiting(pid_t pid, const Tracee& tracee, int signal) const {
   }
 }
 
+void Tracer::forget_dead(Process& process, pid_t tid) {
+  process.threads.erase(tid);
+  process.kept.erase(tid);
+  process.postponed.erase(tid);
+}
+
 // A process that is being let go.
 void Tracer::forget_thread(pid_t pid, pid_t tid) {
   Process& process = processes_[pid];
@@ -99,6 +105,11 @@ void Tracer::forget_thread(pid_t pid, pid_t tid) {
 }
 
 void Tracer::handle_syscall(pid_t pid, Process& process, pid_t tid) {
+  if (process.postponed.contains(tid)) {
+    step_before_call(process, tid);
+  } else if (!process.leaving && !process.until && postpone(pid, process, tid)) {
+    return;
+  }
   if (process.leaving) {
     if (process.hold) {
       repeat_call(Tracee::attached(tid));  // our stop has ended it (detach)
@@ -115,8 +126,11 @@ void Tracer::handle_syscall(pid_t pid, Process& process, pid_t tid) {
     }
   }
   show_call_end(process, tid);
-  if (process.hold || !keeps(pid, process, tid)) {  // else it is seen at the stop that follows
-    go_on(pid, process, tid, 0);
+  if (!process.hold && (process.kept.contains(tid) || keeps(pid, process, tid))) {
+    process.threads[tid] = State::kHeld;
+  } else {
+    go_on(pid, process, tid,
+          0);  // if the process is being held, it stands at the stop that follows
   }
 }
 
@@ -150,8 +164,7 @@ void Tracer::handle(const WaitEvent& event) {
   newborn_.erase(event.tid());
   switch (event.kind()) {
     case WaitEvent::Kind::kEnding:
-      process->threads.erase(event.tid());
-      process->kept.erase(event.tid());
+      forget_dead(*process, event.tid());
       break;
     case WaitEvent::Kind::kExited:
       handle_exit(event);
@@ -191,8 +204,7 @@ void Tracer::handle_exit(const WaitEvent& event) {
     forget_thread(pid, event.tid());
     return;
   }
-  process->threads.erase(event.tid());
-  process->kept.erase(event.tid());
+  forget_dead(*process, event.tid());
   // The leader's status is the process's; it is reported last, when no other thread is left.
   if (event.tid() == pid) {
     processes_.erase(pid);
@@ -269,6 +281,7 @@ void Tracer::handle_exec(pid_t pid, const WaitEvent& event) {
   Process& process = processes_[pid];
   process.threads.clear();
   process.kept.clear();
+  process.postponed.clear();
   process.threads[event.tid()] = State::kRunning;
   set_options(process, pid, event.tid());
   if (!listener_.executed(pid)) {

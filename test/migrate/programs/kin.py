@@ -1,15 +1,16 @@
 """A family that counts in shared memory, under a lock of the file `lock`. Prints its own pid and its child's; the child counts all the
-time, until the file `stop` is there. For each line of input (a way to map) a process at home maps the memory so, counts a hundred times
-and says so. At the end the child says how often it has counted."""
+time, until the file `stop` is there, and does what it is asked in between. For each line of input (a way to share) a process at home
+maps the memory so and counts a hundred times, or reads or writes the file, and says whether all went well. At the end the file `counted`
+has how often the child has counted."""
 
 import ctypes
 import fcntl
 import mmap
 import os
 import select
+import subprocess
 import sys
 import threading
-import time
 
 COUNTS = 100
 SIZE = 4096
@@ -88,24 +89,85 @@ def in_thread():
     return 0
 
 
+def asked(pipes, text):
+    os.write(pipes[1], text.encode() + b"\n")
+    return os.read(pipes[0], 100).decode().strip()
+
+
+def reads(pipes):
+    """What the child writes to its memory is in the file for whoever reads that, as soon as the child says that it has."""
+    with open("page", "r+b", buffering=0) as page:
+        for turn in range(COUNTS):
+            mark = b"%08d" % turn
+            asked(pipes, f"put {turn}")
+            copy = mmap.mmap(page.fileno(), SIZE, flags=mmap.MAP_PRIVATE) if turn % 4 == 3 else None
+            found = (
+                os.pread(page.fileno(), 8, 100) if turn % 4 == 0 else
+                os.preadv(page.fileno(), [buffer := bytearray(8)], 100) and bytes(buffer) if turn % 4 == 1 else
+                os.lseek(page.fileno(), 100, os.SEEK_SET) and os.read(page.fileno(), 8) if turn % 4 == 2 else
+                copy[100:108]
+            )
+            if found != mark:
+                return f"finds {found} for {mark}"
+    return 0
+
+
+def writes(pipes):
+    """What a process at home writes to the file is in the child's memory as soon as the call has returned."""
+    with open("page", "r+b", buffering=0) as page:
+        for turn in range(COUNTS):
+            mark = b"%08d" % (turn + 5_000)
+            if turn % 2:
+                os.pwrite(page.fileno(), mark, 200)
+            else:
+                os.lseek(page.fileno(), 200, os.SEEK_SET)
+                os.write(page.fileno(), mark)
+            if asked(pipes, "get") != mark.decode():
+                return f"does not reach it with {mark}"
+    return 0
+
+
+def follows(pipes):
+    """Who only reads the memory sees what the child writes there."""
+    with open("page", "rb") as page:
+        memory = mmap.mmap(page.fileno(), SIZE, prot=mmap.PROT_READ)
+    for turn in range(COUNTS):
+        asked(pipes, f"put {turn}")
+        if memory[100:108] != b"%08d" % turn:
+            return f"sees {memory[100:108]} for {turn}"
+    return 0
+
+
 WAYS = {
-    "file": lambda: in_child(of_file),
-    "protect": lambda: in_child(made_writable),
-    "segment": lambda: in_child(of_system_v),
-    "program": in_program,
-    "thread": in_thread,
+    "file": lambda _: in_child(of_file),
+    "protect": lambda _: in_child(made_writable),
+    "segment": lambda _: in_child(of_system_v),
+    "program": lambda _: in_program(),
+    "thread": lambda _: in_thread(),
+    "reads": reads,
+    "writes": writes,
+    "follows": follows,
 }
 
 
+def answer(page):
+    word, *value = os.read(0, 100).decode().split() or [""]
+    if word == "put":
+        ctypes.memmove(page + 100, b"%08d" % int(value[0]), 8)
+    os.write(1, ctypes.string_at(page + 200, 8) + b"\n")
+
+
 def child():
-    places = of_file(), of_system_v()
+    page, _ = places = of_file(), of_system_v()
     done = 0
     while not os.path.exists("stop"):
         for address in places:
             count(address, lambda n: n < 10)
         done += 10
-        time.sleep(0.001)
-    print("child counted", done, flush=True)
+        if select.select([0], [], [], 0.001)[0]:
+            answer(page)
+    with open("counted", "w") as file:
+        file.write(str(done))
 
 
 def main():
@@ -118,14 +180,15 @@ def main():
     segment = libc.shmget(0, SIZE, 0o600)
     with open("segment", "w") as file:
         file.write(str(segment))
-    pid = os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, __file__, "child"])
-    print(os.getpid(), pid, flush=True)
+    other = subprocess.Popen([sys.executable, __file__, "child"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    pipes = other.stdout.fileno(), other.stdin.fileno()
+    print(os.getpid(), other.pid, flush=True)
     for line in sys.stdin:
-        print(line.strip(), WAYS[line.strip()](), flush=True)
-    status = os.waitpid(pid, 0)[1]
+        print(line.strip(), WAYS[line.strip()](pipes), flush=True)
+    status = other.wait()
     print("segment has", ctypes.c_uint64.from_address(of_system_v()).value, flush=True)
     libc.shmctl(segment, 0, None)  # IPC_RMID
-    sys.exit(os.waitstatus_to_exitcode(status))
+    sys.exit(status)
 
 
 main()

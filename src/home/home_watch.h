@@ -1,0 +1,76 @@
+// The job's processes at home, while bodies of it write elsewhere to what those could map or read
+// (docs/adr/0005). Their calls are shown: one that has mapped such memory stands at the end of its
+// call until that memory is home, one that reads such a file stands before its call until what
+// bodies have written is in the file, one that has written to it until they have the news. Main
+// thread only.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "home/shared_object.h"
+#include "home/shared_segments.h"
+#include "trace/tracer.h"
+
+namespace tess::home {
+
+class HomeWatch {
+ public:
+  struct Handlers {
+    std::function<bool(pid_t)> is_at_home;                // traced and of this job, or just made
+    std::function<void()> settle_soon;                    // settle() is wanted, not from within
+    std::function<void(pid_t, const std::string&)> tell;  // people
+  };
+  HomeWatch(trace::Tracer& tracer, SharedSegments& shared, Handlers handlers)
+      : tracer_(tracer), shared_(shared), handlers_(std::move(handlers)) {}
+  HomeWatch(const HomeWatch&) = delete;
+  HomeWatch& operator=(const HomeWatch&) = delete;
+
+  // From now on, for as long as shared_.any_elsewhere(). Whoever has made a call by then is found
+  // by his mappings.
+  void begin();
+  // Lets go whom nothing keeps any more. After every move, and now and then.
+  void settle();
+
+  // ---- trace::TraceListener ----
+  bool watches(pid_t pid) const { return watching_ && handlers_.is_at_home(pid); }
+  bool postpones(pid_t pid, pid_t tid, const trace::Registers& registers);
+  bool keeps(pid_t pid, pid_t tid, const trace::Registers& registers);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  struct Stand {
+    pid_t pid;
+    ObjectKey key;
+    Clock::time_point until;
+  };
+
+  bool keeps_mapper(pid_t pid, pid_t tid, const trace::Registers& registers);
+  bool stands_until(pid_t pid, pid_t tid, const std::function<void(std::function<void()>)>& begin);
+  bool waits_for_content(pid_t pid, pid_t tid, uint64_t segment);
+  bool waits_for_turn(pid_t pid, pid_t tid, uint64_t segment, bool known_bytes);
+  // `change`: none if the call has failed.
+  void close_window(pid_t tid, const std::optional<stub::SharedCall>& change,
+                    std::function<void()> done);
+  bool has_stood_long(const Stand& stand) const;
+
+  trace::Tracer& tracer_;
+  SharedSegments& shared_;
+  const Handlers handlers_;
+  bool watching_ = false;
+  std::map<pid_t, Stand> mappers_;  // by thread
+  // Threads before a call for which content has come home, and their processes.
+  std::map<pid_t, pid_t> seen_;
+  struct Window {
+    pid_t pid;
+    uint64_t segment;
+  };
+  std::map<pid_t, Window> windows_;  // threads within a call that changes a file
+};
+
+}  // namespace tess::home
