@@ -4,10 +4,10 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-#include <fstream>
 #include <string>
 
 #include "home/home_agent.h"
+#include "sys/proc_status.h"
 
 namespace tess::home {
 namespace {
@@ -15,16 +15,8 @@ namespace {
 using Child = ReapedChildren::Child;
 
 pid_t parent_of(pid_t pid) {
-  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
-  std::string key;
-  pid_t parent = 0;
-  while (status >> key) {
-    if (key == "PPid:") {
-      status >> parent;
-      break;
-    }
-  }
-  return parent;
+  const auto status = sys::ProcStatus::read(pid);
+  return status ? status->pid_field("PPid") : 0;
 }
 
 // The table in the control block of the parent's deputy: into a free place, or over the oldest.

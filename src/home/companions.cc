@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
 #include <future>
 #include <optional>
 #include <sstream>
@@ -15,6 +14,7 @@
 #include "migrate/eligibility.h"
 #include "migrate/sharing.h"
 #include "sys/files.h"
+#include "sys/proc_status.h"
 #include "wire/agent.pb.h"
 
 namespace tess::home {
@@ -24,21 +24,15 @@ constexpr std::chrono::seconds kShareTimeout{120};
 
 struct Kin {
   pid_t parent = 0;
-  std::string users;  // the line of all its user ids
+  std::string users;  // all its user ids
 };
 
 std::optional<Kin> read_kin(pid_t pid) {
-  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
-  Kin kin;
-  std::string line;
-  while (std::getline(status, line)) {
-    if (line.starts_with("PPid:")) {
-      kin.parent = std::atoi(line.c_str() + 5);
-    } else if (line.starts_with("Uid:")) {
-      kin.users = line;
-    }
+  const auto status = sys::ProcStatus::read(pid);
+  if (!status || status->field("Uid").empty()) {
+    return std::nullopt;
   }
-  return kin.users.empty() ? std::nullopt : std::optional(kin);
+  return Kin{status->pid_field("PPid"), std::string(status->field("Uid"))};
 }
 
 // About to end: it has given its memory back.
@@ -48,14 +42,8 @@ bool has_no_memory(pid_t pid) {
 }
 
 bool is_zombie(pid_t pid) {
-  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
-  std::string line;
-  while (std::getline(status, line)) {
-    if (line.starts_with("State:")) {
-      return line.find('Z') != std::string::npos || line.find('X') != std::string::npos;
-    }
-  }
-  return true;
+  const auto status = sys::ProcStatus::read(pid);
+  return !status || status->state() == 'Z' || status->state() == 'X';
 }
 
 // Parent, child or sibling, and whoever may move the one may move the other: root, or the user of

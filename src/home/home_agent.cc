@@ -18,6 +18,7 @@
 #include "memory/cpu_features.h"
 #include "migrate/eligibility.h"
 #include "sys/files.h"
+#include "sys/proc_status.h"
 #include "sys/process.h"
 #include "wire/agent.pb.h"
 #include "wire/agent_process.h"
@@ -62,22 +63,13 @@ struct ProcessFacts {
 
 ProcessFacts read_facts(pid_t pid) {
   ProcessFacts facts;
-  const std::string directory = "/proc/" + std::to_string(pid);
-  std::ifstream status(directory + "/status");
-  std::string key;
-  while (status >> key) {
-    if (key == "PPid:") {
-      status >> facts.parent;
-    } else if (key == "Uid:") {
-      status >> facts.uid;
-    } else if (key == "Threads:") {
-      status >> facts.threads;
-    } else if (key == "VmRSS:") {
-      status >> facts.resident;
-      facts.resident <<= 10;
-    }
+  if (const auto status = sys::ProcStatus::read(pid); status) {
+    facts.parent = status->pid_field("PPid");
+    facts.uid = static_cast<uint32_t>(status->number("Uid"));
+    facts.threads = static_cast<uint32_t>(status->number("Threads"));
+    facts.resident = status->bytes("VmRSS");
   }
-  std::ifstream stat(directory + "/stat");
+  std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
   std::string text;
   std::getline(stat, text);
   std::istringstream rest(text.substr(std::min(text.size(), text.rfind(')') + 1)));

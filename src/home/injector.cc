@@ -21,6 +21,7 @@
 #include "base/log.h"
 #include "home/thread_capture.h"
 #include "stub/repeat.h"
+#include "sys/proc_status.h"
 #include "trace/step_out.h"
 
 namespace tess::home {
@@ -213,18 +214,8 @@ Result<> enter_stub(const Tracee& tracee, RemoteCalls& calls, uint64_t region_ba
 }  // namespace
 
 int32_t innermost_id(pid_t pid, pid_t tid) {
-  std::ifstream status("/proc/" + std::to_string(pid) + "/task/" + std::to_string(tid) + "/status");
-  std::string line;
-  while (std::getline(status, line)) {
-    if (line.starts_with("NSpid:")) {
-      std::istringstream numbers(line.substr(6));
-      int32_t id = 0;
-      while (numbers >> id) {
-      }
-      return id;
-    }
-  }
-  return 0;
+  const auto status = sys::ProcStatus::read_thread(pid, tid);
+  return status ? status->innermost_id() : 0;
 }
 
 Result<uint64_t> choose_region(const std::vector<std::pair<uint64_t, uint64_t>>& used,

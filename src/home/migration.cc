@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <fstream>
 
 #include "base/log.h"
 #include "home/image_builder.h"
@@ -16,6 +15,7 @@
 #include "home/wake_up.h"
 #include "migrate/eligibility.h"
 #include "sys/clock.h"
+#include "sys/proc_status.h"
 #include "wire/agent.pb.h"
 
 namespace tess::home {
@@ -37,15 +37,8 @@ std::string joined(const std::vector<std::string>& reasons) {
 
 // Resident and swapped, roughly what a host will have to hold.
 uint64_t memory_of(pid_t pid) {
-  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
-  std::string line;
-  uint64_t kib = 0;
-  while (std::getline(status, line)) {
-    if (line.starts_with("VmRSS:") || line.starts_with("VmSwap:")) {
-      kib += std::stoull(line.substr(line.find(':') + 1));
-    }
-  }
-  return kib << 10;
+  const auto status = sys::ProcStatus::read(pid);
+  return status ? status->bytes("VmRSS") + status->bytes("VmSwap") : 0;
 }
 
 // The host's last word on what it has used may be seconds old; the image says it to the nanosecond.

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "sys/clock.h"
+#include "sys/proc_status.h"
 #include "trace/tracer.h"
 
 namespace tess::home {
@@ -38,14 +39,8 @@ std::optional<double> sched_field(const std::string& path, const char* name) {
 }
 
 std::optional<uint64_t> voluntary_switches(pid_t pid, pid_t tid) {
-  std::ifstream status(task_path(pid, tid, "status"));
-  std::string line;
-  while (std::getline(status, line)) {
-    if (line.starts_with("voluntary_ctxt_switches:")) {
-      return std::stoull(line.substr(24));
-    }
-  }
-  return std::nullopt;
+  const auto status = sys::ProcStatus::read_thread(pid, tid);
+  return status ? std::optional(status->number("voluntary_ctxt_switches")) : std::nullopt;
 }
 
 bool in_timed_call(pid_t pid, pid_t tid) {

@@ -3,21 +3,17 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <cstdlib>
-
 #include "base/log.h"
 #include "home/home_agent.h"
-#include "sys/files.h"
+#include "sys/proc_status.h"
 
 namespace tess::home {
 namespace {
 
 // 0: nobody traces it, or it is gone.
 pid_t tracer_of(pid_t pid) {
-  const auto status = sys::read_file("/proc/" + std::to_string(pid) + "/status");
-  const std::string_view label = "\nTracerPid:";
-  const size_t at = status ? status->find(label) : std::string::npos;
-  return at == std::string::npos ? 0 : std::atoi(status->c_str() + at + label.size());
+  const auto status = sys::ProcStatus::read(pid);
+  return status ? status->pid_field("TracerPid") : 0;
 }
 
 }  // namespace

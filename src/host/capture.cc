@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cstddef>
 #include <map>
 #include <memory>
@@ -19,6 +18,7 @@
 #include "memory/image_stream.h"
 #include "memory/page_source.h"
 #include "sys/files.h"
+#include "sys/proc_status.h"
 #include "sys/process.h"
 #include "wire/agent.pb.h"
 
@@ -26,19 +26,6 @@ namespace tess::host {
 namespace {
 
 using memory::Mapping;
-
-// The last number of a line "NSpid:\t31337\t42": the innermost.
-int32_t innermost(const std::string& status) {
-  const size_t at = status.find("NSpid:");
-  if (at == std::string::npos) {
-    return -1;
-  }
-  const size_t end = std::min(status.find('\n', at), status.size());
-  const size_t tab = status.rfind('\t', end);
-  int32_t value = -1;
-  std::from_chars(status.data() + tab + 1, status.data() + end, value);
-  return value;
-}
 
 // Which part of which file: device, inode, offset, size.
 using Place = std::tuple<uint32_t, uint32_t, uint64_t, uint64_t, uint64_t>;
@@ -186,10 +173,11 @@ Result<std::vector<ThreadIds>> threads_of(pid_t outer_pid) {
     if (entry->d_name[0] == '.') {
       continue;
     }
-    const auto status = sys::read_file(fmt::format("{}/{}/status", dir, entry->d_name));
-    const int32_t inside = status ? innermost(*status) : -1;
-    if (inside > 0) {  // else it has ended meanwhile
-      threads.push_back({inside, static_cast<pid_t>(std::atoi(entry->d_name))});
+    const auto tid = static_cast<pid_t>(std::atoi(entry->d_name));
+    const auto status = sys::ProcStatus::read(tid);
+    if (const int32_t inside = status ? status->innermost_id() : 0;
+        inside > 0) {  // else it has ended
+      threads.push_back({inside, tid});
     }
   }
   ::closedir(listing);

@@ -19,6 +19,7 @@
 #include "host/sandbox_init.h"
 #include "sys/clock.h"
 #include "sys/files.h"
+#include "sys/proc_status.h"
 #include "sys/unix_socket.h"
 
 namespace tess::host {
@@ -241,16 +242,14 @@ std::vector<Sandbox::Child> Sandbox::children() {
   std::istringstream pids(list ? *list : std::string());
   pid_t outer;
   while (pids >> outer) {
-    const auto status = sys::read_file(fmt::format("/proc/{}/status", outer));
+    const auto status = sys::ProcStatus::read(outer);
     struct stat mailbox {};
     const std::string fd = fmt::format("/proc/{}/fd/{}", outer, kBodyFdBase);
     sys::Fd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, outer, 0)));
-    const size_t at = status ? status->find("NSpid:") : std::string::npos;
-    if (at == std::string::npos || !pidfd.valid() || ::stat(fd.c_str(), &mailbox) != 0) {
+    const int32_t inside = status ? status->innermost_id() : 0;
+    if (inside == 0 || !pidfd.valid() || ::stat(fd.c_str(), &mailbox) != 0) {
       continue;
     }
-    const size_t end = status->find('\n', at);
-    const int32_t inside = std::atoi(status->c_str() + status->rfind('\t', end) + 1);
     found.push_back({inside, {std::move(pidfd), outer}, mailbox.st_ino});
   }
   return found;

@@ -8,7 +8,6 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <map>
 #include <set>
 #include <sstream>
 
@@ -16,27 +15,13 @@
 #include "memory/pagemap.h"
 #include "migrate/cpu_timers.h"
 #include "migrate/sharing.h"
+#include "sys/proc_status.h"
 
 namespace tess::migrate {
 namespace {
 
 using Reasons = std::vector<std::string>;
 constexpr unsigned kKernelThreadFlag = 0x00200000;  // PF_KTHREAD, field 9 of /proc/PID/stat
-
-std::map<std::string, std::string> read_status(const std::string& directory) {
-  std::map<std::string, std::string> fields;
-  std::ifstream file(directory + "/status");
-  std::string line;
-  while (std::getline(file, line)) {
-    const size_t colon = line.find(':');
-    if (colon == std::string::npos) {
-      continue;
-    }
-    const size_t value = line.find_first_not_of(" \t", colon + 1);
-    fields[line.substr(0, colon)] = value == std::string::npos ? "" : line.substr(value);
-  }
-  return fields;
-}
 
 bool is_kernel_thread(const std::string& directory) {
   std::ifstream file(directory + "/stat");
@@ -54,36 +39,27 @@ bool is_kernel_thread(const std::string& directory) {
   return (flags & kKernelThreadFlag) != 0;
 }
 
-int innermost(const std::string& ids) {
-  std::istringstream numbers(ids);
-  int id = 0;
-  while (numbers >> id) {
-  }
-  return id;
-}
-
 std::string read_link(const std::string& path) {
   char target[PATH_MAX];
   const ssize_t n = ::readlink(path.c_str(), target, sizeof(target));
   return n > 0 ? std::string(target, static_cast<size_t>(n)) : std::string();
 }
 
-void check_state(pid_t pid, std::map<std::string, std::string>& status,
-                 const EligibilityOptions& options, Reasons& reasons) {
-  const long tracer = std::atol(status["TracerPid"].c_str());
+void check_state(pid_t pid, const sys::ProcStatus& status, const EligibilityOptions& options,
+                 Reasons& reasons) {
+  const pid_t tracer = status.pid_field("TracerPid");
   if (tracer != 0 && tracer != options.own_tracer) {
     reasons.push_back(fmt::format(
         "process {} is being traced by process {} (a debugger or strace); end that first", pid,
         tracer));
   }
-  const long seccomp = std::atol(status["Seccomp"].c_str());
+  const uint64_t seccomp = status.number("Seccomp");
   if (seccomp != 0) {
     reasons.push_back(fmt::format(
         "process {} has confined itself with seccomp{}; such processes stay at home for now", pid,
         seccomp == 2 ? " filters" : ""));
   }
-  if (const auto features = status.find("x86_Thread_features");
-      features != status.end() && features->second.find("shstk") != std::string::npos) {
+  if (status.field("x86_Thread_features").find("shstk") != std::string_view::npos) {
     reasons.push_back(fmt::format(
         "process {} runs with a hardware shadow stack, which cannot be moved; start it with "
         "GLIBC_TUNABLES=glibc.cpu.x86_shstk=off",
@@ -104,17 +80,11 @@ void check_clocks(pid_t pid, const std::string& directory, Reasons& reasons) {
   }
 }
 
-void check_threads(pid_t pid, const std::string& directory, Reasons& reasons) {
-  std::error_code error;
-  for (std::filesystem::directory_iterator it(directory + "/task", error), end; !error && it != end;
-       it.increment(error)) {
-    const std::string tid = it->path().filename().string();
-    auto status = read_status(it->path().string());
-    if (std::atoi(tid.c_str()) == pid && !status["State"].empty() && status["State"][0] == 'Z') {
-      reasons.push_back(fmt::format(
-          "the first thread of process {} has ended while others go on; such a process stays",
-          pid));
-    }
+void check_threads(pid_t pid, Reasons& reasons) {
+  const auto first = sys::ProcStatus::read_thread(pid, pid);
+  if (first && first->state() == 'Z') {
+    reasons.push_back(fmt::format(
+        "the first thread of process {} has ended while others go on; such a process stays", pid));
   }
 }
 
@@ -221,7 +191,7 @@ void check_clone_sharers(pid_t pid, Reasons& reasons) {
 
 // They run where the process does. Of a timer on the CPU time of the thread that made it no kernel
 // tells which thread that was.
-void check_timers(pid_t pid, const std::map<std::string, std::string>& status, Reasons& reasons) {
+void check_timers(pid_t pid, const sys::ProcStatus& status, Reasons& reasons) {
   const std::vector<CpuTimer> timers = cpu_timers_of(pid);
   if (timers.size() > kMostCpuTimers) {
     reasons.push_back(fmt::format("process {} has {} timers on CPU time; {} of them can move", pid,
@@ -229,11 +199,11 @@ void check_timers(pid_t pid, const std::map<std::string, std::string>& status, R
   }
   for (const CpuTimer& timer : timers) {
     const int32_t owner = timer.owner();
-    if (!timer.of_thread() && owner != 0 && owner != innermost(status.at("NSpid"))) {
+    if (!timer.of_thread() && owner != 0 && owner != status.innermost_id()) {
       reasons.push_back(fmt::format(
           "process {} has a timer on the CPU time of process {} (timer_create)", pid, owner));
     } else if (timer.of_thread() && owner == 0 && timer.notified_thread == 0 &&
-               status.at("Threads") != "1") {
+               status.number("Threads") != 1) {
       reasons.push_back(
           fmt::format("process {} has a timer on the CPU time of one of its threads, "
                       "of which the kernel does not say which (timer_create)",
@@ -246,32 +216,34 @@ void check_timers(pid_t pid, const std::map<std::string, std::string>& status, R
 
 std::vector<std::string> check_eligibility(pid_t pid, const EligibilityOptions& options) {
   const std::string directory = "/proc/" + std::to_string(pid);
-  auto status = read_status(directory);
-  if (pid <= 0 || status.empty()) {
+  const auto status = pid > 0 ? sys::ProcStatus::read(pid) : std::nullopt;
+  if (!status) {
     return {fmt::format("there is no process {}", pid)};
   }
-  if (std::atol(status["Tgid"].c_str()) != pid) {
-    return {fmt::format("{} is a thread of process {}; name the process", pid, status["Tgid"])};
+  if (status->pid_field("Tgid") != pid) {
+    return {
+        fmt::format("{} is a thread of process {}; name the process", pid, status->field("Tgid"))};
   }
   if (is_kernel_thread(directory)) {
-    return {fmt::format("{} is a kernel thread ({}), part of this machine", pid, status["Name"])};
+    return {fmt::format("{} is a kernel thread ({}), part of this machine", pid,
+                        status->field("Name"))};
   }
-  const char state = status["State"].empty() ? '?' : status["State"][0];
-  if (state == 'X' || (state == 'Z' && status["Threads"] == "1")) {
+  if (const char state = status->state();
+      state == 'X' || (state == 'Z' && status->number("Threads") == 1)) {
     return {fmt::format("process {} has ended and only waits for its parent {} to take its status",
-                        pid, status["PPid"])};
+                        pid, status->field("PPid"))};
   }
-  if (innermost(status["NSpid"]) == 1) {
+  if (status->innermost_id() == 1) {
     return {fmt::format("process {} is the init (pid 1) of {}, which everything there depends on",
                         pid, pid == 1 ? "this machine" : "its container")};
   }
   Reasons reasons;
-  check_state(pid, status, options, reasons);
+  check_state(pid, *status, options, reasons);
   check_clocks(pid, directory, reasons);
-  check_threads(pid, directory, reasons);
+  check_threads(pid, reasons);
   check_program(pid, directory, reasons);
   check_descriptors(pid, directory, reasons);
-  check_timers(pid, status, reasons);
+  check_timers(pid, *status, reasons);
   check_memory(pid, options, reasons);
   if (!options.ignore_clone_sharers) {
     check_clone_sharers(pid, reasons);

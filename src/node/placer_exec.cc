@@ -1,9 +1,8 @@
 // Where a new program belongs: a few nodes are asked for their load of this moment.
-#include <sstream>
 
 #include "node/placer.h"
 #include "node/proc_info.h"
-#include "sys/files.h"
+#include "sys/proc_status.h"
 
 namespace tess::node {
 namespace {
@@ -16,17 +15,9 @@ constexpr double kWaits = 0.05;  // threads that a process wants that waits at t
 
 // Its pid as it sees it itself: the last of NSpid.
 int32_t inner_pid(pid_t pid) {
-  const auto text = sys::read_file("/proc/" + std::to_string(pid) + "/status");
-  const size_t at = text ? text->find("\nNSpid:") : std::string::npos;
-  if (at == std::string::npos) {
-    return pid;
-  }
-  std::istringstream numbers(text->substr(at + 7, text->find('\n', at + 1) - at - 7));
-  int32_t last = pid;
-  for (int32_t number = 0; numbers >> number;) {
-    last = number;
-  }
-  return last;
+  const auto status = sys::ProcStatus::read(pid);
+  const int32_t inner = status ? status->innermost_id() : 0;
+  return inner != 0 ? inner : pid;
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 
 #include "sys/files.h"
@@ -37,6 +38,15 @@ uint64_t ProcStatus::number(std::string_view name, int base) const {
   uint64_t result = 0;
   std::from_chars(value.data(), value.data() + value.size(), result, base);
   return result;
+}
+
+int32_t ProcStatus::innermost_id() const {
+  const std::string_view ids = field("NSpid");
+  const size_t before = ids.find_last_of(" \t");
+  const std::string_view last = ids.substr(before == std::string_view::npos ? 0 : before + 1);
+  int32_t id = 0;
+  std::from_chars(last.data(), last.data() + last.size(), id);
+  return id;
 }
 
 char ProcStatus::state() const {

@@ -22,6 +22,8 @@ class ProcStatus {
   // The first number there, in that base (masks of signals are 16); 0 if there is none.
   uint64_t number(std::string_view name, int base = 10) const;
   pid_t pid_field(std::string_view name) const { return static_cast<pid_t>(number(name)); }
+  // Its number, or the thread's, as it sees it itself: the last of NSpid.
+  int32_t innermost_id() const;
   // "VmRSS: 4 kB" and its like.
   uint64_t bytes(std::string_view name) const { return number(name) << 10; }
   // Its letter: R, S, D, T, t, Z, X, I.

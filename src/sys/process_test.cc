@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "sys/files.h"
+#include "sys/proc_status.h"
 #include "sys/unix_socket.h"
 
 namespace tess::sys {
@@ -230,6 +231,40 @@ TEST(Process, PriorityIsNotInherited) {
   EXPECT_EQ(run_tool(options).value_or("failed"), "0\n0\n");
   options.priority = true;
   EXPECT_EQ(run_tool(options).value_or("failed"), "-10\n0\n");
+}
+
+TEST(ProcStatusTest, HasTheFieldsOfAProcessByName) {
+  sigset_t blocked;
+  sigset_t before;
+  ::sigemptyset(&blocked);
+  ::sigaddset(&blocked, SIGUSR2);
+  ::sigprocmask(SIG_BLOCK, &blocked, &before);
+  const auto self = ProcStatus::read(::getpid());
+  ::sigprocmask(SIG_SETMASK, &before, nullptr);
+  ASSERT_TRUE(self);
+  EXPECT_EQ(self->pid_field("Pid"), ::getpid());
+  EXPECT_EQ(self->pid_field("PPid"), ::getppid());
+  EXPECT_EQ(self->state(), 'R');
+  EXPECT_EQ(self->field("Name"), process_name(::getpid()));
+  EXPECT_NE(self->number("SigBlk", 16) >> (SIGUSR2 - 1) & 1, 0u);
+  EXPECT_GT(self->bytes("VmRSS"), 0u);
+  EXPECT_GT(self->innermost_id(), 0);
+  // Part of a name is none.
+  EXPECT_EQ(self->field("VmRS"), "");
+  EXPECT_EQ(self->field("RSS"), "");
+  EXPECT_EQ(self->number("NoSuchField"), 0u);
+  const auto thread = ProcStatus::read_thread(::getpid(), ::getpid());
+  ASSERT_TRUE(thread);
+  EXPECT_EQ(thread->pid_field("Tgid"), ::getpid());
+}
+
+TEST(ProcStatusTest, OfAProcessThatIsGoneThereIsNone) {
+  auto child = Process::fork({}, [] { return 0; });
+  ASSERT_TRUE(child);
+  const pid_t pid = child->pid();
+  ASSERT_TRUE(child->wait());
+  EXPECT_FALSE(ProcStatus::read(pid));
+  EXPECT_FALSE(ProcStatus::read_thread(pid, pid));
 }
 
 }  // namespace

@@ -5,10 +5,10 @@
 #include <sys/uio.h>
 
 #include <cerrno>
-#include <fstream>
 #include <string>
 
 #include "base/log.h"
+#include "sys/proc_status.h"
 
 namespace tess::trace {
 namespace {
@@ -51,22 +51,15 @@ Result<> Tracee::interrupt() const {
 }
 
 SignalMasks signal_masks(pid_t tid) {
-  std::ifstream status("/proc/" + std::to_string(tid) + "/status");
-  SignalMasks masks;
-  std::string line;
-  while (std::getline(status, line)) {
-    const auto mask = [&line] { return std::stoull(line.substr(line.find(':') + 1), nullptr, 16); };
-    if (line.starts_with("SigPnd:") || line.starts_with("ShdPnd:")) {
-      masks.pending |= mask();
-    } else if (line.starts_with("SigBlk:")) {
-      masks.blocked = mask();
-    } else if (line.starts_with("SigIgn:")) {
-      masks.ignored = mask();
-    } else if (line.starts_with("SigCgt:")) {
-      masks.caught = mask();
-    }
+  const auto status = sys::ProcStatus::read(tid);
+  if (!status) {
+    return {};
   }
-  return masks;
+  const auto mask = [&](std::string_view name) { return status->number(name, 16); };
+  return {.pending = mask("SigPnd") | mask("ShdPnd"),
+          .blocked = mask("SigBlk"),
+          .ignored = mask("SigIgn"),
+          .caught = mask("SigCgt")};
 }
 
 bool continue_pending(pid_t tid) {

@@ -7,10 +7,10 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <string>
 
 #include "base/log.h"
+#include "sys/proc_status.h"
 #include "sys/process.h"
 
 namespace tess::trace {
@@ -35,14 +35,8 @@ std::vector<pid_t> list_threads(pid_t pid) {
 }
 
 pid_t thread_group(pid_t tid) {
-  std::ifstream status("/proc/" + std::to_string(tid) + "/status");
-  std::string line;
-  while (std::getline(status, line)) {
-    if (line.starts_with("Tgid:")) {
-      return static_cast<pid_t>(std::stol(line.substr(5)));
-    }
-  }
-  return 0;
+  const auto status = sys::ProcStatus::read(tid);
+  return status ? status->pid_field("Tgid") : 0;
 }
 
 // The end of a process is its leader's; other threads end without a stop, as soon as they can: one
