@@ -135,7 +135,12 @@ HomeAgent::HomeAgent(HomeConfig config, net::TlsContext tls, migrate::Journal jo
                             (process->stays_seized && process->state == Managed::State::kNative);
                    },
                    [this] { loop_.post([this] { home_watch_.settle(); }); },
+                   [this](std::chrono::microseconds pause) {
+                     undisturbed_timer_.start(std::chrono::ceil<std::chrono::milliseconds>(pause),
+                                              [this] { home_watch_.look_at_undisturbed(); });
+                   },
                    [this](pid_t pid, const std::string& text) { tessd_->log(pid, text); }}),
+      undisturbed_timer_(loop_),
       next_operation_(static_cast<uint64_t>(read_clocks().boottime_ns)) {}
 
 HomeAgent::~HomeAgent() {
@@ -296,6 +301,10 @@ bool HomeAgent::waits_without_limit(pid_t pid, const trace::Registers& registers
   return home::waits_without_limit(pid, registers);
 }
 
+bool HomeAgent::cut_by_stop(const trace::Registers& registers) {
+  return home::cut_by_stop(registers);
+}
+
 bool HomeAgent::watches(pid_t pid) {
   return home_watch_.watches(pid);
 }
@@ -375,7 +384,9 @@ void HomeAgent::explain(pid_t pid, bool by_root, uint64_t request) {
 // ---- the passage of time ----
 
 void HomeAgent::after_events() {
-  tracer_.handle_events();
+  if (tracer_.handle_events()) {
+    loop_.post([this] { after_events(); });
+  }
 }
 
 // Every process computes away and nothing is to be watched: waking up each second for nothing costs

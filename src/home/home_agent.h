@@ -40,6 +40,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   void group_continued(pid_t pid) override;
   bool ended_by_stop(const trace::Registers& registers) override;
   bool waits_without_limit(pid_t pid, const trace::Registers& registers) override;
+  bool cut_by_stop(const trace::Registers& registers) override;
   bool watches(pid_t pid) override;
   bool postpones(pid_t pid, pid_t tid, const trace::Registers& registers) override;
   bool keeps_at_call_end(pid_t pid, pid_t tid, const trace::Registers& registers) override;
@@ -176,6 +177,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   std::map<std::pair<std::string, int32_t>, std::chrono::steady_clock::time_point> ending_bodies_;
   SharedSegments shared_;
   HomeWatch home_watch_;
+  net::Timer undisturbed_timer_;
   ProgramBook programs_;
   std::map<pid_t, sys::Fd> newborn_mailboxes_;  // by the thread that is forking
   std::list<std::thread> workers_;

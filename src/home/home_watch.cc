@@ -18,6 +18,14 @@
 #include "sys/process.h"
 
 namespace tess::home {
+
+// The descriptors of files that a call sees or changes, by the place of the argument.
+struct FileCall {
+  uint64_t number;
+  int sees;
+  int changes;
+};
+
 namespace {
 
 // A host that does not answer is lost by then, or keeps the bodies: no process stands for ever.
@@ -35,24 +43,10 @@ uint64_t argument(const trace::Registers& r, int index) {
 
 // ---- memory ----
 
-struct Range {
-  uint64_t start;
-  uint64_t end;
-};
-
-// What the call has mapped shared, or made writable.
-std::optional<Range> mapped(const trace::Registers& r) {
-  switch (r.orig_rax) {
-    case SYS_mmap:
-      return (r.r10 & MAP_SHARED) != 0 ? std::optional(Range{r.rax, r.rax + 1}) : std::nullopt;
-    case SYS_shmat:
-      return Range{r.rax, r.rax + 1};
-    case SYS_mprotect:
-    case SYS_pkey_mprotect:
-      return (r.rdx & PROT_WRITE) != 0 ? std::optional(Range{r.rdi, r.rdi + r.rsi}) : std::nullopt;
-    default:
-      return std::nullopt;
-  }
+// The call, which has not failed, has mapped something shared: also who only reads that has to see
+// what the others write.
+bool has_mapped(const trace::Registers& r) {
+  return r.orig_rax == SYS_shmat || (r.orig_rax == SYS_mmap && (r.r10 & MAP_SHARED) != 0);
 }
 
 // ---- files ----
@@ -60,12 +54,6 @@ std::optional<Range> mapped(const trace::Registers& r) {
 constexpr int kNone = -1;
 constexpr int kResult = 6;  // the descriptor is what the call gives
 
-// The descriptors of files that a call sees or changes, by the place of the argument.
-struct FileCall {
-  uint64_t number;
-  int sees = kNone;
-  int changes = kNone;
-};
 constexpr FileCall kFileCalls[] = {
     {SYS_read, 0, kNone},       {SYS_pread64, 0, kNone},      {SYS_readv, 0, kNone},
     {SYS_preadv, 0, kNone},     {SYS_preadv2, 0, kNone},      {SYS_lseek, 0, kNone},
@@ -129,6 +117,17 @@ std::optional<Position> position_of(pid_t pid, uint64_t fd) {
   return Position{at, flags};
 }
 
+// What a call looks at, as far as that is easily known: to compare all of a large object takes
+// time. `alone`: no other thread changes the file's position meanwhile.
+stub::SharedCall look_of(pid_t pid, uint64_t segment, const trace::Registers& r, bool alone) {
+  if (r.orig_rax == SYS_pread64) {
+    return {segment, r.r10, r.rdx};
+  }
+  const auto position = r.orig_rax == SYS_read && alone ? position_of(pid, r.rdi) : std::nullopt;
+  return position ? stub::SharedCall{segment, position->at, r.rdx}
+                  : stub::SharedCall{segment, 0, stub::kSharedAll};
+}
+
 // What a call has changed of the file. A body that has changed other bytes of the same page keeps
 // those if it is known.
 stub::SharedCall change_of(pid_t pid, uint64_t segment, uint64_t fd, const trace::Registers& r) {
@@ -163,6 +162,20 @@ void HomeWatch::begin() {
       tracer_.begin_watch(pid);
     }
   }
+  look_at_undisturbed();
+}
+
+// They may make calls between two looks.
+void HomeWatch::look_at_undisturbed() {
+  constexpr std::chrono::microseconds kPause(2'000);
+  constexpr int kShare = 20;  // of the time goes into it at most
+  const auto start = Clock::now();
+  const std::vector<pid_t> pids = tracer_.look_at_undisturbed();
+  late_ = {pids.begin(), pids.end()};
+  if (!pids.empty()) {
+    const auto took = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - start);
+    handlers_.look_later(std::max(kPause, took * kShare));
+  }
 }
 
 // Stands until `begin` calls what it is given. False: that was at once.
@@ -184,15 +197,17 @@ bool HomeWatch::stands_until(pid_t pid, pid_t tid,
 
 // Before a call that sees a file: what bodies have written comes home. Once: the call that follows
 // is the same one.
-bool HomeWatch::waits_for_content(pid_t pid, pid_t tid, uint64_t segment) {
-  if (seen_.erase(tid) != 0) {
+bool HomeWatch::waits_for_content(pid_t pid, pid_t tid, const stub::SharedCall& look) {
+  if (const auto had = came_.find(tid);
+      had != came_.end() && had->second.of.contains(look.segment)) {
     return false;
   }
   const bool waits = stands_until(pid, tid, [&](std::function<void()> done) {
-    shared_.call(tid, stub::SharedMoment::kBefore, {segment, 0, stub::kSharedAll}, std::move(done));
+    shared_.call(tid, stub::SharedMoment::kBefore, look, std::move(done));
   });
   if (waits) {
-    seen_[tid] = pid;
+    came_[tid].pid = pid;
+    came_[tid].of.insert(look.segment);
   }
   return waits;
 }
@@ -200,7 +215,7 @@ bool HomeWatch::waits_for_content(pid_t pid, pid_t tid, uint64_t segment) {
 // Before a call that changes a file: from there to its end no body's page may be written over what
 // it writes. If it does not say which bytes those are, bodies must have changed none besides.
 bool HomeWatch::waits_for_turn(pid_t pid, pid_t tid, uint64_t segment, bool known_bytes) {
-  if (!known_bytes && waits_for_content(pid, tid, segment)) {
+  if (!known_bytes && waits_for_content(pid, tid, {segment, 0, stub::kSharedAll})) {
     return true;
   }
   if (windows_.contains(tid)) {
@@ -228,28 +243,43 @@ void HomeWatch::close_window(pid_t tid, const std::optional<stub::SharedCall>& c
 
 bool HomeWatch::postpones(pid_t pid, pid_t tid, const trace::Registers& registers) {
   const FileCall* const call = file_call(registers);
-  if (call == nullptr || !concerns_content(registers)) {
-    seen_.erase(tid);
-    return false;
+  const bool waits =
+      call != nullptr && concerns_content(registers) && waits_before(*call, pid, tid, registers);
+  if (!waits) {
+    came_.erase(tid);
   }
+  return waits;
+}
+
+bool HomeWatch::waits_before(const FileCall& call, pid_t pid, pid_t tid,
+                             const trace::Registers& registers) {
   const auto file_of = [&](int place) {
     return place == kNone || place == kResult
                ? 0
                : shared_.file_shared(pid, static_cast<int>(argument(registers, place)));
   };
-  const uint64_t changed = file_of(call->changes);
-  const uint64_t seen = file_of(call->sees);
+  const uint64_t changed = file_of(call.changes);
+  const uint64_t seen = file_of(call.sees);
   if ((changed == 0 && seen == 0) || is_filtered(pid)) {
     return false;
   }
-  if (seen != 0 && shared_.is_elsewhere(seen) && waits_for_content(pid, tid, seen)) {
-    return true;
+  if (seen != 0 && shared_.is_elsewhere(seen)) {
+    const bool alone = tracer_.threads(pid).size() == 1;
+    if (waits_for_content(pid, tid, look_of(pid, seen, registers, alone))) {
+      return true;
+    }
   }
-  return changed != 0 && !may_wait(call->number) &&
-         waits_for_turn(pid, tid, changed, says_bytes(call->number));
+  return changed != 0 && !may_wait(call.number) &&
+         waits_for_turn(pid, tid, changed, says_bytes(call.number));
 }
 
 bool HomeWatch::keeps(pid_t pid, pid_t tid, const trace::Registers& registers) {
+  if (keeps_late_one(pid, tid)) {
+    return true;
+  }
+  if (static_cast<int64_t>(registers.orig_rax) < 0) {
+    return false;  // in no call
+  }
   const FileCall* const call = file_call(registers);
   const auto window = windows_.find(tid);
   if (has_failed(registers) || call == nullptr || call->changes == kNone ||
@@ -272,28 +302,36 @@ bool HomeWatch::keeps(pid_t pid, pid_t tid, const trace::Registers& registers) {
          });
 }
 
-bool HomeWatch::keeps_mapper(pid_t pid, pid_t tid, const trace::Registers& registers) {
-  const auto range = mapped(registers);
-  if (!range) {
+bool HomeWatch::keeps_for(pid_t pid, pid_t tid, const SharedMapping& mapping) {
+  if (!shared_.is_elsewhere(mapping.key)) {
     return false;
   }
-  for (const SharedMapping& mapping : shared_mappings(pid)) {
-    if (mapping.start < range->end && mapping.end > range->start &&
-        shared_.is_elsewhere(mapping.key)) {
-      log::debug("home", "event=kept pid={} tid={} path={}", pid, tid, mapping.path);
-      mappers_[tid] = {pid, mapping.key, Clock::now() + kLongestStand};
-      handlers_.settle_soon();
-      return true;
-    }
-  }
-  return false;
+  log::debug("home", "event=kept pid={} tid={} path={}", pid, tid, mapping.path);
+  mappers_[tid] = {pid, mapping.key, Clock::now() + kLongestStand};
+  handlers_.settle_soon();
+  return true;
+}
+
+bool HomeWatch::keeps_late_one(pid_t pid, pid_t tid) {
+  return late_.contains(pid) &&
+         std::ranges::any_of(shared_mappings(pid), [&](const SharedMapping& mapping) {
+           return keeps_for(pid, tid, mapping);
+         });
+}
+
+bool HomeWatch::keeps_mapper(pid_t pid, pid_t tid, const trace::Registers& registers) {
+  return has_mapped(registers) &&
+         std::ranges::any_of(shared_mappings(pid), [&](const SharedMapping& mapping) {
+           return mapping.start <= registers.rax && registers.rax < mapping.end &&
+                  keeps_for(pid, tid, mapping);
+         });
 }
 
 void HomeWatch::settle() {
   const auto left = [this](pid_t pid, pid_t tid) {
     return !handlers_.is_at_home(pid) || !tracer_.has_thread(pid, tid);
   };
-  std::erase_if(seen_, [&](const auto& thread) { return left(thread.second, thread.first); });
+  std::erase_if(came_, [&](const auto& thread) { return left(thread.second.pid, thread.first); });
   std::vector<pid_t> unfinished;
   for (const auto& [tid, window] : windows_) {
     if (left(window.pid, tid)) {
@@ -305,17 +343,26 @@ void HomeWatch::settle() {
   }
   watching_ = watching_ && (shared_.any_elsewhere() || !windows_.empty());
   std::map<pid_t, pid_t> free;
+  std::vector<Stand> wanting;
   for (const auto& [tid, stand] : mappers_) {
     if (left(stand.pid, tid) || !shared_.is_elsewhere(stand.key) || has_stood_long(stand)) {
       free.emplace(tid, stand.pid);
     } else {
-      shared_.fetch_home(stand.key, stand.pid, sys::process_name(stand.pid));
+      wanting.push_back(stand);
     }
   }
   for (const auto& [tid, pid] : free) {
     mappers_.erase(tid);
     tracer_.let_kept_go(pid, tid);
   }
+  for (const Stand& stand : wanting) {  // a move that fails at once comes here again
+    shared_.fetch_home(stand.key, stand.pid, sys::process_name(stand.pid));
+  }
+}
+
+bool HomeWatch::keeps_any(pid_t pid) const {
+  return std::ranges::any_of(mappers_,
+                             [&](const auto& mapper) { return mapper.second.pid == pid; });
 }
 
 bool HomeWatch::has_stood_long(const Stand& stand) const {

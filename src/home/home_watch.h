@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "home/shared_object.h"
@@ -19,12 +20,15 @@
 
 namespace tess::home {
 
+struct FileCall;
+
 class HomeWatch {
  public:
   struct Handlers {
-    std::function<bool(pid_t)> is_at_home;                // traced and of this job, or just made
-    std::function<void()> settle_soon;                    // settle() is wanted, not from within
-    std::function<void(pid_t, const std::string&)> tell;  // people
+    std::function<bool(pid_t)> is_at_home;  // traced and of this job, or just made
+    std::function<void()> settle_soon;      // settle() is wanted, not from within
+    std::function<void(std::chrono::microseconds)> look_later;  // look_at_undisturbed() is
+    std::function<void(pid_t, const std::string&)> tell;        // people
   };
   HomeWatch(trace::Tracer& tracer, SharedSegments& shared, Handlers handlers)
       : tracer_(tracer), shared_(shared), handlers_(std::move(handlers)) {}
@@ -36,6 +40,10 @@ class HomeWatch {
   void begin();
   // Lets go whom nothing keeps any more. After every move, and now and then.
   void settle();
+  // A thread of that process stands where it has mapped what is not here yet.
+  bool keeps_any(pid_t pid) const;
+  // Of whom nothing is shown yet, as a stop would spoil what they wait in.
+  void look_at_undisturbed();
 
   // ---- trace::TraceListener ----
   bool watches(pid_t pid) const { return watching_ && handlers_.is_at_home(pid); }
@@ -50,9 +58,12 @@ class HomeWatch {
     Clock::time_point until;
   };
 
+  bool keeps_for(pid_t pid, pid_t tid, const SharedMapping& mapping);
+  bool keeps_late_one(pid_t pid, pid_t tid);
   bool keeps_mapper(pid_t pid, pid_t tid, const trace::Registers& registers);
   bool stands_until(pid_t pid, pid_t tid, const std::function<void(std::function<void()>)>& begin);
-  bool waits_for_content(pid_t pid, pid_t tid, uint64_t segment);
+  bool waits_before(const FileCall& call, pid_t pid, pid_t tid, const trace::Registers& registers);
+  bool waits_for_content(pid_t pid, pid_t tid, const stub::SharedCall& look);
   bool waits_for_turn(pid_t pid, pid_t tid, uint64_t segment, bool known_bytes);
   // `change`: none if the call has failed.
   void close_window(pid_t tid, const std::optional<stub::SharedCall>& change,
@@ -64,8 +75,13 @@ class HomeWatch {
   const Handlers handlers_;
   bool watching_ = false;
   std::map<pid_t, Stand> mappers_;  // by thread
-  // Threads before a call for which content has come home, and their processes.
-  std::map<pid_t, pid_t> seen_;
+  std::set<pid_t> late_;            // processes with threads that may have mapped something unseen
+  // For whose call, which is still to be made, content has come home, and of which segments.
+  struct Came {
+    pid_t pid = 0;
+    std::set<uint64_t> of;
+  };
+  std::map<pid_t, Came> came_;  // by thread
   struct Window {
     pid_t pid;
     uint64_t segment;

@@ -103,7 +103,8 @@ void HomeAgent::bring_home_for(Managed& process, uint32_t number, int64_t target
 // A person wants a process at home that is there already: it is to be nobody's but home's. From
 // then on it is not traced, so that others can trace it.
 bool HomeAgent::let_go_of(Managed& process) {
-  if (process.busy || process.state == Managed::State::kDeputy) {
+  if (process.busy || process.state == Managed::State::kDeputy ||
+      home_watch_.keeps_any(process.pid)) {
     return false;
   }
   process.stays_seized = false;

@@ -276,6 +276,9 @@ Result<> SharedSegments::admit(Segment& segment, pid_t pid, const Link& link) {
     return {};  // joins others that are there already
   }
   if (segment.holder == nullptr) {
+    if (!segment.inherited) {
+      handlers_.watch_home();
+    }
     segment.holder = link;
     return {};
   }

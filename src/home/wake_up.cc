@@ -9,6 +9,7 @@
 #include <string>
 
 #include "home/interrupted_call.h"
+#include "stub/transfer.h"
 #include "sys/fd.h"
 
 namespace tess::home {
@@ -48,6 +49,27 @@ bool a_wake_ends(pid_t pid, const trace::Registers& registers) {
   }
   return ends_by_timeout_of_socket(number) ? has_timeout(pid, fd)
                                            : returns_eintr_when_stopped(number);
+}
+
+bool cut_by_stop(const trace::Registers& registers) {
+  switch (registers.orig_rax) {
+    case SYS_sendfile:
+    case SYS_splice:
+    case SYS_tee:
+    case SYS_vmsplice:
+    case SYS_copy_file_range:
+    case SYS_pwrite64:
+    case SYS_pwritev:
+    case SYS_pwritev2:
+    case SYS_sendmmsg:
+    case SYS_recvmmsg:
+      return true;
+    default: {
+      const uint64_t args[6] = {registers.rdi, registers.rsi, registers.rdx,
+                                registers.r10, registers.r8,  registers.r9};
+      return stub::transfer_of(registers.orig_rax, args) != stub::Transfer::kNone;
+    }
+  }
 }
 
 bool waits_without_limit(pid_t pid, const trace::Registers& registers) {

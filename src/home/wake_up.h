@@ -15,4 +15,7 @@ bool a_wake_ends(pid_t pid, const trace::Registers& registers);
 // noticed.
 bool waits_without_limit(pid_t pid, const trace::Registers& registers);
 
+// Of a thread in the call: a stop would end it with a part of what it was to transfer.
+bool cut_by_stop(const trace::Registers& registers);
+
 }  // namespace tess::home

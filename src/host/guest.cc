@@ -48,10 +48,14 @@ void Guest::start_child(sys::Fd mailbox, uint64_t mailbox_inode, uint64_t region
   thread_ = sys::priority_thread([this] { run_child(); });
 }
 
-void Guest::post(std::shared_ptr<const wire::LinkMessage> message) {
+bool Guest::post(std::shared_ptr<const wire::LinkMessage> message) {
   const std::lock_guard guard(mutex_);
+  if (finished_) {
+    return false;
+  }
   inbox_.push_back(std::move(message));
   ::eventfd_write(wake_.get(), 1);
+  return true;
 }
 
 void Guest::adopt(int32_t pid, Sandbox::BodyProcess process) {
@@ -270,6 +274,7 @@ void Guest::finish() {
     const std::lock_guard guard(mutex_);
     status = wait_status_.value_or(0);
     unanswered.swap(inbox_);
+    finished_ = true;
   }
   if (freezing_ != 0) {
     services_.link.send_failed(freezing_, pid(), "the process has ended");

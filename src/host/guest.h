@@ -67,7 +67,8 @@ class Guest : public std::enable_shared_from_this<Guest> {
                    std::shared_ptr<const wire::ProcessImage> parent_image);
 
   // Any thread.
-  void post(std::shared_ptr<const wire::LinkMessage> message);
+  // False: it answers nothing any more.
+  [[nodiscard]] bool post(std::shared_ptr<const wire::LinkMessage> message);
   void adopt(int32_t pid, Sandbox::BodyProcess process);
   void exited(int wait_status);
   void stop();                          // ends the body without a word to home
@@ -121,6 +122,7 @@ class Guest : public std::enable_shared_from_this<Guest> {
 
   std::mutex mutex_;  // guards the inbox: what others have for this thread
   std::deque<std::shared_ptr<const wire::LinkMessage>> inbox_;
+  bool finished_ = false;  // nobody reads the inbox any more
   std::optional<std::pair<int32_t, Sandbox::BodyProcess>> adopted_;
   std::optional<int> wait_status_;
   bool stop_ = false;

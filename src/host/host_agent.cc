@@ -306,21 +306,18 @@ void HostAgent::to_guest(std::shared_ptr<const wire::LinkMessage> message, int a
     expected_.erase(message->operation());
     for (const auto& guest : guests_) {
       if (guest->pid() == 0 && guest->operation() == message->operation() &&
-          guest->mailbox_inode() == 0) {
-        guest->post(message);
+          guest->mailbox_inode() == 0 && guest->post(message)) {
         guest->stop();
         return;
       }
     }
   }
-  if (const auto guest = find_latest(message->pid()); guest != nullptr) {
-    guest->post(std::move(message));
+  if (const auto guest = find_latest(message->pid()); guest != nullptr && guest->post(message)) {
     return;
   }
   take_newborn();
   adopt_children();
-  if (const auto guest = find_latest(message->pid()); guest != nullptr) {
-    guest->post(std::move(message));
+  if (const auto guest = find_latest(message->pid()); guest != nullptr && guest->post(message)) {
     return;
   }
   const bool unborn = std::any_of(guests_.begin(), guests_.end(),

@@ -4,20 +4,27 @@
 #include <string>
 #include <utility>
 
+#include "sys/proc_status.h"
 #include "trace/tracer.h"
 
 namespace tess::trace {
 
-// Most stops are: the kernel repeats what they end, or we do.
-bool Tracer::stops_unnoticed(pid_t pid, pid_t tid) const {
+// What a stop would do to the call that the thread is in. Most are repeated without a trace, by the
+// kernel or by us.
+Tracer::Disturbance Tracer::disturbance(pid_t pid, pid_t tid) const {
   std::ifstream file("/proc/" + std::to_string(pid) + "/task/" + std::to_string(tid) + "/syscall");
   Registers registers{};
   if (!(file >> registers.orig_rax >> std::hex >> registers.rdi >> registers.rsi >> registers.rdx >>
         registers.r10 >> registers.r8 >> registers.r9)) {
-    return true;  // it runs
+    return Disturbance::kNone;  // it runs
+  }
+  if (listener_.cut_by_stop(registers)) {
+    return Disturbance::kTransfer;
   }
   registers.rax = static_cast<uint64_t>(-EINTR);
-  return !listener_.ended_by_stop(registers) || listener_.waits_without_limit(pid, registers);
+  return listener_.ended_by_stop(registers) && !listener_.waits_without_limit(pid, registers)
+             ? Disturbance::kTimeLimit
+             : Disturbance::kNone;
 }
 
 void Tracer::watch_calls(pid_t pid, CallEnd look) {
@@ -28,22 +35,64 @@ void Tracer::watch_calls(pid_t pid, CallEnd look) {
     return;
   }
   process->look = std::move(look);
-  stop_unnoticed(pid, *process);
-}
-
-void Tracer::stop_unnoticed(pid_t pid, const Process& process) {
-  for (const auto& [tid, state] : process.threads) {
-    if (state == State::kRunning && stops_unnoticed(pid, tid)) {
+  for (const auto& [tid, state] : process->threads) {
+    if (state == State::kRunning && disturbance(pid, tid) == Disturbance::kNone) {
       ignore_gone("interrupt", Tracee::attached(tid).interrupt());
     }
   }
 }
 
+namespace {
+
+uint64_t waits_of(pid_t pid, pid_t tid) {
+  const auto status = sys::ProcStatus::read_thread(pid, tid);
+  return status ? status->number("voluntary_ctxt_switches") : 0;
+}
+
+}  // namespace
+
 void Tracer::begin_watch(pid_t pid) {
-  const Process* const process = find(pid);
-  if (process != nullptr && !process->hold && !process->leaving && !process->until) {
-    stop_unnoticed(pid, *process);
+  Process* const process = find(pid);
+  if (process == nullptr || process->hold || process->leaving || process->until) {
+    return;
   }
+  for (const auto& [tid, state] : process->threads) {
+    if (state != State::kRunning) {
+      continue;
+    }
+    const uint64_t waits = waits_of(pid, tid);
+    if (disturbance(pid, tid) == Disturbance::kNone) {
+      ignore_gone("interrupt", Tracee::attached(tid).interrupt());
+    } else {
+      process->undisturbed[tid] = waits;
+    }
+  }
+}
+
+// One that has come out of a wait with a limit, and is in the next one, has only just begun that.
+std::vector<pid_t> Tracer::look_at_undisturbed() {
+  std::vector<pid_t> had;
+  for (auto& [pid, process] : processes_) {
+    if (process.undisturbed.empty()) {
+      continue;
+    }
+    if (process.hold || process.leaving || process.until || !listener_.watches(pid)) {
+      process.undisturbed.clear();
+      continue;
+    }
+    had.push_back(pid);
+    std::erase_if(process.undisturbed, [&, pid = pid](const auto& entry) {
+      const pid_t tid = entry.first;
+      const Disturbance now = disturbance(pid, tid);
+      const bool stays = now == Disturbance::kTransfer ||
+                         (now == Disturbance::kTimeLimit && waits_of(pid, tid) == entry.second);
+      if (!stays) {
+        ignore_gone("interrupt", Tracee::attached(tid).interrupt());
+      }
+      return !stays;
+    });
+  }
+  return had;
 }
 
 // The process may be held meanwhile, and let go: not this thread.
@@ -52,8 +101,7 @@ bool Tracer::keeps(pid_t pid, Process& process, pid_t tid) {
     return false;
   }
   const auto registers = Tracee::attached(tid).registers();
-  if (!registers || static_cast<int64_t>(registers->orig_rax) < 0 ||
-      !listener_.keeps_at_call_end(pid, tid, *registers)) {
+  if (!registers || !listener_.keeps_at_call_end(pid, tid, *registers)) {
     return false;
   }
   process.threads[tid] = State::kHeld;

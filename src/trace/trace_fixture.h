@@ -70,8 +70,8 @@ struct Heard : TraceListener {
   }
   bool keeps_at_call_end(pid_t, pid_t, const Registers& registers) override {
     constexpr int64_t kNotImplemented = -38;  // it begins
-    const bool keep =
-        registers.orig_rax == kept_at && static_cast<int64_t>(registers.rax) != kNotImplemented;
+    const bool keep = kept_at != ~uint64_t{0} && registers.orig_rax == kept_at &&
+                      static_cast<int64_t>(registers.rax) != kNotImplemented;
     kept += keep ? 1 : 0;
     return keep;
   }

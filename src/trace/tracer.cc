@@ -211,13 +211,13 @@ Result<> Tracer::wait_all_held(pid_t pid, Deadline deadline) {
     if (all_held(pid)) {
       return {};
     }
-    // Events of unknown threads are taken too: they may be new threads of this process. And the
-    // first stops of children: one of these threads may be in vfork, and stops only when its child
+    // Events of unknown threads are taken too: they may be new threads of this process. And those
+    // of children for which one of these threads may wait in vfork: it stops only when its child
     // has gone on.
     const auto event = hub_.wait_for_any(
         [&](pid_t tid) {
-          return tid == pid || process->threads.contains(tid) || newborn_.contains(tid) ||
-                 pid_of(tid) == 0;
+          const pid_t of = pid_of(tid);
+          return of == pid || newborn_.contains(tid) || vforked_.contains(of) || of == 0;
         },
         deadline);
     if (!event) {
@@ -412,6 +412,7 @@ void Tracer::mark_running(pid_t pid) {
   if (Process* const process = find(pid); process != nullptr) {
     process->hold = false;
     process->kept.clear();
+    process->undisturbed.clear();
     for (auto& [tid, state] : process->threads) {
       state = State::kRunning;
     }

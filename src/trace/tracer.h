@@ -35,10 +35,13 @@ class TraceListener {
   virtual bool ended_by_stop(const Registers& /*registers*/) { return false; }
   // Such a call would wait as long as it takes, so making it again loses no time limit.
   virtual bool waits_without_limit(pid_t /*pid*/, const Registers& /*registers*/) { return false; }
+  // A stop would cut short what it transfers.
+  virtual bool cut_by_stop(const Registers& /*registers*/) { return false; }
   // Whether the end of each call of the process is to be told; asked whenever a thread is let go
   // on. When it becomes true for one that runs, begin_watch().
   virtual bool watches(pid_t /*pid*/) { return false; }
-  // One of its calls begins, or has just ended. True: the thread stands before it, or at its end,
+  // One of its calls begins, or has just ended (or the thread stands somewhere else: the registers
+  // tell). True: the thread stands before it, or at its end,
   // until let_kept_go(); a call that has been put off is told again when it is made. Both may come
   // in the middle of whatever waits for threads.
   virtual bool postpones(pid_t /*pid*/, pid_t /*tid*/, const Registers& /*registers*/) {
@@ -107,8 +110,11 @@ class Tracer {
   using CallEnd = std::function<bool(const Registers&)>;
   void watch_calls(pid_t pid, CallEnd look);
   // The listener watches() the running process from now on: each call that ends after this has
-  // returned is told. Threads as above are told of later.
+  // returned is told, but of threads whose calls a stop would spoil: those go on undisturbed until
+  // they have left them, or stop for something else. look_at_undisturbed() sees to the former;
+  // gives the processes that had such threads.
   void begin_watch(pid_t pid);
+  std::vector<pid_t> look_at_undisturbed();
   void let_kept_go(pid_t pid, pid_t tid);
   // The threads are no longer held as far as the tracer goes: the caller has resumed them itself.
   void mark_running(pid_t pid);
@@ -131,8 +137,9 @@ class Tracer {
   // Leader first.
   std::vector<pid_t> threads(pid_t pid) const;
 
-  // Handles everything that has happened. Call when hub().fd() is readable.
-  void handle_events();
+  // Handles what has happened. Call when hub().fd() is readable. True: there was very much of it,
+  // and the rest is for another call.
+  bool handle_events();
   WaitHub& hub() { return hub_; }
 
  private:
@@ -151,6 +158,7 @@ class Tracer {
     bool leaving = false;          // its threads are let go one by one (detach_after_calls)
     CallEnd look;                  // watch_calls
     std::set<pid_t> kept;          // by the listener
+    std::map<pid_t, uint64_t> undisturbed;  // begin_watch; how often each has waited by then
     std::map<pid_t, uint64_t>
         postponed;  // threads on their way out of a call that is to be made later
   };
@@ -176,8 +184,8 @@ class Tracer {
   void handle_new_task(pid_t pid, const WaitEvent& event);
   void go_on(pid_t pid, Process& process, pid_t tid, int signal);
   Result<> resume(pid_t pid, const Tracee& tracee, int signal = 0);
-  bool stops_unnoticed(pid_t pid, pid_t tid) const;
-  void stop_unnoticed(pid_t pid, const Process& process);
+  enum class Disturbance { kNone, kTimeLimit, kTransfer };
+  Disturbance disturbance(pid_t pid, pid_t tid) const;
   void show_call_end(Process& process, pid_t tid);
   bool keeps(pid_t pid, Process& process, pid_t tid);
   bool postpone(pid_t pid, Process& process, pid_t tid);
@@ -199,6 +207,7 @@ class Tracer {
   std::set<pid_t> unannounced_;  // children seen before their parent's event
   std::set<pid_t> dead_early_;   // and dead before it
   std::set<pid_t> newborn_;      // children that have not come to their first stop yet
+  std::set<pid_t> vforked_;      // children for which their parents wait in vfork
 };
 
 // Thread ids in /proc/PID/task, leader first; empty if the process is gone.

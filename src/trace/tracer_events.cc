@@ -16,10 +16,17 @@ void Tracer::ignore_gone(const char* what, const Result<>& result) {
   }
 }
 
-void Tracer::handle_events() {
-  while (const auto event = hub_.next()) {
+// Threads that are shown at each call make events faster than they can be handled.
+bool Tracer::handle_events() {
+  constexpr int kAtOnce = 500;
+  for (int i = 0; i < kAtOnce; ++i) {
+    const auto event = hub_.next();
+    if (!event) {
+      return false;
+    }
     handle(*event);
   }
+  return true;
 }
 
 // Lets a thread go on after a stop that is not one to be held at; asks again for the stop if the
@@ -29,6 +36,7 @@ void Tracer::go_on(pid_t pid, Process& process, pid_t tid, int signal) {
   if (process.hold) {
     ignore_gone("interrupt", tracee.interrupt());
   }
+  process.undisturbed.erase(tid);
   const bool to_syscall = process.until || process.leaving || process.look;
   ignore_gone("resume",
               to_syscall ? tracee.resume_to_syscall(signal) : resume(pid, tracee, signal));
@@ -92,6 +100,7 @@ void Tracer::keep_waiting(pid_t pid, const Tracee& tracee, int signal) const {
 void Tracer::forget_dead(Process& process, pid_t tid) {
   process.threads.erase(tid);
   process.kept.erase(tid);
+  process.undisturbed.erase(tid);
   process.postponed.erase(tid);
 }
 
@@ -208,6 +217,7 @@ void Tracer::handle_exit(const WaitEvent& event) {
   // The leader's status is the process's; it is reported last, when no other thread is left.
   if (event.tid() == pid) {
     processes_.erase(pid);
+    vforked_.erase(pid);
     if (unannounced_.erase(pid) != 0) {
       dead_early_.insert(pid);
     }
@@ -281,7 +291,9 @@ void Tracer::handle_exec(pid_t pid, const WaitEvent& event) {
   Process& process = processes_[pid];
   process.threads.clear();
   process.kept.clear();
+  process.undisturbed.clear();
   process.postponed.clear();
+  vforked_.erase(pid);
   process.threads[event.tid()] = State::kRunning;
   set_options(process, pid, event.tid());
   if (!listener_.executed(pid)) {
@@ -304,6 +316,9 @@ void Tracer::handle_new_task(pid_t pid, const WaitEvent& event) {
     const bool stopped_already = unannounced_.erase(group) != 0;
     if (group != pid && group != 0 && !stopped_already) {
       newborn_.insert(group);
+    }
+    if (group != pid && group != 0 && event.event() == PTRACE_EVENT_VFORK) {
+      vforked_.insert(group);
     }
     if (group == pid) {
       processes_[pid].threads.try_emplace(child, State::kRunning);

@@ -194,6 +194,18 @@ static void compare(const struct facts* was, const struct facts* is) {
   SAME(implies_exec);
 }
 
+// Some virtual machines let rdtsc through whatever the program wants.
+static int machine_faults(void) {
+  pid_t child = fork();
+  if (child == 0) {
+    _exit(prctl(PR_SET_TSC, PR_TSC_SIGSEGV) == 0 && tsc_faults() == 1 ? 1 : 0);
+  }
+  int status = 0;
+  CHECK_EQ(waitpid(child, &status, 0), child);
+  CHECK(WIFEXITED(status));
+  return WEXITSTATUS(status);
+}
+
 static void round_of(long number) {
   pthread_t thread;
   if (number == 0) {
@@ -207,7 +219,7 @@ static void round_of(long number) {
     CHECK_EQ(ours.slack, 123456);
     CHECK_EQ(ours.sequential, 1);
     CHECK_EQ(ours.random, 1);
-    CHECK_EQ(others.tsc_faults, 1);
+    CHECK_EQ(others.tsc_faults, machine_faults());
     CHECK_EQ(others.slack, 77777);
   }
   struct facts now;
