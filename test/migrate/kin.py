@@ -14,7 +14,7 @@ import lab as labs  # noqa: E402
 from workers import must_migrate  # noqa: E402
 
 DEADLINE = 60
-COUNTING = ("file", "protect", "segment", "program", "thread")
+COUNTING = ("file", "protect", "segment", "program", "thread", "late read", "late recv", "late epoll", "late signal")
 WAYS = ("reads", "writes", *COUNTING, "follows")
 ROUNDS = 2
 COUNTS = 100
@@ -31,8 +31,12 @@ def family(lab, folder):
                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1)
     child = int(program.stdout.readline().split()[1])
     for way in WAYS * ROUNDS:
+        late = way.startswith("late")
+        if late:
+            program.stdin.write(way + "\n")
+            program.stdout.readline()
         must_migrate(lab, child, "n2")
-        program.stdin.write(way + "\n")
+        program.stdin.write("go\n" if late else way + "\n")
         said = program.stdout.readline().strip()
         if said != f"{way} 0":
             raise Failure(f"who maps it by {way!r} said {said!r}")

@@ -8,9 +8,13 @@ import fcntl
 import mmap
 import os
 import select
+import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
+import time
 
 COUNTS = 100
 SIZE = 4096
@@ -138,7 +142,34 @@ def follows(pipes):
     return 0
 
 
+def in_wait(kind):
+    """In a process that has been waiting, some with a time limit, since before the others wrote elsewhere."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 60, 0) if kind == "recv" else bytes(16))
+        epoll = select.epoll()
+        epoll.register(theirs, select.EPOLLIN)
+        {
+            "read": lambda: os.read(theirs.fileno(), 1),
+            "recv": lambda: theirs.recv(1),
+            "epoll": lambda: epoll.poll(60),
+            "signal": lambda: signal.sigtimedwait({signal.SIGUSR1}, 60),
+        }[kind]()
+        count_some(of_file())
+        os._exit(0)
+    while " S " not in open(f"/proc/{pid}/stat").read():
+        time.sleep(0.001)
+    print("waits", flush=True)
+    sys.stdin.readline()
+    os.kill(pid, signal.SIGUSR1)
+    ours.send(b"x")
+    return os.waitpid(pid, 0)[1]
+
+
 WAYS = {
+    **{f"late {kind}": lambda _, kind=kind: in_wait(kind) for kind in ("read", "recv", "epoll", "signal")},
     "file": lambda _: in_child(of_file),
     "protect": lambda _: in_child(made_writable),
     "segment": lambda _: in_child(of_system_v),
