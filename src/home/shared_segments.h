@@ -207,6 +207,7 @@ class SharedSegments {
   std::map<uint64_t, Pending> pending_;
   std::map<pid_t, Fetch> fetches_;
   Clock::time_point next_writers_look_{};
+  Clock::time_point next_relatives_look_{};
   std::vector<stub::SharedFile> table_;
   uint64_t next_number_ = 1;
   uint64_t next_id_ = 1;

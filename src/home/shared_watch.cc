@@ -142,6 +142,10 @@ void SharedSegments::look_for_writers() {
 
 // Who begins to write to what bodies only read is not watched for: most programs read such files.
 void SharedSegments::look_for_relatives() {
+  const auto now = Clock::now();
+  if (next_relatives_look_ > now) {
+    return;
+  }
   std::map<uint64_t, pid_t> found;
   for (const pid_t pid : handlers_.natives()) {
     for (const SharedMapping& mapping : shared_mappings(pid)) {
@@ -151,6 +155,8 @@ void SharedSegments::look_for_relatives() {
       }
     }
   }
+  const auto end = Clock::now();
+  next_relatives_look_ = end + (end - now) * kUnaskedShare;
   for (const auto& [number, pid] : found) {
     if (Segment* const segment = find(number); segment != nullptr && still_mapped(*segment)) {
       handlers_.call_home(segment->mapper, pid, sys::process_name(pid));
