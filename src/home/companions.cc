@@ -197,7 +197,7 @@ void HomeAgent::add_those_who_wish(std::vector<pid_t>& all, Companions& found) {
 }
 
 Result<HomeAgent::Group> HomeAgent::find_companions(const Group& group, const std::string& node) {
-  tracer_.handle_events();  // children that have just been made are among the processes then
+  after_events();  // children that have just been made are among the processes then
   std::vector<pid_t> pids;
   for (const auto& process : group) {
     pids.push_back(process->pid);
@@ -271,7 +271,7 @@ bool HomeAgent::any_ending_body(const std::string& node) {
 bool HomeAgent::bodies_are_ending(const std::string& node) {
   bool ending = false;
   (void)on_main([&]() -> Result<> {
-    tracer_.handle_events();
+    after_events();
     ending = any_ending_body(node);
     return {};
   });
@@ -295,7 +295,7 @@ bool HomeAgent::is_gone(const Managed& process) {
 bool HomeAgent::has_left(const Managed& process) {
   bool left = false;
   (void)on_main([&]() -> Result<> {
-    tracer_.handle_events();
+    after_events();
     left = process.executed_meanwhile || is_gone(process);
     if (left && find(process.pid) == &process) {
       note_ending_body(process);

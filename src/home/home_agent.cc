@@ -65,7 +65,7 @@ HomeAgent::HomeAgent(HomeConfig config, net::TlsContext tls, migrate::Journal jo
                [this](pid_t pid, const std::string& node, const ObjectKey& wish) {
                  return gather(pid, node, wish);
                },
-               [this](pid_t pid) { return whose(pid); }, [this] { tracer_.handle_events(); },
+               [this](pid_t pid) { return whose(pid); }, [this] { after_events(); },
                [this] { home_watch_.begin(); },
                [this](pid_t pid, pid_t other, const std::string& command) {
                  call_home(pid, other, command);

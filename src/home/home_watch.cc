@@ -222,7 +222,7 @@ bool HomeWatch::waits_for_turn(pid_t pid, pid_t tid, uint64_t segment, bool know
     close_window(tid, std::nullopt, [] {});  // of a call whose end was not seen
   }
   bool open = false;
-  const bool waits = stands_until(pid, tid, [&](std::function<void()> free) {
+  const bool waits = stands_until(pid, tid, [&](const std::function<void()>& free) {
     open = shared_.try_open(segment, tid, free);
     if (open) {
       free();
