@@ -210,6 +210,12 @@ Result<HomeAgent::Group> HomeAgent::find_companions(const Group& group, const st
     return fail(ErrorKind::kRetry, "process {}, which shares memory with process {}, is on {}",
                 other->pid, group.front()->pid, other->where());
   }
+  pids.insert(pids.end(), found.begin(), found.end());
+  for (const pid_t pid : pids) {
+    if (home_watch_.keeps_any(pid)) {
+      return fail(ErrorKind::kRetry, "process {} waits for memory that is on its way home", pid);
+    }
+  }
   for (const pid_t pid : found) {
     if (const Managed* const process = find(pid); process != nullptr && process->busy) {
       return fail(ErrorKind::kRetry,
@@ -349,12 +355,14 @@ Result<HomeAgent::Share> HomeAgent::begin_share(const Group& group, const std::s
 
 // It wants to share what is held on another node: it goes there, then asks again. False: it cannot.
 bool HomeAgent::gather(pid_t pid, const std::string& node, const ObjectKey& wish) {
-  constexpr uint32_t kAttempts = 3;
+  constexpr uint32_t kAttempts = 20;
+  constexpr uint32_t kAtOnce = 3;
+  constexpr std::chrono::milliseconds kPause(100);  // others move, too, or are just ending
   Managed* const process = find(pid);
   if (process == nullptr || finishing_) {
     return false;
   }
-  if (process->busy) {
+  if (process->busy || process->gathers) {
     return true;
   }
   if (++process->gatherings > kAttempts) {
@@ -364,20 +372,31 @@ bool HomeAgent::gather(pid_t pid, const std::string& node, const ObjectKey& wish
   if (node.empty()) {
     process->wish.emplace(wish, std::chrono::steady_clock::now());
   }
-  loop_.post([this, pid, node] {
-    migrate(pid, node, [this, pid](const Result<>& moved) {
-      Managed* const gone = find(pid);
-      if (gone != nullptr && !moved) {
-        gone->wish.reset();
-      } else if (gone != nullptr) {
-        gone->gatherings = 0;
-        if (gone->wish) {
-          gone->wish->second = std::chrono::steady_clock::now();
-        }
-      }
-    });
-  });
+  process->gathers = true;
+  const auto timer = std::make_shared<net::Timer>(loop_);
+  const bool at_once = process->gatherings <= kAtOnce;
+  timer->start(at_once ? std::chrono::milliseconds(0) : kPause,
+               [this, timer, pid, node] { begin_gathering(pid, node); });
   return true;
+}
+
+void HomeAgent::begin_gathering(pid_t pid, const std::string& node) {
+  Managed* const process = find(pid);
+  if (process == nullptr) {
+    return;
+  }
+  process->gathers = false;
+  migrate(pid, node, [this, pid](const Result<>& moved) {
+    Managed* const gone = find(pid);
+    if (gone != nullptr && !moved) {
+      gone->wish.reset();
+    } else if (gone != nullptr) {
+      gone->gatherings = 0;
+      if (gone->wish) {
+        gone->wish->second = std::chrono::steady_clock::now();
+      }
+    }
+  });
 }
 
 void HomeAgent::end_share(uint64_t move, bool committed) {

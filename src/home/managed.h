@@ -45,6 +45,7 @@ struct Managed {
   uint32_t attempts = 0;        // of the move it is waiting for
   uint32_t failed_returns = 0;  // in a row, for calls that only home can make
   uint32_t gatherings = 0;      // tries in a row to bring it to what it wants to share
+  bool gathers = false;         // the next one is about to begin
   // What it comes home to map, and when it last said so or came.
   std::optional<std::pair<ObjectKey, std::chrono::steady_clock::time_point>> wish;
 
