@@ -409,6 +409,47 @@ T(task_dir) {
       n++;
   EQ(n, 1);
 }
+static int threads_listed(void) {
+  DIR* d = opendir("/proc/self/task");
+  struct dirent* e;
+  int n = 0;
+  while ((e = readdir(d)))
+    n += e->d_name[0] != '.';
+  closedir(d);
+  return n;
+}
+static void* ends(void* a) {
+  return a;
+}
+T(joined_are_gone) {
+  int bad = 0;
+  for (int r = 0; r < 100; r++) {
+    pthread_t t[4];
+    for (int i = 0; i < 4; i++)
+      pthread_create(&t[i], 0, ends, 0);
+    for (int i = 0; i < 4; i++)
+      pthread_join(t[i], 0);
+    bad += threads_listed() != 1;
+  }
+  EQ(bad, 0);
+}
+static void* after_leader(void* a) {
+  while (!strstr(slurp("/proc/self/stat"), ") Z"))
+    usleep(1000);
+  _exit(threads_listed());
+  return a;
+}
+T(ended_leader_is_listed) {
+  int status;
+  pid_t c = fork();
+  if (!c) {
+    pthread_t t;
+    pthread_create(&t, 0, after_leader, 0);
+    pthread_exit(0);
+  }
+  EQ(waitpid(c, &status, 0), c);
+  EQ(WEXITSTATUS(status), 2);
+}
 T(comm_write) {
   int fd = open("/proc/self/comm", O_RDWR);
   EQ(write(fd, "newname", 7), 7);
