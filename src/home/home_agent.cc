@@ -67,6 +67,7 @@ HomeAgent::HomeAgent(HomeConfig config, net::TlsContext tls, migrate::Journal jo
                },
                [this](pid_t pid) { return whose(pid); }, [this] { after_events(); },
                [this] { home_watch_.begin(); },
+               [this] { loop_.post([this] { home_watch_.settle(); }); },
                [this](pid_t pid, pid_t other, const std::string& command) {
                  call_home(pid, other, command);
                },

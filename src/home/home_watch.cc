@@ -1,30 +1,19 @@
 #include "home/home_watch.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <memory>
 #include <optional>
 #include <vector>
 
 #include "base/log.h"
-#include "sys/files.h"
 #include "sys/proc_status.h"
 #include "sys/process.h"
 
 namespace tess::home {
-
-// The descriptors of files that a call sees or changes, by the place of the argument.
-struct FileCall {
-  uint64_t number;
-  int sees;
-  int changes;
-};
 
 namespace {
 
@@ -36,118 +25,15 @@ bool has_failed(const trace::Registers& r) {
   return r.rax >= kErrorsFrom;
 }
 
-uint64_t argument(const trace::Registers& r, int index) {
-  const uint64_t all[] = {r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9};
-  return all[index];
-}
-
-// ---- memory ----
-
 // The call, which has not failed, has mapped something shared: also who only reads that has to see
 // what the others write.
 bool has_mapped(const trace::Registers& r) {
   return r.orig_rax == SYS_shmat || (r.orig_rax == SYS_mmap && (r.r10 & MAP_SHARED) != 0);
 }
 
-// ---- files ----
-
-constexpr int kNone = -1;
-constexpr int kResult = 6;  // the descriptor is what the call gives
-
-constexpr FileCall kFileCalls[] = {
-    {SYS_read, 0, kNone},       {SYS_pread64, 0, kNone},      {SYS_readv, 0, kNone},
-    {SYS_preadv, 0, kNone},     {SYS_preadv2, 0, kNone},      {SYS_lseek, 0, kNone},
-    {SYS_fsync, 0, kNone},      {SYS_fdatasync, 0, kNone},    {SYS_sync_file_range, 0, kNone},
-    {SYS_fstat, 0, kNone},      {SYS_mmap, 4, kNone},         {SYS_sendfile, 1, 0},
-    {SYS_splice, 0, 2},         {SYS_copy_file_range, 0, 2},  {SYS_write, kNone, 0},
-    {SYS_pwrite64, kNone, 0},   {SYS_writev, kNone, 0},       {SYS_pwritev, kNone, 0},
-    {SYS_pwritev2, kNone, 0},   {SYS_fallocate, kNone, 0},    {SYS_ftruncate, kNone, 0},
-    {SYS_open, kNone, kResult}, {SYS_openat, kNone, kResult}, {SYS_creat, kNone, kResult},
-};
-
-const FileCall* file_call(const trace::Registers& r) {
-  const auto* const found = std::ranges::find(kFileCalls, r.orig_rax, &FileCall::number);
-  return found == std::end(kFileCalls) ? nullptr : found;
-}
-
-// Most calls of these numbers do neither.
-bool concerns_content(const trace::Registers& r) {
-  switch (r.orig_rax) {
-    case SYS_lseek:
-      return r.rdx == SEEK_DATA || r.rdx == SEEK_HOLE;
-    case SYS_mmap:
-      return (r.r10 & (MAP_ANONYMOUS | MAP_SHARED)) == 0;
-    case SYS_open:
-      return (r.rsi & O_TRUNC) != 0;
-    case SYS_openat:
-      return (r.rdx & O_TRUNC) != 0;
-    default:
-      return true;
-  }
-}
-
-// Which bytes a call changes its arguments say, or the file's position does.
-bool says_bytes(uint64_t number) {
-  return number == SYS_write || number == SYS_writev || number == SYS_pwrite64 ||
-         number == SYS_pwritev || number == SYS_ftruncate;
-}
-
-// For its other end: it cannot keep the file to itself meanwhile.
-bool may_wait(uint64_t number) {
-  return number == SYS_splice || number == SYS_sendfile;
-}
-
-bool cuts(uint64_t number) {
-  return number == SYS_ftruncate || number == SYS_open || number == SYS_openat ||
-         number == SYS_creat;
-}
-
-struct Position {
-  uint64_t at = 0;
-  uint64_t flags = 0;
-};
-
-std::optional<Position> position_of(pid_t pid, uint64_t fd) {
-  const auto info = sys::read_file(fmt::format("/proc/{}/fdinfo/{}", pid, fd));
-  unsigned long at = 0;
-  unsigned long flags = 0;
-  if (!info || std::sscanf(info->c_str(), "pos: %lu flags: %lo", &at, &flags) != 2) {
-    return std::nullopt;
-  }
-  return Position{at, flags};
-}
-
-// What a call looks at, as far as that is easily known: to compare all of a large object takes
-// time. `alone`: no other thread changes the file's position meanwhile.
-stub::SharedCall look_of(pid_t pid, uint64_t segment, const trace::Registers& r, bool alone) {
-  if (r.orig_rax == SYS_pread64) {
-    return {segment, r.r10, r.rdx};
-  }
-  const auto position = r.orig_rax == SYS_read && alone ? position_of(pid, r.rdi) : std::nullopt;
-  return position ? stub::SharedCall{segment, position->at, r.rdx}
-                  : stub::SharedCall{segment, 0, stub::kSharedAll};
-}
-
-// What a call has changed of the file. A body that has changed other bytes of the same page keeps
-// those if it is known.
-stub::SharedCall change_of(pid_t pid, uint64_t segment, uint64_t fd, const trace::Registers& r) {
-  if (cuts(r.orig_rax)) {
-    return {segment, 0, stub::kSharedLength};
-  }
-  const auto position = position_of(pid, fd);
-  const bool positioned = r.orig_rax == SYS_pwrite64 || r.orig_rax == SYS_pwritev;
-  if (position && positioned && (position->flags & O_APPEND) == 0) {
-    return {segment, r.r10, r.rax};
-  }
-  if (position && (r.orig_rax == SYS_write || r.orig_rax == SYS_writev) && position->at >= r.rax) {
-    return {segment, position->at - r.rax, r.rax};
-  }
-  return {segment, 0, stub::kSharedAll};
-}
-
 // A filter of the application's own sees that a call is put off (ptrace(2), PTRACE_SYSEMU).
-bool is_filtered(pid_t pid) {
-  const auto status = sys::ProcStatus::read(pid);
+bool is_filtered(pid_t tid) {
+  const auto status = sys::ProcStatus::read(tid);
   return !status || status->number("Seccomp") != 0;
 }
 
@@ -181,43 +67,46 @@ void HomeWatch::look_at_undisturbed() {
 // Stands until `begin` calls what it is given. False: that was at once.
 bool HomeWatch::stands_until(pid_t pid, pid_t tid,
                              const std::function<void(std::function<void()>)>& begin) {
-  enum class Step { kAsked, kStands, kDone };
-  const auto step = std::make_shared<Step>(Step::kAsked);
-  begin([this, pid, tid, step] {
-    if (std::exchange(*step, Step::kDone) == Step::kStands) {
-      tracer_.let_kept_go(pid, tid);
+  const uint64_t stand = ++stands_;
+  const auto over = std::make_shared<bool>(false);
+  standing_[tid] = stand;
+  begin([this, pid, tid, stand, over] {
+    *over = true;
+    // Unless it has gone on by itself, and may stand for something else.
+    if (const auto found = standing_.find(tid);
+        found != standing_.end() && found->second == stand) {
+      standing_.erase(found);
+      tracer_.let_kept_go(pid, tid);  // if it does already
     }
   });
-  if (*step == Step::kDone) {
-    return false;
-  }
-  *step = Step::kStands;
-  return true;
+  return !*over;
 }
 
-// Before a call that sees a file: what bodies have written comes home. Once: the call that follows
-// is the same one.
-bool HomeWatch::waits_for_content(pid_t pid, pid_t tid, const stub::SharedCall& look) {
-  if (const auto had = came_.find(tid);
-      had != came_.end() && had->second.of.contains(look.segment)) {
+// Before a call that sees a file: what bodies have written comes home. Once, if the call that
+// follows is the same one.
+bool HomeWatch::waits_for_content(pid_t pid, pid_t tid, uint64_t segment, const FileRange& range) {
+  const bool all = range.size == stub::kSharedAll;
+  const uint64_t end = all ? stub::kSharedAll : range.offset + range.size;
+  std::map<uint64_t, FileRange>& had = came_[tid].had;
+  if (const auto it = had.find(segment);
+      it != had.end() &&
+      (it->second.size == stub::kSharedAll ||
+       (!all && it->second.offset <= range.offset && end <= it->second.offset + it->second.size))) {
     return false;
   }
   const bool waits = stands_until(pid, tid, [&](std::function<void()> done) {
-    shared_.call(tid, stub::SharedMoment::kBefore, look, std::move(done));
+    shared_.call(tid, stub::SharedMoment::kBefore, {segment, range.offset, range.size},
+                 std::move(done));
   });
   if (waits) {
-    came_[tid].pid = pid;
-    came_[tid].of.insert(look.segment);
+    had[segment] = range;
   }
   return waits;
 }
 
 // Before a call that changes a file: from there to its end no body's page may be written over what
-// it writes. If it does not say which bytes those are, bodies must have changed none besides.
-bool HomeWatch::waits_for_turn(pid_t pid, pid_t tid, uint64_t segment, bool known_bytes) {
-  if (!known_bytes && waits_for_content(pid, tid, {segment, 0, stub::kSharedAll})) {
-    return true;
-  }
+// it writes.
+bool HomeWatch::waits_for_turn(pid_t pid, pid_t tid, uint64_t segment) {
   if (windows_.contains(tid)) {
     close_window(tid, std::nullopt, [] {});  // of a call whose end was not seen
   }
@@ -234,43 +123,59 @@ bool HomeWatch::waits_for_turn(pid_t pid, pid_t tid, uint64_t segment, bool know
   return waits;
 }
 
-void HomeWatch::close_window(pid_t tid, const std::optional<stub::SharedCall>& change,
+// `change`: none if the call has failed.
+void HomeWatch::close_window(pid_t tid, const std::optional<FileRange>& change,
                              std::function<void()> done) {
   const auto window = windows_.extract(tid);
-  const stub::SharedCall nothing{window.mapped().segment, 0, 0};
-  shared_.call(tid, stub::SharedMoment::kClose, change.value_or(nothing), std::move(done));
+  const FileRange range = change.value_or(FileRange{0, 0});
+  shared_.call(tid, stub::SharedMoment::kClose, {window.mapped().segment, range.offset, range.size},
+               std::move(done));
 }
 
 bool HomeWatch::postpones(pid_t pid, pid_t tid, const trace::Registers& registers) {
-  const FileCall* const call = file_call(registers);
-  const bool waits =
-      call != nullptr && concerns_content(registers) && waits_before(*call, pid, tid, registers);
-  if (!waits) {
-    came_.erase(tid);
+  const auto is_that = [&](const Came& came) {
+    return came.rsp == registers.rsp && came.rip == registers.rip &&
+           came.number == registers.orig_rax;
+  };
+  if (const auto came = came_.find(tid); came != came_.end() && !is_that(came->second)) {
+    came_.erase(came);  // a handler's, which comes before
   }
-  return waits;
+  const FileCall* const call = file_call(registers);
+  if (call != nullptr && waits_before(*call, pid, tid, registers)) {
+    Came& came = came_[tid];
+    came.pid = pid;
+    came.rsp = registers.rsp;
+    came.rip = registers.rip;
+    came.number = registers.orig_rax;
+    return true;
+  }
+  came_.erase(tid);
+  return false;
 }
 
 bool HomeWatch::waits_before(const FileCall& call, pid_t pid, pid_t tid,
                              const trace::Registers& registers) {
   const auto file_of = [&](int place) {
-    return place == kNone || place == kResult
+    return place == FileCall::kNone || place == FileCall::kResult
                ? 0
-               : shared_.file_shared(pid, static_cast<int>(argument(registers, place)));
+               : shared_.file_shared(tid, descriptor(registers, place));
   };
   const uint64_t changed = file_of(call.changes);
   const uint64_t seen = file_of(call.sees);
-  if ((changed == 0 && seen == 0) || is_filtered(pid)) {
+  if ((changed == 0 && seen == 0) || is_filtered(tid)) {
     return false;
   }
   if (seen != 0 && shared_.is_elsewhere(seen)) {
     const bool alone = tracer_.threads(pid).size() == 1;
-    if (waits_for_content(pid, tid, look_of(pid, seen, registers, alone))) {
+    if (waits_for_content(pid, tid, seen, range_seen(tid, registers, alone))) {
       return true;
     }
   }
-  return changed != 0 && !may_wait(call.number) &&
-         waits_for_turn(pid, tid, changed, says_bytes(call.number));
+  if (changed == 0) {
+    return false;
+  }
+  return may_wait(pid, registers) ? waits_for_content(pid, tid, changed, {0, stub::kSharedAll})
+                                  : waits_for_turn(pid, tid, changed);
 }
 
 bool HomeWatch::keeps(pid_t pid, pid_t tid, const trace::Registers& registers) {
@@ -282,22 +187,22 @@ bool HomeWatch::keeps(pid_t pid, pid_t tid, const trace::Registers& registers) {
   }
   const FileCall* const call = file_call(registers);
   const auto window = windows_.find(tid);
-  if (has_failed(registers) || call == nullptr || call->changes == kNone ||
-      !concerns_content(registers)) {
+  if (has_failed(registers) || call == nullptr || call->changes == FileCall::kNone) {
     if (window != windows_.end()) {
       close_window(tid, std::nullopt, [] {});
     }
     return !has_failed(registers) && keeps_mapper(pid, tid, registers);
   }
-  const uint64_t fd = call->changes == kResult ? registers.rax : argument(registers, call->changes);
+  const int fd = descriptor(registers, call->changes);
   if (window != windows_.end()) {
-    const auto change = change_of(pid, window->second.segment, fd, registers);
+    const FileRange change = range_changed(tid, fd, registers);
     return stands_until(
         pid, tid, [&](std::function<void()> done) { close_window(tid, change, std::move(done)); });
   }
-  const uint64_t segment = shared_.file_shared(pid, static_cast<int>(fd));
+  const uint64_t segment = shared_.file_shared(tid, fd);
   return segment != 0 && stands_until(pid, tid, [&](std::function<void()> done) {
-           shared_.call(tid, stub::SharedMoment::kClose, change_of(pid, segment, fd, registers),
+           const FileRange change = range_changed(tid, fd, registers);
+           shared_.call(tid, stub::SharedMoment::kClose, {segment, change.offset, change.size},
                         std::move(done));
          });
 }
@@ -314,14 +219,14 @@ bool HomeWatch::keeps_for(pid_t pid, pid_t tid, const SharedMapping& mapping) {
 
 bool HomeWatch::keeps_late_one(pid_t pid, pid_t tid) {
   return late_.contains(pid) &&
-         std::ranges::any_of(shared_mappings(pid), [&](const SharedMapping& mapping) {
+         std::ranges::any_of(shared_mappings(tid), [&](const SharedMapping& mapping) {
            return keeps_for(pid, tid, mapping);
          });
 }
 
 bool HomeWatch::keeps_mapper(pid_t pid, pid_t tid, const trace::Registers& registers) {
   return has_mapped(registers) &&
-         std::ranges::any_of(shared_mappings(pid), [&](const SharedMapping& mapping) {
+         std::ranges::any_of(shared_mappings(tid), [&](const SharedMapping& mapping) {
            return mapping.start <= registers.rax && registers.rax < mapping.end &&
                   keeps_for(pid, tid, mapping);
          });
@@ -339,7 +244,7 @@ void HomeWatch::settle() {
     }
   }
   for (const pid_t tid : unfinished) {
-    close_window(tid, stub::SharedCall{windows_.at(tid).segment, 0, stub::kSharedAll}, [] {});
+    close_window(tid, FileRange{0, stub::kSharedAll}, [] {});
   }
   watching_ = watching_ && (shared_.any_elsewhere() || !windows_.empty());
   std::map<pid_t, pid_t> free;

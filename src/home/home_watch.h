@@ -14,13 +14,12 @@
 #include <set>
 #include <string>
 
+#include "home/file_calls.h"
 #include "home/shared_object.h"
 #include "home/shared_segments.h"
 #include "trace/tracer.h"
 
 namespace tess::home {
-
-struct FileCall;
 
 class HomeWatch {
  public:
@@ -63,11 +62,9 @@ class HomeWatch {
   bool keeps_mapper(pid_t pid, pid_t tid, const trace::Registers& registers);
   bool stands_until(pid_t pid, pid_t tid, const std::function<void(std::function<void()>)>& begin);
   bool waits_before(const FileCall& call, pid_t pid, pid_t tid, const trace::Registers& registers);
-  bool waits_for_content(pid_t pid, pid_t tid, const stub::SharedCall& look);
-  bool waits_for_turn(pid_t pid, pid_t tid, uint64_t segment, bool known_bytes);
-  // `change`: none if the call has failed.
-  void close_window(pid_t tid, const std::optional<stub::SharedCall>& change,
-                    std::function<void()> done);
+  bool waits_for_content(pid_t pid, pid_t tid, uint64_t segment, const FileRange& range);
+  bool waits_for_turn(pid_t pid, pid_t tid, uint64_t segment);
+  void close_window(pid_t tid, const std::optional<FileRange>& change, std::function<void()> done);
   bool has_stood_long(const Stand& stand) const;
 
   trace::Tracer& tracer_;
@@ -76,10 +73,15 @@ class HomeWatch {
   bool watching_ = false;
   std::map<pid_t, Stand> mappers_;  // by thread
   std::set<pid_t> late_;            // processes with threads that may have mapped something unseen
-  // For whose call, which is still to be made, content has come home, and of which segments.
+  uint64_t stands_ = 0;             // so far
+  std::map<pid_t, uint64_t> standing_;  // threads, and their last stands
+  // For whose call, which is still to be made, content has come home, and which.
   struct Came {
     pid_t pid = 0;
-    std::set<uint64_t> of;
+    uint64_t rsp = 0;
+    uint64_t rip = 0;
+    uint64_t number = 0;
+    std::map<uint64_t, FileRange> had;  // by segment
   };
   std::map<pid_t, Came> came_;  // by thread
   struct Window {

@@ -47,6 +47,10 @@ class Signal {
 
 Result<> Migration::freeze_native() {
   const pid_t pid = process_->pid;
+  // Its child may wait for what only the main thread can give it, and that waits for this process.
+  if (!wait_out_vfork(pid)) {
+    return fail(ErrorKind::kRetry, "process {} is in the middle of vfork; try again", pid);
+  }
   SleepClock sleeps = SleepClock::look_before_hold(pid);
   const Result<> put_in = services_.on_main([&]() -> Result<> {
     trace::Tracer& tracer = services_.tracer();

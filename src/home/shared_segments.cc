@@ -328,6 +328,7 @@ void SharedSegments::erase(uint64_t number) {
     return;
   }
   publish();
+  handlers_.came_home();
   for (const Done& waiting : gone.mapped().waiting) {
     waiting();  // finds nothing to wait for any more
   }

@@ -54,6 +54,8 @@ class SharedSegments {
     // From now on, for as long as any_elsewhere(), the job's processes at home are watched for what
     // they map.
     std::function<void()> watch_home;
+    // Something that bodies had has come home.
+    std::function<void()> came_home;
     // A process at home, or of another job, has mapped what this one with a body elsewhere writes
     // to: that one comes home.
     std::function<void(pid_t body, pid_t other, const std::string& command)> call_home;

@@ -27,6 +27,12 @@ Tracer::Disturbance Tracer::disturbance(pid_t pid, pid_t tid) const {
              : Disturbance::kNone;
 }
 
+// What that ends is made again, at whichever stop comes next: any of them takes the interrupt off.
+void Tracer::disturb(Process& process, pid_t tid) {
+  process.disturbed.insert(tid);
+  ignore_gone("interrupt", Tracee::attached(tid).interrupt());
+}
+
 void Tracer::watch_calls(pid_t pid, CallEnd look) {
   constexpr size_t kThreadsMax = 64;
   Process* const process = find(pid);
@@ -37,7 +43,7 @@ void Tracer::watch_calls(pid_t pid, CallEnd look) {
   process->look = std::move(look);
   for (const auto& [tid, state] : process->threads) {
     if (state == State::kRunning && disturbance(pid, tid) == Disturbance::kNone) {
-      ignore_gone("interrupt", Tracee::attached(tid).interrupt());
+      disturb(*process, tid);
     }
   }
 }
@@ -62,7 +68,7 @@ void Tracer::begin_watch(pid_t pid) {
     }
     const uint64_t waits = waits_of(pid, tid);
     if (disturbance(pid, tid) == Disturbance::kNone) {
-      ignore_gone("interrupt", Tracee::attached(tid).interrupt());
+      disturb(*process, tid);
     } else {
       process->undisturbed[tid] = waits;
     }
@@ -81,13 +87,13 @@ std::vector<pid_t> Tracer::look_at_undisturbed() {
       continue;
     }
     had.push_back(pid);
-    std::erase_if(process.undisturbed, [&, pid = pid](const auto& entry) {
+    std::erase_if(process.undisturbed, [&, pid = pid, &process = process](const auto& entry) {
       const pid_t tid = entry.first;
       const Disturbance now = disturbance(pid, tid);
       const bool stays = now == Disturbance::kTransfer ||
                          (now == Disturbance::kTimeLimit && waits_of(pid, tid) == entry.second);
       if (!stays) {
-        ignore_gone("interrupt", Tracee::attached(tid).interrupt());
+        disturb(process, tid);
       }
       return !stays;
     });
@@ -121,36 +127,26 @@ void Tracer::let_kept_go(pid_t pid, pid_t tid) {
 }
 
 // At the beginning of a call. To stand there would be no place to be moved from: the call is passed
-// over, and at its end the thread is put before it (step_before_call).
+// over, and at its end the thread is before it again. Whoever takes the thread from us meanwhile,
+// by our death even, finds it so: the kernel leaves the registers alone if there is no call to
+// make.
 bool Tracer::postpone(pid_t pid, Process& process, pid_t tid) {
+  constexpr uint64_t kSyscallLength = 2;
   const Tracee tracee = Tracee::attached(tid);
-  if (!listener_.watches(pid) || !tracee.begins_call()) {
-    return false;
-  }
   auto registers = tracee.registers();
   if (!registers || !listener_.postpones(pid, tid, *registers)) {
     return false;
   }
+  registers->rax = std::exchange(registers->orig_rax, ~uint64_t{0});
+  registers->rip -= kSyscallLength;
   process.kept.insert(tid);
-  process.postponed[tid] = std::exchange(registers->orig_rax, ~uint64_t{0});
+  process.postponed.insert(tid);
   ignore_gone("put off a call", tracee.set_registers(*registers));
   if (process.hold) {
     ignore_gone("interrupt", tracee.interrupt());
   }
   ignore_gone("resume", tracee.resume_to_syscall());
   return true;
-}
-
-void Tracer::step_before_call(Process& process, pid_t tid) {
-  constexpr uint64_t kSyscallLength = 2;
-  const uint64_t number = process.postponed.extract(tid).mapped();
-  const Tracee tracee = Tracee::attached(tid);
-  if (auto registers = tracee.registers(); registers) {
-    registers->rax = number;
-    registers->rip -= kSyscallLength;
-    registers->orig_rax = ~uint64_t{0};
-    ignore_gone("put off a call", tracee.set_registers(*registers));
-  }
 }
 
 // The thread stands at the end of a call, or somewhere else: the registers tell.

@@ -413,6 +413,7 @@ void Tracer::mark_running(pid_t pid) {
     process->hold = false;
     process->kept.clear();
     process->undisturbed.clear();
+    process->disturbed.clear();
     for (auto& [tid, state] : process->threads) {
       state = State::kRunning;
     }

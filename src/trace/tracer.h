@@ -159,8 +159,8 @@ class Tracer {
     CallEnd look;                  // watch_calls
     std::set<pid_t> kept;          // by the listener
     std::map<pid_t, uint64_t> undisturbed;  // begin_watch; how often each has waited by then
-    std::map<pid_t, uint64_t>
-        postponed;  // threads on their way out of a call that is to be made later
+    std::set<pid_t> disturbed;  // stopped for a watch, as far as the stop has not been seen
+    std::set<pid_t> postponed;  // on their way out of a call that is to be made later
   };
 
   // A failure that only says "the thread died" is no failure: its exit event comes by itself.
@@ -186,10 +186,10 @@ class Tracer {
   Result<> resume(pid_t pid, const Tracee& tracee, int signal = 0);
   enum class Disturbance { kNone, kTimeLimit, kTransfer };
   Disturbance disturbance(pid_t pid, pid_t tid) const;
+  static void disturb(Process& process, pid_t tid);
   void show_call_end(Process& process, pid_t tid);
   bool keeps(pid_t pid, Process& process, pid_t tid);
   bool postpone(pid_t pid, Process& process, pid_t tid);
-  static void step_before_call(Process& process, pid_t tid);
   void repeat_call(const Tracee& tracee) const;
   static void read_again(const Tracee& tracee, Registers registers);
   void keep_waiting(pid_t pid, const Tracee& tracee, int signal) const;

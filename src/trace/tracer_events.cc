@@ -101,6 +101,7 @@ void Tracer::forget_dead(Process& process, pid_t tid) {
   process.threads.erase(tid);
   process.kept.erase(tid);
   process.undisturbed.erase(tid);
+  process.disturbed.erase(tid);
   process.postponed.erase(tid);
 }
 
@@ -114,9 +115,12 @@ void Tracer::forget_thread(pid_t pid, pid_t tid) {
 }
 
 void Tracer::handle_syscall(pid_t pid, Process& process, pid_t tid) {
-  if (process.postponed.contains(tid)) {
-    step_before_call(process, tid);
-  } else if (!process.leaving && !process.until && postpone(pid, process, tid)) {
+  const bool put_off = process.postponed.erase(tid) != 0;
+  if (!put_off && !process.leaving && !process.until && listener_.watches(pid) &&
+      Tracee::attached(tid).begins_call()) {
+    if (!postpone(pid, process, tid)) {
+      go_on(pid, process, tid, 0);
+    }
     return;
   }
   if (process.leaving) {
@@ -137,10 +141,12 @@ void Tracer::handle_syscall(pid_t pid, Process& process, pid_t tid) {
   show_call_end(process, tid);
   if (!process.hold && (process.kept.contains(tid) || keeps(pid, process, tid))) {
     process.threads[tid] = State::kHeld;
-  } else {
-    go_on(pid, process, tid,
-          0);  // if the process is being held, it stands at the stop that follows
+    return;
   }
+  if (!process.hold && process.disturbed.erase(tid) != 0) {
+    repeat_call(Tracee::attached(tid));
+  }
+  go_on(pid, process, tid, 0);  // if the process is being held, it stands at the stop that follows
 }
 
 void Tracer::adopt_unknown(const WaitEvent& event) {
@@ -266,6 +272,7 @@ void Tracer::handle_event_stop(pid_t pid, Process& process, const WaitEvent& eve
   const bool was_stopped = process.group_stop;
   process.group_stop = stopping;
   process.stop_signal = stopping ? event.signal() : 0;
+  const bool ours = process.disturbed.erase(event.tid()) != 0;
   const bool kept = !stopping && keeps(pid, process, event.tid());
   if (kept || process.hold) {
     process.threads[event.tid()] = State::kHeld;
@@ -274,8 +281,8 @@ void Tracer::handle_event_stop(pid_t pid, Process& process, const WaitEvent& eve
     process.threads[event.tid()] = State::kListening;
   } else {
     show_call_end(process, event.tid());
-    if (process.look || listener_.watches(pid)) {
-      repeat_call(Tracee::attached(event.tid()));  // our stop has ended it
+    if (ours) {
+      repeat_call(Tracee::attached(event.tid()));
     }
     go_on(pid, process, event.tid(), 0);
   }
@@ -292,6 +299,7 @@ void Tracer::handle_exec(pid_t pid, const WaitEvent& event) {
   process.threads.clear();
   process.kept.clear();
   process.undisturbed.clear();
+  process.disturbed.clear();
   process.postponed.clear();
   vforked_.erase(pid);
   process.threads[event.tid()] = State::kRunning;
