@@ -15,6 +15,7 @@
 #include "migrate/sharing.h"
 #include "sys/files.h"
 #include "sys/proc_status.h"
+#include "sys/process.h"
 #include "wire/agent.pb.h"
 
 namespace tess::home {
@@ -57,21 +58,12 @@ bool related(pid_t one, pid_t other, bool by_root) {
 
 // Seconds since it was forked; a large number if it is gone.
 double age_of(pid_t pid) {
-  const auto stat = sys::read_file("/proc/" + std::to_string(pid) + "/stat");
+  const auto start = sys::process_start_time(pid);
   const auto uptime = sys::read_file("/proc/uptime");
-  const size_t close = stat ? stat->rfind(')') : std::string::npos;
-  if (close == std::string::npos || !uptime) {
-    return 1e9;
-  }
-  // proc(5): starttime is field 22; the one after the name is 3.
-  std::istringstream rest(stat->substr(close + 1));
-  std::string field;
-  for (int i = 3; i < 22; ++i) {
-    rest >> field;
-  }
-  double start = 0;
-  rest >> start;
-  return std::atof(uptime->c_str()) - start / static_cast<double>(::sysconf(_SC_CLK_TCK));
+  return start && uptime
+             ? std::atof(uptime->c_str()) -
+                   static_cast<double>(*start) / static_cast<double>(::sysconf(_SC_CLK_TCK))
+             : 1e9;
 }
 
 std::vector<pid_t> children_of(pid_t pid) {
@@ -322,18 +314,20 @@ Result<HomeAgent::Share> HomeAgent::begin_share(const Group& group, const std::s
   TESS_TRY(on_main([&]() -> Result<> {
     // In one turn: nobody can come to share what moves between the look and the lock. Who comes
     // between the look and the move is seen.
-    const auto reachable = [](const SharedMapping& mapping) {
-      return mapping.written && !mapping.inherited;
-    };
-    if (target != nullptr && std::ranges::any_of(group, [&](const auto& process) {
-          return std::ranges::any_of(shared_mappings(process->pid), reachable);
-        })) {
+    bool shares = false;
+    bool reachable = false;
+    for (const auto& process : group) {
+      for (const SharedMapping& mapping : shared_mappings(process->pid)) {
+        shares = true;
+        reachable = reachable || (mapping.written && !mapping.inherited);
+      }
+    }
+    if (target != nullptr && reachable) {
       home_watch_.begin();
     }
     TESS_TRY_ASSIGN(share.more, find_companions(group, node));
     const std::string from = group.front()->where();
-    const auto shares = [](const auto& process) { return !shared_mappings(process->pid).empty(); };
-    if (patient && !from.empty() && std::ranges::any_of(group, shares)) {
+    if (patient && !from.empty() && shares) {
       note_dying(from);
       share.bodies_end = any_ending_body(from);
     }

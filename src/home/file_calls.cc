@@ -3,12 +3,10 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/falloc.h>
-#include <poll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -18,6 +16,7 @@
 #include "stub/abi.h"
 #include "sys/fd.h"
 #include "sys/files.h"
+#include "sys/process.h"
 
 namespace tess::home {
 namespace {
@@ -183,11 +182,8 @@ bool may_wait(pid_t pid, const Registers& r) {
   if (r.orig_rax != SYS_splice) {
     return false;
   }
-  const sys::Fd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-  const sys::Fd pipe(
-      static_cast<int>(::syscall(SYS_pidfd_getfd, pidfd.get(), static_cast<int>(r.rdi), 0)));
-  pollfd ready{.fd = pipe.get(), .events = POLLIN, .revents = 0};
-  return !pipe.valid() || ::poll(&ready, 1, 0) != 1;
+  const auto pipe = sys::copy_descriptor(pid, static_cast<int>(r.rdi));
+  return !pipe || !sys::wait_readable(*pipe, 0).value_or(false);
 }
 
 }  // namespace tess::home

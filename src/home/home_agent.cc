@@ -66,8 +66,7 @@ HomeAgent::HomeAgent(HomeConfig config, net::TlsContext tls, migrate::Journal jo
                  return gather(pid, node, wish);
                },
                [this](pid_t pid) { return whose(pid); }, [this] { after_events(); },
-               [this] { home_watch_.begin(); },
-               [this] { loop_.post([this] { home_watch_.settle(); }); },
+               [this] { home_watch_.begin(); }, [this] { settle_soon(); },
                [this](pid_t pid, pid_t other, const std::string& command) {
                  call_home(pid, other, command);
                },
@@ -78,7 +77,7 @@ HomeAgent::HomeAgent(HomeConfig config, net::TlsContext tls, migrate::Journal jo
                      return process == nullptr ||
                             (process->stays_seized && process->state == Managed::State::kNative);
                    },
-                   [this] { loop_.post([this] { home_watch_.settle(); }); },
+                   [this] { settle_soon(); },
                    [this](std::chrono::microseconds pause) {
                      undisturbed_timer_.start(std::chrono::ceil<std::chrono::milliseconds>(pause),
                                               [this] { home_watch_.look_at_undisturbed(); });
@@ -247,6 +246,10 @@ bool HomeAgent::waits_without_limit(pid_t pid, const trace::Registers& registers
 
 bool HomeAgent::cut_by_stop(const trace::Registers& registers) {
   return home::cut_by_stop(registers);
+}
+
+void HomeAgent::settle_soon() {
+  loop_.post([this] { home_watch_.settle(); });
 }
 
 bool HomeAgent::watches(pid_t pid) {

@@ -97,6 +97,7 @@ class HomeAgent final : public trace::TraceListener, public MainServices {
   Result<Group> find_companions(const Group& group, const std::string& node);
   bool gather(pid_t pid, const std::string& node, const ObjectKey& wish);
   void begin_gathering(pid_t pid, const std::string& node);
+  void settle_soon();
   // with those who share from outside (strangers.cc)
   SharedSegments::Whose whose(pid_t pid);
   void fetch_stranger(pid_t pid, uint32_t attempts, Done done);

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <memory>
-#include <optional>
 #include <vector>
 
 #include "base/log.h"
@@ -14,11 +13,12 @@
 #include "sys/process.h"
 
 namespace tess::home {
-
 namespace {
 
 // A host that does not answer is lost by then, or keeps the bodies: no process stands for ever.
 constexpr std::chrono::seconds kLongestStand{60};
+constexpr FileRange kNothing{0, 0};
+constexpr FileRange kSomewhere{0, stub::kSharedAll};
 
 bool has_failed(const trace::Registers& r) {
   constexpr auto kErrorsFrom = static_cast<uint64_t>(-4095);
@@ -108,7 +108,7 @@ bool HomeWatch::waits_for_content(pid_t pid, pid_t tid, uint64_t segment, const 
 // it writes.
 bool HomeWatch::waits_for_turn(pid_t pid, pid_t tid, uint64_t segment) {
   if (windows_.contains(tid)) {
-    close_window(tid, std::nullopt, [] {});  // of a call whose end was not seen
+    close_window(tid, kNothing, [] {});  // of a call whose end was not seen
   }
   bool open = false;
   const bool waits = stands_until(pid, tid, [&](const std::function<void()>& free) {
@@ -123,13 +123,10 @@ bool HomeWatch::waits_for_turn(pid_t pid, pid_t tid, uint64_t segment) {
   return waits;
 }
 
-// `change`: none if the call has failed.
-void HomeWatch::close_window(pid_t tid, const std::optional<FileRange>& change,
-                             std::function<void()> done) {
+void HomeWatch::close_window(pid_t tid, const FileRange& change, std::function<void()> done) {
   const auto window = windows_.extract(tid);
-  const FileRange range = change.value_or(FileRange{0, 0});
-  shared_.call(tid, stub::SharedMoment::kClose, {window.mapped().segment, range.offset, range.size},
-               std::move(done));
+  shared_.call(tid, stub::SharedMoment::kClose,
+               {window.mapped().segment, change.offset, change.size}, std::move(done));
 }
 
 bool HomeWatch::postpones(pid_t pid, pid_t tid, const trace::Registers& registers) {
@@ -174,7 +171,7 @@ bool HomeWatch::waits_before(const FileCall& call, pid_t pid, pid_t tid,
   if (changed == 0) {
     return false;
   }
-  return may_wait(pid, registers) ? waits_for_content(pid, tid, changed, {0, stub::kSharedAll})
+  return may_wait(pid, registers) ? waits_for_content(pid, tid, changed, kSomewhere)
                                   : waits_for_turn(pid, tid, changed);
 }
 
@@ -189,7 +186,7 @@ bool HomeWatch::keeps(pid_t pid, pid_t tid, const trace::Registers& registers) {
   const auto window = windows_.find(tid);
   if (has_failed(registers) || call == nullptr || call->changes == FileCall::kNone) {
     if (window != windows_.end()) {
-      close_window(tid, std::nullopt, [] {});
+      close_window(tid, kNothing, [] {});
     }
     return !has_failed(registers) && keeps_mapper(pid, tid, registers);
   }
@@ -244,7 +241,7 @@ void HomeWatch::settle() {
     }
   }
   for (const pid_t tid : unfinished) {
-    close_window(tid, FileRange{0, stub::kSharedAll}, [] {});
+    close_window(tid, kSomewhere, [] {});
   }
   watching_ = watching_ && (shared_.any_elsewhere() || !windows_.empty());
   std::map<pid_t, pid_t> free;

@@ -10,7 +10,6 @@
 #include <chrono>
 #include <functional>
 #include <map>
-#include <optional>
 #include <set>
 #include <string>
 
@@ -64,7 +63,7 @@ class HomeWatch {
   bool waits_before(const FileCall& call, pid_t pid, pid_t tid, const trace::Registers& registers);
   bool waits_for_content(pid_t pid, pid_t tid, uint64_t segment, const FileRange& range);
   bool waits_for_turn(pid_t pid, pid_t tid, uint64_t segment);
-  void close_window(pid_t tid, const std::optional<FileRange>& change, std::function<void()> done);
+  void close_window(pid_t tid, const FileRange& change, std::function<void()> done);
   bool has_stood_long(const Stand& stand) const;
 
   trace::Tracer& tracer_;

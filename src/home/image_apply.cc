@@ -16,6 +16,7 @@
 #include "home/injector.h"
 #include "memory/page_sink.h"
 #include "sys/clock.h"
+#include "sys/process.h"
 #include "wire/agent.pb.h"
 
 namespace tess::home {
@@ -181,12 +182,8 @@ Result<std::vector<stub::SyscallRequest>> apply_mappings(pid_t pid, stub::Sessio
 Result<sys::Fd> make_userfault(pid_t pid, stub::Session& session) {
   TESS_TRY_ASSIGN(const int64_t number,
                   session.call(SYS_userfaultfd, {memory::ProcessSink::kUserfaultFlags}));
-  const sys::Fd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-  sys::Fd fd(static_cast<int>(::syscall(SYS_pidfd_getfd, pidfd.get(), number, 0)));
+  auto fd = sys::copy_descriptor(pid, static_cast<int>(number));
   TESS_TRY(session.call(SYS_close, {static_cast<uint64_t>(number)}));
-  if (!fd.valid()) {
-    return fail_errno("fetch the userfaultfd of process {}", pid);
-  }
   return fd;
 }
 

@@ -22,6 +22,7 @@
 #include "home/thread_capture.h"
 #include "stub/repeat.h"
 #include "sys/proc_status.h"
+#include "sys/process.h"
 #include "trace/step_out.h"
 
 namespace tess::home {
@@ -107,18 +108,6 @@ Result<> map_region(RemoteCalls& calls, uint64_t base, uint64_t slot_count) {
   return {};
 }
 
-Result<sys::Fd> fetch_fd(pid_t pid, int32_t number) {
-  const sys::Fd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-  if (!pidfd.valid()) {
-    return fail_errno("pidfd_open of process {}", pid);
-  }
-  sys::Fd fd(static_cast<int>(::syscall(SYS_pidfd_getfd, pidfd.get(), number, 0)));
-  if (!fd.valid()) {
-    return fail_errno("fetch descriptor {} of process {}", number, pid);
-  }
-  return fd;
-}
-
 // The process changes its limit itself: an agent without CAP_SYS_RESOURCE may not do it for another
 // user's process.
 Result<> set_fd_limit(RemoteCalls& calls, const stub::RemoteMemory& memory, uint64_t scratch,
@@ -138,7 +127,7 @@ Result<sys::Fd> make_pair(RemoteCalls& calls, const stub::RemoteMemory& memory, 
     int32_t theirs;
   };
   TESS_TRY_ASSIGN(const Pair pair, memory.get<Pair>(scratch));
-  auto ours = fetch_fd(pid, pair.ours);
+  auto ours = sys::copy_descriptor(pid, pair.ours);
   Result<> placed;
   if (pair.theirs != fd_base) {
     if (auto made = calls.call(

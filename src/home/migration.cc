@@ -207,7 +207,14 @@ Result<> Migration::reserve(const std::set<pid_t>& group) {
   return {};
 }
 
+// The child in vfork may wait for what only the main thread can give it, while that waits for this
+// process.
 Result<> Migration::freeze() {
+  if (!wait_out_vfork(process_->pid)) {
+    return fail(ErrorKind::kRetry,
+                "process {} is in the middle of vfork with another process; try again",
+                process_->pid);
+  }
   return kind_ == Kind::kOut ? freeze_native() : freeze_deputy();
 }
 

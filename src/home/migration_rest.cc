@@ -10,7 +10,6 @@
 #include "home/injector.h"
 #include "home/kick.h"
 #include "home/migration.h"
-#include "home/vfork_wait.h"
 #include "migrate/sharing.h"
 #include "wire/agent.pb.h"
 
@@ -47,10 +46,6 @@ class Signal {
 
 Result<> Migration::freeze_native() {
   const pid_t pid = process_->pid;
-  // Its child may wait for what only the main thread can give it, and that waits for this process.
-  if (!wait_out_vfork(pid)) {
-    return fail(ErrorKind::kRetry, "process {} is in the middle of vfork; try again", pid);
-  }
   SleepClock sleeps = SleepClock::look_before_hold(pid);
   const Result<> put_in = services_.on_main([&]() -> Result<> {
     trace::Tracer& tracer = services_.tracer();
@@ -93,11 +88,6 @@ Result<> Migration::freeze_native() {
 }
 
 Result<> Migration::freeze_deputy() {
-  if (!wait_out_vfork(process_->pid)) {
-    return fail(ErrorKind::kRetry,
-                "process {} is in the middle of vfork with another process; try again",
-                process_->pid);
-  }
   TESS_TRY_ASSIGN(const bool body_told, settle_earlier_release());
   TESS_TRY(wait_until_born());
   // Both sides get their freeze word before either is waited for: each may need the other to come

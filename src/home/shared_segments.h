@@ -130,7 +130,7 @@ class SharedSegments {
     std::set<Link> readers;  // hosts that have a copy which nobody there can write to
     bool locked = false;
     std::deque<Done> waiting;
-    pid_t window = 0;  // the process whose write it is locked for
+    pid_t window = 0;  // whose write it is locked for: a deputy, or a watched thread
     uint64_t move = 0;
     pid_t mapper = 0;  // one that has it mapped
     Clock::time_point next_flush{};

@@ -143,7 +143,8 @@ void SharedSegments::look_for_writers() {
 // Who begins to write to what bodies only read is not watched for: most programs read such files.
 void SharedSegments::look_for_relatives() {
   const auto now = Clock::now();
-  if (next_relatives_look_ > now) {
+  const auto is_read = [](const auto& entry) { return !entry.second.writable; };
+  if (next_relatives_look_ > now || std::ranges::none_of(segments_, is_read)) {
     return;
   }
   std::map<uint64_t, pid_t> found;

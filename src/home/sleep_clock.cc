@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "sys/clock.h"
-#include "sys/proc_status.h"
 #include "trace/tracer.h"
 
 namespace tess::home {
@@ -36,11 +35,6 @@ std::optional<double> sched_field(const std::string& path, const char* name) {
     }
   }
   return std::nullopt;
-}
-
-std::optional<uint64_t> voluntary_switches(pid_t pid, pid_t tid) {
-  const auto status = sys::ProcStatus::read_thread(pid, tid);
-  return status ? std::optional(status->number("voluntary_ctxt_switches")) : std::nullopt;
 }
 
 bool in_timed_call(pid_t pid, pid_t tid) {
@@ -159,7 +153,7 @@ SleepClock SleepClock::look_before_hold(pid_t pid) {
     if (const int64_t number = call_restarted(pid, tid); number != 0) {
       clock.restarted_[tid] = number;
     }
-    const auto switches = voluntary_switches(pid, tid);
+    const auto switches = trace::voluntary_switches(pid, tid);
     const auto exec_start = sched_field(task_path(pid, tid, "sched"), "se.exec_start");
     const int cpu = last_cpu(pid, tid);
     if (switches && exec_start && cpu >= 0) {
@@ -193,7 +187,7 @@ void SleepClock::confirm_after_hold(pid_t pid) {
   // Going to sleep was one switch, standing in our stop is the next: any more and the thread has
   // run in between.
   std::erase_if(entries_, [&](const auto& entry) {
-    const auto switches = voluntary_switches(pid, entry.first);
+    const auto switches = trace::voluntary_switches(pid, entry.first);
     return !switches || *switches != entry.second.voluntary_switches + 1;
   });
 }

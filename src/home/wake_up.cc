@@ -10,7 +10,7 @@
 
 #include "home/interrupted_call.h"
 #include "stub/transfer.h"
-#include "sys/fd.h"
+#include "sys/process.h"
 
 namespace tess::home {
 namespace {
@@ -24,12 +24,14 @@ bool is_inotify(pid_t pid, int fd) {
 
 // Sockets with a timeout of their own do not wait again. One that cannot be looked at may be such.
 bool has_timeout(pid_t pid, int fd) {
-  const sys::Fd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-  const sys::Fd socket(static_cast<int>(::syscall(SYS_pidfd_getfd, pidfd.get(), fd, 0)));
+  const auto socket = sys::copy_descriptor(pid, fd);
+  if (!socket) {
+    return true;
+  }
   for (const int option : {SO_RCVTIMEO, SO_SNDTIMEO}) {
     timeval timeout{};
     socklen_t size = sizeof(timeout);
-    if (::getsockopt(socket.get(), SOL_SOCKET, option, &timeout, &size) != 0) {
+    if (::getsockopt(socket->get(), SOL_SOCKET, option, &timeout, &size) != 0) {
       return errno != ENOTSOCK;
     }
     if (timeout.tv_sec != 0 || timeout.tv_usec != 0) {

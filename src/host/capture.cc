@@ -175,8 +175,8 @@ Result<std::vector<ThreadIds>> threads_of(pid_t outer_pid) {
     }
     const auto tid = static_cast<pid_t>(std::atoi(entry->d_name));
     const auto status = sys::ProcStatus::read(tid);
-    if (const int32_t inside = status ? status->innermost_id() : 0;
-        inside > 0) {  // else it has ended
+    const int32_t inside = status ? status->innermost_id() : 0;
+    if (inside > 0) {  // else it has ended meanwhile
       threads.push_back({inside, tid});
     }
   }

@@ -395,6 +395,15 @@ std::string process_name(pid_t pid) {
   return text;
 }
 
+Result<Fd> copy_descriptor(pid_t pid, int number) {
+  TESS_TRY_ASSIGN(const Fd pidfd, pidfd_open(pid));
+  Fd fd(static_cast<int>(::syscall(SYS_pidfd_getfd, pidfd.get(), number, 0)));
+  if (!fd.valid()) {
+    return fail_errno("fetch descriptor {} of process {}", number, pid);
+  }
+  return fd;
+}
+
 bool has_ended(pid_t pid, pid_t tid) {
   const auto stat = read_file(fmt::format("/proc/{}/task/{}/stat", pid, tid));
   const size_t name_end = stat ? stat->rfind(')') : std::string::npos;

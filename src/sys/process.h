@@ -105,6 +105,8 @@ Result<std::optional<std::pair<pid_t, ExitStatus>>> reap_any(bool block);
 Result<uint64_t> process_start_time(pid_t pid);
 // /proc/PID/comm: what the program, or whoever has renamed it since, is called; "" if it is gone.
 std::string process_name(pid_t pid);
+// A copy of one of its descriptors (pidfd_getfd(2)).
+Result<Fd> copy_descriptor(pid_t pid, int number);
 // A thread that is gone, or a zombie.
 bool has_ended(pid_t pid, pid_t tid);
 // A handle only if that very process still runs.

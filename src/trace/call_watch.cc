@@ -4,7 +4,6 @@
 #include <string>
 #include <utility>
 
-#include "sys/proc_status.h"
 #include "trace/tracer.h"
 
 namespace tess::trace {
@@ -29,7 +28,7 @@ Tracer::Disturbance Tracer::disturbance(pid_t pid, pid_t tid) const {
 
 // What that ends is made again, at whichever stop comes next: any of them takes the interrupt off.
 void Tracer::disturb(Process& process, pid_t tid) {
-  process.disturbed.insert(tid);
+  process.watch.disturbed.insert(tid);
   ignore_gone("interrupt", Tracee::attached(tid).interrupt());
 }
 
@@ -48,15 +47,6 @@ void Tracer::watch_calls(pid_t pid, CallEnd look) {
   }
 }
 
-namespace {
-
-uint64_t waits_of(pid_t pid, pid_t tid) {
-  const auto status = sys::ProcStatus::read_thread(pid, tid);
-  return status ? status->number("voluntary_ctxt_switches") : 0;
-}
-
-}  // namespace
-
 void Tracer::begin_watch(pid_t pid) {
   Process* const process = find(pid);
   if (process == nullptr || process->hold || process->leaving || process->until) {
@@ -66,11 +56,11 @@ void Tracer::begin_watch(pid_t pid) {
     if (state != State::kRunning) {
       continue;
     }
-    const uint64_t waits = waits_of(pid, tid);
+    const uint64_t waits = voluntary_switches(pid, tid).value_or(0);
     if (disturbance(pid, tid) == Disturbance::kNone) {
       disturb(*process, tid);
     } else {
-      process->undisturbed[tid] = waits;
+      process->watch.undisturbed[tid] = waits;
     }
   }
 }
@@ -79,19 +69,20 @@ void Tracer::begin_watch(pid_t pid) {
 std::vector<pid_t> Tracer::look_at_undisturbed() {
   std::vector<pid_t> had;
   for (auto& [pid, process] : processes_) {
-    if (process.undisturbed.empty()) {
+    if (process.watch.undisturbed.empty()) {
       continue;
     }
     if (process.hold || process.leaving || process.until || !listener_.watches(pid)) {
-      process.undisturbed.clear();
+      process.watch.undisturbed.clear();
       continue;
     }
     had.push_back(pid);
-    std::erase_if(process.undisturbed, [&, pid = pid, &process = process](const auto& entry) {
+    std::erase_if(process.watch.undisturbed, [&, pid = pid, &process = process](const auto& entry) {
       const pid_t tid = entry.first;
       const Disturbance now = disturbance(pid, tid);
-      const bool stays = now == Disturbance::kTransfer ||
-                         (now == Disturbance::kTimeLimit && waits_of(pid, tid) == entry.second);
+      const bool stays =
+          now == Disturbance::kTransfer ||
+          (now == Disturbance::kTimeLimit && voluntary_switches(pid, tid) == entry.second);
       if (!stays) {
         disturb(process, tid);
       }
@@ -110,14 +101,13 @@ bool Tracer::keeps(pid_t pid, Process& process, pid_t tid) {
   if (!registers || !listener_.keeps_at_call_end(pid, tid, *registers)) {
     return false;
   }
-  process.threads[tid] = State::kHeld;
-  process.kept.insert(tid);
+  process.watch.kept.insert(tid);
   return true;
 }
 
 void Tracer::let_kept_go(pid_t pid, pid_t tid) {
   Process* const process = find(pid);
-  if (process == nullptr || process->kept.erase(tid) == 0 || process->hold) {
+  if (process == nullptr || process->watch.kept.erase(tid) == 0 || process->hold) {
     return;
   }
   const auto thread = process->threads.find(tid);
@@ -139,8 +129,8 @@ bool Tracer::postpone(pid_t pid, Process& process, pid_t tid) {
   }
   registers->rax = std::exchange(registers->orig_rax, ~uint64_t{0});
   registers->rip -= kSyscallLength;
-  process.kept.insert(tid);
-  process.postponed.insert(tid);
+  process.watch.kept.insert(tid);
+  process.watch.postponed.insert(tid);
   ignore_gone("put off a call", tracee.set_registers(*registers));
   if (process.hold) {
     ignore_gone("interrupt", tracee.interrupt());

@@ -6,7 +6,28 @@
 namespace tess::trace {
 namespace {
 
-class CallWatchTest : public TraceTest {};
+class CallWatchTest : public TraceTest {
+ protected:
+  // A child that calls getppid() and is kept at its end.
+  void keep_one(pid_t* pid) {
+    Shared* const shared = shared_;
+    *pid = child([shared] {
+      shared->threads = 1;
+      while (shared->go == 0) {
+      }
+      ::getppid();
+      shared->handled = 1;
+      ::pause();
+    });
+    ASSERT_TRUE(tracer_->seize(*pid, false));
+    ASSERT_TRUE(until([&] { return shared->threads == 1; }));
+    heard_.watching = true;
+    heard_.kept_at = SYS_getppid;
+    tracer_->begin_watch(*pid);
+    shared->go = 1;
+    ASSERT_TRUE(until([&] { return heard_.kept == 1; }));
+  }
+};
 
 TEST_F(CallWatchTest, AWaitThatHasBegunIsShownWhenItEnds) {
   Shared* const shared = shared_;
@@ -46,31 +67,17 @@ TEST_F(CallWatchTest, AWaitThatHasBegunIsShownWhenItEnds) {
 }
 
 TEST_F(CallWatchTest, AThreadIsKeptAtTheEndOfItsCallUntilItIsLetGo) {
-  Shared* const shared = shared_;
-  const pid_t pid = child([shared] {
-    shared->threads = 1;
-    while (shared->go == 0) {
-    }
-    ::getppid();
-    shared->handled = 1;
-    ::pause();
-  });
-  ASSERT_TRUE(tracer_->seize(pid, false));
-  ASSERT_TRUE(until([&] { return shared->threads == 1; }));
-  heard_.watching = true;
-  heard_.kept_at = SYS_getppid;
-  tracer_->begin_watch(pid);
-  shared->go = 1;
-  ASSERT_TRUE(until([&] { return heard_.kept == 1; }));
+  pid_t pid = 0;
+  ASSERT_NO_FATAL_FAILURE(keep_one(&pid));
   // Whoever holds the process and lets it go does not let this thread go.
   ASSERT_TRUE(tracer_->hold(pid, kTimeout));
   ASSERT_TRUE(tracer_->release(pid));
   ASSERT_EQ(::kill(pid, SIGWINCH), 0);
   tracer_->handle_events();
-  EXPECT_EQ(shared->handled, 0u);
+  EXPECT_EQ(shared_->handled, 0u);
   heard_.watching = false;
   tracer_->let_kept_go(pid, pid);
-  ASSERT_TRUE(until([&] { return shared->handled == 1; }));
+  ASSERT_TRUE(until([&] { return shared_->handled == 1; }));
   EXPECT_EQ(heard_.kept, 1);
 }
 
@@ -111,19 +118,8 @@ TEST_F(CallWatchTest, ACallIsPutOffAndMadeOnceWhenItsThreadIsLetGo) {
 }
 
 TEST_F(CallWatchTest, AKeptThreadDiesWithItsProcess) {
-  Shared* const shared = shared_;
-  const pid_t pid = child([shared] {
-    while (shared->go == 0) {
-    }
-    ::getppid();
-    ::pause();
-  });
-  ASSERT_TRUE(tracer_->seize(pid, false));
-  heard_.watching = true;
-  heard_.kept_at = SYS_getppid;
-  tracer_->begin_watch(pid);
-  shared->go = 1;
-  ASSERT_TRUE(until([&] { return heard_.kept == 1; }));
+  pid_t pid = 0;
+  ASSERT_NO_FATAL_FAILURE(keep_one(&pid));
   ASSERT_EQ(::kill(pid, SIGKILL), 0);
   ASSERT_TRUE(until([&] { return !heard_.exits.empty(); }));
   tracer_->let_kept_go(pid, pid);  // nobody

@@ -39,6 +39,11 @@ pid_t thread_group(pid_t tid) {
   return status ? status->pid_field("Tgid") : 0;
 }
 
+std::optional<uint64_t> voluntary_switches(pid_t pid, pid_t tid) {
+  const auto status = sys::ProcStatus::read_thread(pid, tid);
+  return status ? std::optional(status->number("voluntary_ctxt_switches")) : std::nullopt;
+}
+
 // The end of a process is its leader's; other threads end without a stop, as soon as they can: one
 // that has been joined is not to be seen any more.
 int Tracer::options_for(const Process& process, pid_t pid, pid_t tid) {
@@ -257,7 +262,7 @@ Result<> Tracer::release(pid_t pid) {
   }
   process->hold = false;
   for (auto& [tid, state] : process->threads) {
-    if (state != State::kHeld || process->kept.contains(tid)) {
+    if (state != State::kHeld || process->watch.kept.contains(tid)) {
       continue;
     }
     const Tracee tracee = Tracee::attached(tid);
@@ -280,7 +285,7 @@ Result<> Tracer::release_until(pid_t pid, std::function<bool(const Registers&)> 
   }
   process->hold = false;
   process->until = std::move(there);
-  process->kept.clear();
+  process->watch.kept.clear();
   for (const auto& [tid, state] : process->threads) {
     go_on(pid, *process, tid, 0);
   }
@@ -411,9 +416,7 @@ bool Tracer::stop_overridden(pid_t pid) const {
 void Tracer::mark_running(pid_t pid) {
   if (Process* const process = find(pid); process != nullptr) {
     process->hold = false;
-    process->kept.clear();
-    process->undisturbed.clear();
-    process->disturbed.clear();
+    process->watch = {};
     for (auto& [tid, state] : process->threads) {
       state = State::kRunning;
     }

@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <vector>
 
@@ -144,6 +145,19 @@ class Tracer {
 
  private:
   enum class State { kRunning, kHeld, kListening };
+  // Threads of a process that the listener watches.
+  struct Watch {
+    std::set<pid_t> kept;                   // by the listener
+    std::map<pid_t, uint64_t> undisturbed;  // how often each has waited when the watch began
+    std::set<pid_t> disturbed;  // stopped for a watch, as far as the stop has not been seen
+    std::set<pid_t> postponed;  // on their way out of a call that is to be made later
+    void forget(pid_t tid) {
+      kept.erase(tid);
+      undisturbed.erase(tid);
+      disturbed.erase(tid);
+      postponed.erase(tid);
+    }
+  };
   struct Process {
     std::map<pid_t, State> threads;  // without those that are at their end
     bool hold = false;
@@ -157,10 +171,7 @@ class Tracer {
     std::set<pid_t> entered;       // held in a call (enter_calls)
     bool leaving = false;          // its threads are let go one by one (detach_after_calls)
     CallEnd look;                  // watch_calls
-    std::set<pid_t> kept;          // by the listener
-    std::map<pid_t, uint64_t> undisturbed;  // begin_watch; how often each has waited by then
-    std::set<pid_t> disturbed;  // stopped for a watch, as far as the stop has not been seen
-    std::set<pid_t> postponed;  // on their way out of a call that is to be made later
+    Watch watch;
   };
 
   // A failure that only says "the thread died" is no failure: its exit event comes by itself.
@@ -214,5 +225,7 @@ class Tracer {
 std::vector<pid_t> list_threads(pid_t pid);
 // Thread group of a thread; 0 if it is gone.
 pid_t thread_group(pid_t tid);
+// How often a thread has left its processor to wait; none if it is gone.
+std::optional<uint64_t> voluntary_switches(pid_t pid, pid_t tid);
 
 }  // namespace tess::trace

@@ -36,7 +36,7 @@ void Tracer::go_on(pid_t pid, Process& process, pid_t tid, int signal) {
   if (process.hold) {
     ignore_gone("interrupt", tracee.interrupt());
   }
-  process.undisturbed.erase(tid);
+  process.watch.undisturbed.erase(tid);
   const bool to_syscall = process.until || process.leaving || process.look;
   ignore_gone("resume",
               to_syscall ? tracee.resume_to_syscall(signal) : resume(pid, tracee, signal));
@@ -99,10 +99,7 @@ void Tracer::keep_waiting(pid_t pid, const Tracee& tracee, int signal) const {
 
 void Tracer::forget_dead(Process& process, pid_t tid) {
   process.threads.erase(tid);
-  process.kept.erase(tid);
-  process.undisturbed.erase(tid);
-  process.disturbed.erase(tid);
-  process.postponed.erase(tid);
+  process.watch.forget(tid);
 }
 
 // A process that is being let go.
@@ -115,7 +112,7 @@ void Tracer::forget_thread(pid_t pid, pid_t tid) {
 }
 
 void Tracer::handle_syscall(pid_t pid, Process& process, pid_t tid) {
-  const bool put_off = process.postponed.erase(tid) != 0;
+  const bool put_off = process.watch.postponed.erase(tid) != 0;
   if (!put_off && !process.leaving && !process.until && listener_.watches(pid) &&
       Tracee::attached(tid).begins_call()) {
     if (!postpone(pid, process, tid)) {
@@ -139,11 +136,11 @@ void Tracer::handle_syscall(pid_t pid, Process& process, pid_t tid) {
     }
   }
   show_call_end(process, tid);
-  if (!process.hold && (process.kept.contains(tid) || keeps(pid, process, tid))) {
+  if (!process.hold && (process.watch.kept.contains(tid) || keeps(pid, process, tid))) {
     process.threads[tid] = State::kHeld;
     return;
   }
-  if (!process.hold && process.disturbed.erase(tid) != 0) {
+  if (!process.hold && process.watch.disturbed.erase(tid) != 0) {
     repeat_call(Tracee::attached(tid));
   }
   go_on(pid, process, tid, 0);  // if the process is being held, it stands at the stop that follows
@@ -272,7 +269,7 @@ void Tracer::handle_event_stop(pid_t pid, Process& process, const WaitEvent& eve
   const bool was_stopped = process.group_stop;
   process.group_stop = stopping;
   process.stop_signal = stopping ? event.signal() : 0;
-  const bool ours = process.disturbed.erase(event.tid()) != 0;
+  const bool ours = process.watch.disturbed.erase(event.tid()) != 0;
   const bool kept = !stopping && keeps(pid, process, event.tid());
   if (kept || process.hold) {
     process.threads[event.tid()] = State::kHeld;
@@ -297,10 +294,7 @@ void Tracer::handle_exec(pid_t pid, const WaitEvent& event) {
   // The caller has become the leader, whichever thread it was; all others are gone without a word.
   Process& process = processes_[pid];
   process.threads.clear();
-  process.kept.clear();
-  process.undisturbed.clear();
-  process.disturbed.clear();
-  process.postponed.clear();
+  process.watch = {};
   vforked_.erase(pid);
   process.threads[event.tid()] = State::kRunning;
   set_options(process, pid, event.tid());

@@ -364,6 +364,15 @@ static void* sleeper(void* a) {
   read(f[1], &c, 1);
   return 0;
 }
+static int threads_listed(void) {
+  DIR* d = opendir("/proc/self/task");
+  struct dirent* e;
+  int n = 0;
+  while ((e = readdir(d)))
+    n += e->d_name[0] != '.';
+  closedir(d);
+  return n;
+}
 T(task_dir) {
   int p[2];
   pipe(p);
@@ -378,14 +387,7 @@ T(task_dir) {
     while (!*(volatile int*)a[i])
       usleep(1000);
   nap(50);
-  DIR* d = opendir("/proc/self/task");
-  struct dirent* e;
-  int n = 0;
-  while ((e = readdir(d)))
-    if (e->d_name[0] != '.')
-      n++;
-  EQ(n, 4);
-  closedir(d);
+  EQ(threads_listed(), 4);
   char w[100];
   sprintf(w, "/proc/self/task/%d/comm", a[0][0]);
   CHECK(!strcmp(slurp(w), "sleepy\n"));
@@ -402,21 +404,7 @@ T(task_dir) {
   write(p[1], "abc", 3);
   for (int i = 0; i < 3; i++)
     pthread_join(t[i], 0);
-  d = opendir("/proc/self/task");
-  n = 0;
-  while ((e = readdir(d)))
-    if (e->d_name[0] != '.')
-      n++;
-  EQ(n, 1);
-}
-static int threads_listed(void) {
-  DIR* d = opendir("/proc/self/task");
-  struct dirent* e;
-  int n = 0;
-  while ((e = readdir(d)))
-    n += e->d_name[0] != '.';
-  closedir(d);
-  return n;
+  EQ(threads_listed(), 1);
 }
 static void* ends(void* a) {
   return a;
